@@ -1,0 +1,6 @@
+//! Everything of Tidemark that touches the world: sources, configuration, tables, command line, and the runtime that
+//! composes them around the pure dataflows of `tidemark-dataflows`.
+
+pub mod cli;
+pub mod config;
+pub mod source;
