@@ -1,1 +1,130 @@
-//! Stub.
+//! Raw blocks to events: the operator around the [`Contract`].
+//!
+//! Accepted and rejected bodies leave as twin streams, so that bad data is data and never an error of the program.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use serde::{Deserialize, Serialize};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
+use timely::dataflow::{Stream, StreamVec};
+
+use crate::block::{Block, Body, MAX_KEPT_BYTES};
+use crate::contract::{Contract, Violation};
+use crate::event::{Epoch, Event, Position};
+use crate::reason::Reason;
+use crate::tally::Tally;
+
+/// A rejected event, with all that the quarantine keeps of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Rejected {
+    /// The epoch it came in.
+    pub epoch: Epoch,
+    /// Where it stands in its source.
+    pub at: Position,
+    /// The first rule that it broke.
+    pub reason: Reason,
+    /// Its `event_id`, unless the rule is R000 or R010.
+    pub event_id: Option<String>,
+    /// What exactly was wrong.
+    pub detail: Option<String>,
+    /// The body, at most [`MAX_KEPT_BYTES`] of it.
+    pub payload: Vec<u8>,
+    /// Length of the whole body in bytes.
+    pub whole_len: u64,
+}
+
+impl Rejected {
+    /// Keeps of `body` what the quarantine needs.
+    pub fn new(epoch: Epoch, body: &Body<'_>, violation: Violation) -> Self {
+        let kept = body.bytes.len().min(MAX_KEPT_BYTES);
+        Rejected {
+            epoch,
+            at: body.at,
+            reason: violation.reason,
+            event_id: violation.event_id,
+            detail: violation.detail,
+            payload: body.bytes.get(..kept).unwrap_or_default().to_vec(),
+            whole_len: body.whole_len,
+        }
+    }
+}
+
+/// What [`decode`] makes of blocks.
+pub struct Decoded<'s> {
+    /// Events that passed R000 to R140.
+    pub events: StreamVec<'s, Epoch, Event>,
+    /// Events that did not.
+    pub rejected: StreamVec<'s, Epoch, Rejected>,
+    /// Received and rejected events of this worker, once for each closed epoch that had any.
+    pub tallies: StreamVec<'s, Epoch, (Epoch, Tally)>,
+}
+
+/// Checks every body of every block against the contract.
+///
+/// ```
+/// use bytes::Bytes;
+/// use tidemark_dataflows::block::{Arrival, Block};
+/// use tidemark_dataflows::contract::Contract;
+/// use tidemark_dataflows::decode::decode;
+/// use tidemark_dataflows::event::Micros;
+/// use tidemark_dataflows::reason::Reason;
+/// use timely::dataflow::operators::{Capture, ToStream, rc::SharedStream, capture::Extract};
+///
+/// let block = Block {
+///     partition: Default::default(), first_offset: Default::default(), arrival: Arrival::Opening(Micros(0)),
+///     bytes: Bytes::from_static(b"not json"), bodies: vec![0..8], oversized: vec![],
+/// };
+/// let contract = Contract { max_future_skew_us: 0, id_key: [1, 2], curated: false };
+/// let rejected = timely::example(move |scope| {
+///     decode(vec![block].to_stream(scope).container::<Vec<_>>().shared(), contract).rejected.capture()
+/// });
+/// assert_eq!(rejected.extract()[0].1[0].reason, Reason::MalformedEvent);
+/// ```
+pub fn decode<'s>(blocks: Stream<'s, Epoch, Rc<Vec<Block>>>, contract: Contract) -> Decoded<'s> {
+    let mut builder = OperatorBuilder::new("Decode".to_owned(), blocks.scope());
+    let origin = u16::try_from(blocks.scope().index()).unwrap_or(u16::MAX);
+    let mut input = builder.new_input(blocks, Pipeline);
+    let (events_out, events) = builder.new_output();
+    let (rejected_out, rejected) = builder.new_output();
+    let (tallies_out, tallies) = builder.new_output();
+    let mut events_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Event>>>::from(events_out);
+    let mut rejected_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Rejected>>>::from(rejected_out);
+    let mut tallies_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<(Epoch, Tally)>>>::from(tallies_out);
+
+    builder.build(move |_| {
+        let mut open: BTreeMap<Epoch, (Capability<Epoch>, Tally)> = BTreeMap::new();
+        move |frontiers| {
+            let mut events_out = events_out.activate();
+            let mut rejected_out = rejected_out.activate();
+            input.for_each_stamp(|cap, batches| {
+                let Some(epoch) = cap.least().copied() else { return };
+                let mut events = events_out.session(&cap);
+                let mut rejected = rejected_out.session(&cap);
+                let (_, tally) = open.entry(epoch).or_insert_with(|| (cap.delayed(&epoch, 2), Tally::default()));
+                for body in batches.flat_map(|batch| batch.iter()).flat_map(Block::iter) {
+                    tally.received += 1;
+                    match contract.check(&body, origin) {
+                        Ok(event) => {
+                            tally.newest = tally.newest.max(Some(event.time));
+                            events.give(event);
+                        }
+                        Err(violation) => {
+                            tally.reject(violation.reason, 1);
+                            rejected.give(Rejected::new(epoch, &body, violation));
+                        }
+                    }
+                }
+            });
+            let mut tallies_out = tallies_out.activate();
+            while let Some(entry) = open.first_entry().filter(|e| !frontiers[0].less_equal(e.key())) {
+                let (epoch, (cap, tally)) = entry.remove_entry();
+                tallies_out.session(&cap).give((epoch, tally));
+            }
+        }
+    });
+    Decoded { events, rejected, tallies }
+}
