@@ -1,0 +1,80 @@
+//! The live line of a run, or its progress bar where the length of the input is known.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::numbers::{grouped, instant, rate};
+use crate::runtime::Observer;
+
+/// Time between two pictures.
+const REFRESH: Duration = Duration::from_millis(200);
+
+/// A thread that draws until it is told to end. Draws nothing when standard error is no terminal.
+#[derive(Debug)]
+pub struct Live {
+    done: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Live {
+    /// Starts to show what `observer` sees.
+    pub fn start(observer: Observer) -> Live {
+        let done = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&done);
+        let draw = move || draw_until(&ended, &observer);
+        // Without the thread there is no line to look at, and nothing else is lost.
+        Live { done, thread: std::thread::Builder::new().name("live-line".to_owned()).spawn(draw).ok() }
+    }
+
+    /// Removes the line.
+    pub fn end(mut self) {
+        self.done.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // A thread that panicked has ended the process already.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn draw_until(ended: &AtomicBool, observer: &Observer) {
+    let bar = match observer.total_bytes {
+        Some(total) => ProgressBar::new(total).with_style(style("{bar:24} {percent:>3} %  {msg}")),
+        None => ProgressBar::new_spinner().with_style(style("{spinner} {msg}")),
+    };
+    let mut window = (Instant::now(), 0);
+    let mut per_second = String::new();
+    while !ended.load(Ordering::Acquire) {
+        let events = observer.intake.events.load(Ordering::Relaxed);
+        let since = window.0.elapsed();
+        if since >= Duration::from_secs(1) || per_second.is_empty() {
+            per_second = rate(events - window.1, since);
+            window = (Instant::now(), events);
+        }
+        bar.set_position(observer.intake.bytes.load(Ordering::Relaxed));
+        bar.set_message(line(observer, &per_second));
+        std::thread::park_timeout(REFRESH);
+    }
+    bar.finish_and_clear();
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+fn line(observer: &Observer, per_second: &str) -> String {
+    let progress = observer.publisher.progress();
+    format!(
+        "{per_second}  epoch {}  watermark {}  accepted {}  duplicates {}  rejected {}  -> {}",
+        progress.closed_epoch,
+        progress.watermark.map_or("none".to_owned(), |w| instant(w.0)),
+        grouped(progress.accepted),
+        grouped(progress.duplicates),
+        grouped(progress.rejected),
+        observer.output,
+    )
+}

@@ -1,0 +1,7 @@
+//! What a person at the terminal sees of a run: a live line or a progress bar, and the summary at the end.
+//!
+//! It only reads counters that others keep. Everything goes to standard error but the summary.
+
+pub mod live;
+pub mod numbers;
+pub mod summary;

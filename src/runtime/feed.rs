@@ -1,0 +1,115 @@
+//! Lanes from the coordinator to the workers: bounded, in order, and each end wakes the other.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
+
+use tidemark_dataflows::block::Block;
+use tidemark_dataflows::event::{Epoch, EpochMark};
+
+/// Blocks that may wait in one lane: enough to keep a worker busy while the coordinator turns to the others.
+const LANE_BLOCKS: usize = 4;
+
+/// What a worker is told, in order.
+#[derive(Debug)]
+pub enum Feed {
+    /// Decode this block as part of an epoch.
+    Block(Epoch, Block),
+    /// The epoch is cut; nothing more of it will come.
+    Mark(EpochMark),
+}
+
+/// State that both ends of a lane share.
+#[derive(Debug)]
+struct Shared {
+    waiting_blocks: AtomicUsize,
+    worker: OnceLock<Thread>,
+    coordinator: Thread,
+}
+
+/// The coordinator's end of all lanes.
+#[derive(Debug)]
+pub struct Feeder {
+    lanes: Vec<(Sender<Feed>, Arc<Shared>)>,
+    next: usize,
+}
+
+/// A worker's end of its lane.
+#[derive(Debug)]
+pub struct Lane {
+    feeds: Receiver<Feed>,
+    shared: Arc<Shared>,
+}
+
+/// Opens a lane to each of `workers` workers. The calling thread is the one that is woken when a lane has room.
+pub fn lanes(workers: usize) -> (Feeder, Vec<Lane>) {
+    let mut feeder = Feeder { lanes: Vec::new(), next: 0 };
+    let mut ends = Vec::new();
+    for _ in 0..workers {
+        let (sender, feeds) = channel();
+        let shared = Arc::new(Shared {
+            waiting_blocks: AtomicUsize::new(0),
+            worker: OnceLock::new(),
+            coordinator: std::thread::current(),
+        });
+        feeder.lanes.push((sender, Arc::clone(&shared)));
+        ends.push(Lane { feeds, shared });
+    }
+    (feeder, ends)
+}
+
+impl Feeder {
+    /// Hands a block to the worker with the fewest waiting, or gives it back when every lane is full.
+    ///
+    /// # Errors
+    ///
+    /// The block, when there is no room for it now.
+    pub fn offer(&mut self, epoch: Epoch, block: Block) -> Result<(), Block> {
+        let waiting = |i: &usize| self.lanes[*i].1.waiting_blocks.load(Ordering::Acquire);
+        let count = self.lanes.len();
+        let Some(least) = (self.next..self.next + count).map(|i| i % count).min_by_key(waiting) else { return Err(block) };
+        if waiting(&least) >= LANE_BLOCKS {
+            return Err(block);
+        }
+        self.next = (least + 1) % count;
+        self.lanes[least].1.waiting_blocks.fetch_add(1, Ordering::AcqRel);
+        self.send(least, Feed::Block(epoch, block));
+        Ok(())
+    }
+
+    /// Tells every worker that an epoch is cut.
+    pub fn mark(&self, mark: EpochMark) {
+        (0..self.lanes.len()).for_each(|lane| self.send(lane, Feed::Mark(mark)));
+    }
+
+    fn send(&self, lane: usize, feed: Feed) {
+        let (sender, shared) = &self.lanes[lane];
+        // A worker ends only when its lane is closed from here, or with the whole process.
+        let _ = sender.send(feed);
+        if let Some(worker) = shared.worker.get() {
+            worker.unpark();
+        }
+    }
+}
+
+impl Lane {
+    /// Makes the calling thread the one that is woken when something was fed.
+    pub fn attach(&self) {
+        let _ = self.shared.worker.set(std::thread::current());
+    }
+
+    /// The next feed, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// `Empty` when there is none now, `Disconnected` when there will be none.
+    pub fn next(&self) -> Result<Feed, TryRecvError> {
+        let feed = self.feeds.try_recv()?;
+        if matches!(feed, Feed::Block(..)) {
+            self.shared.waiting_blocks.fetch_sub(1, Ordering::AcqRel);
+            self.shared.coordinator.unpark();
+        }
+        Ok(feed)
+    }
+}

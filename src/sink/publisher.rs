@@ -1,0 +1,352 @@
+//! The one writer: gathers what the workers deliver, and publishes closed epochs in groups.
+//!
+//! A group brings every table to the same epoch; then the next group starts. Epochs that close while a group is being
+//! written coalesce into the next one. Everything here runs on a thread and an async runtime of its own: a worker hands
+//! over a batch and goes on.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
+use futures::future::join_all;
+use tidemark_dataflows::event::{Epoch, Micros};
+use tidemark_dataflows::tally::EpochSummary;
+use tidemark_delta::{DeltaError, Identity, MaintenancePolicy, StoreOptions, TableSpec, TableWriter};
+use timely::scheduling::SyncActivator;
+use tokio::runtime::Runtime;
+
+use super::coalesce::coalesce;
+
+/// Why publishing ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// A table could not be written.
+    #[error(transparent)]
+    Delta(#[from] DeltaError),
+    /// Rows did not fit the schema of their table: a bug.
+    #[error("rows do not fit their table: {0}")]
+    Rows(#[from] ArrowError),
+    /// The writer could not be started.
+    #[error("cannot start the table writer: {0}")]
+    Start(#[from] std::io::Error),
+}
+
+/// What one worker has for one table in one closed epoch.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Index of the table in [`Options::specs`].
+    pub table: usize,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The rows; `None` when the epoch changes nothing there.
+    pub batch: Option<RecordBatch>,
+}
+
+/// How and where to write.
+#[derive(Debug)]
+pub struct Options {
+    /// Where the tables are.
+    pub store: StoreOptions,
+    /// Who writes.
+    pub identity: Identity,
+    /// The tables.
+    pub specs: Vec<TableSpec>,
+    /// Compaction and clean-up.
+    pub policy: MaintenancePolicy,
+    /// Shortest time from the start of one publication to the start of the next.
+    pub interval: Duration,
+    /// How many workers deliver.
+    pub workers: usize,
+}
+
+/// What has been published so far.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    /// Newest epoch in all tables.
+    pub epoch: Epoch,
+    /// Groups written.
+    pub publications: u64,
+    /// Time that the newest group took.
+    pub last_took: Duration,
+    /// Newest watermark.
+    pub watermark: Option<Micros>,
+    /// Sums over all epochs that the dataflow has closed.
+    pub received: u64,
+    /// Accepted events among them.
+    pub accepted: u64,
+    /// Duplicates among them.
+    pub duplicates: u64,
+    /// Rejected events among them.
+    pub rejected: u64,
+    /// Newest epoch that the dataflow has closed.
+    pub closed_epoch: Epoch,
+}
+
+enum Message {
+    Delivery(Delivery),
+    Summary(EpochSummary),
+    Hurry,
+    Finish,
+}
+
+#[derive(Default)]
+struct Shared {
+    visible: AtomicU64,
+    failed: AtomicBool,
+    failure: Mutex<Option<SinkError>>,
+    wake: Mutex<Vec<SyncActivator>>,
+    progress: Mutex<Progress>,
+}
+
+/// A handle to the writer, for the operators and for the runtime.
+#[derive(Clone)]
+pub struct Publisher {
+    to_writer: Sender<Message>,
+    shared: Arc<Shared>,
+}
+
+impl Publisher {
+    /// Opens or creates every table and starts the writer.
+    ///
+    /// # Errors
+    ///
+    /// When a table cannot be opened, or is not what the schema says.
+    pub fn start(options: Options) -> Result<(Publisher, JoinHandle<()>), SinkError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("tables")
+            .enable_all()
+            .build()?;
+        let mut tables = Vec::new();
+        for spec in &options.specs {
+            let opening =
+                TableWriter::open_or_create(&options.store, spec.clone(), options.identity.clone(), options.policy.clone());
+            tables.push(runtime.block_on(opening)?);
+        }
+        let (to_writer, messages) = channel();
+        let shared = Arc::new(Shared::default());
+        let publisher = Publisher { to_writer, shared: Arc::clone(&shared) };
+        let writer = Writer::new(tables, options, shared, runtime);
+        let thread = std::thread::Builder::new().name("publisher".to_owned()).spawn(move || writer.run(&messages))?;
+        Ok((publisher, thread))
+    }
+
+    /// Hands over what a worker has for a table in a closed epoch. Every worker does so for every table and epoch.
+    pub fn deliver(&self, delivery: Delivery) {
+        self.send(Message::Delivery(delivery));
+    }
+
+    /// Tells of an epoch that the dataflow has closed, before anything of it is delivered by the same worker.
+    pub fn summarise(&self, summary: EpochSummary) {
+        let mut progress = lock(&self.shared.progress);
+        progress.received += summary.tally.received;
+        progress.accepted += summary.tally.accepted;
+        progress.duplicates += summary.tally.duplicates;
+        progress.rejected += summary.tally.rejected_total();
+        progress.watermark = progress.watermark.max(summary.tally.watermark);
+        progress.closed_epoch = summary.mark.epoch;
+        drop(progress);
+        self.send(Message::Summary(summary));
+    }
+
+    /// The newest epoch that readers see in every table; everything, once publishing has failed, so that nobody waits.
+    pub fn visible(&self) -> Epoch {
+        if self.has_failed() { Epoch::MAX } else { self.shared.visible.load(Ordering::Acquire) }
+    }
+
+    /// Asks for a publication as soon as there is anything to publish, ahead of the interval.
+    pub fn hurry(&self) {
+        self.send(Message::Hurry);
+    }
+
+    /// Ends the writer once all that was delivered is published.
+    pub fn finish(&self) {
+        self.send(Message::Finish);
+    }
+
+    /// Ends publishing with an error.
+    pub fn fail(&self, error: SinkError) {
+        self.shared.fail(error);
+    }
+
+    /// Whether publishing has failed.
+    pub fn has_failed(&self) -> bool {
+        self.shared.failed.load(Ordering::Acquire)
+    }
+
+    /// Takes the error that ended publishing, if one did.
+    pub fn take_failure(&self) -> Option<SinkError> {
+        lock(&self.shared.failure).take()
+    }
+
+    /// What has been published so far.
+    pub fn progress(&self) -> Progress {
+        lock(&self.shared.progress).clone()
+    }
+
+    /// Registers an operator to be scheduled after each publication.
+    pub fn wake_on_publication(&self, activator: SyncActivator) {
+        lock(&self.shared.wake).push(activator);
+    }
+
+    fn send(&self, message: Message) {
+        // The writer is gone only after a failure, which the runtime learns from `has_failed`.
+        let _ = self.to_writer.send(message);
+    }
+}
+
+impl Shared {
+    fn fail(&self, error: SinkError) {
+        lock(&self.failure).get_or_insert(error);
+        self.failed.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        // A worker that is gone needs no waking.
+        lock(&self.wake).retain(|activator| activator.activate().is_ok());
+    }
+}
+
+/// A mutex is poisoned only when a thread panicked, and a panic ends the process.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What has been delivered of one epoch.
+#[derive(Default)]
+struct Pending {
+    deliveries: usize,
+    batches: Vec<(usize, RecordBatch)>,
+}
+
+struct Writer {
+    tables: Vec<TableWriter>,
+    options: Options,
+    shared: Arc<Shared>,
+    runtime: Runtime,
+    pending: BTreeMap<Epoch, Pending>,
+    watermarks: BTreeMap<Epoch, Option<Micros>>,
+    last_start: Option<Instant>,
+    hurried: bool,
+    finishing: bool,
+}
+
+impl Writer {
+    fn new(tables: Vec<TableWriter>, options: Options, shared: Arc<Shared>, runtime: Runtime) -> Self {
+        Writer {
+            tables,
+            options,
+            shared,
+            runtime,
+            pending: BTreeMap::new(),
+            watermarks: BTreeMap::new(),
+            last_start: None,
+            hurried: false,
+            finishing: false,
+        }
+    }
+
+    fn run(mut self, messages: &Receiver<Message>) {
+        loop {
+            match messages.recv_timeout(self.wait()) {
+                Ok(message) => self.take(message),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => self.finishing = true,
+            }
+            messages.try_iter().for_each(|message| self.take(message));
+            let complete = self.complete();
+            if let Some(epoch) = complete.filter(|_| self.finishing || self.hurried || self.due_in().is_zero()) {
+                if let Err(error) = self.publish(epoch) {
+                    self.shared.fail(error);
+                    return;
+                }
+            } else if complete.is_none() && self.finishing {
+                return;
+            }
+        }
+    }
+
+    /// How long to wait for a message before looking again.
+    fn wait(&self) -> Duration {
+        const IDLE: Duration = Duration::from_secs(1);
+        if self.complete().is_some() { self.due_in().min(IDLE) } else { IDLE }
+    }
+
+    /// Time until the interval admits the next publication.
+    fn due_in(&self) -> Duration {
+        self.last_start.map_or(Duration::ZERO, |at| (at + self.options.interval).saturating_duration_since(Instant::now()))
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Delivery(Delivery { table, epoch, batch }) => {
+                let pending = self.pending.entry(epoch).or_default();
+                pending.deliveries += 1;
+                pending.batches.extend(batch.map(|batch| (table, batch)));
+            }
+            Message::Summary(summary) => {
+                self.watermarks.insert(summary.mark.epoch, summary.tally.watermark);
+            }
+            Message::Hurry => self.hurried = true,
+            Message::Finish => self.finishing = true,
+        }
+    }
+
+    /// The newest epoch up to which every worker has delivered for every table.
+    fn complete(&self) -> Option<Epoch> {
+        let whole = self.tables.len() * self.options.workers;
+        self.pending.iter().take_while(|(_, p)| p.deliveries == whole).last().map(|(epoch, _)| *epoch)
+    }
+
+    /// Brings every table to `epoch`.
+    fn publish(&mut self, epoch: Epoch) -> Result<(), SinkError> {
+        let started = Instant::now();
+        self.last_start = Some(started);
+        self.hurried = false;
+        let later = self.pending.split_off(&(epoch + 1));
+        let group = std::mem::replace(&mut self.pending, later);
+        let mut batches: Vec<Vec<RecordBatch>> = vec![Vec::new(); self.tables.len()];
+        for (table, batch) in group.into_values().flat_map(|pending| pending.batches) {
+            if let Some(slot) = batches.get_mut(table) {
+                slot.push(batch);
+            }
+        }
+        let later = self.watermarks.split_off(&(epoch + 1));
+        let watermarks = std::mem::replace(&mut self.watermarks, later);
+        let watermark_us = watermarks.into_values().flatten().max().map(|w| w.0);
+
+        let mut commits = Vec::new();
+        for ((table, spec), batches) in self.tables.iter_mut().zip(&self.options.specs).zip(&batches) {
+            let batch = coalesce(spec, batches)?;
+            commits.push(table.publish(epoch, watermark_us, batch));
+        }
+        let results = self.runtime.block_on(join_all(commits));
+        results.into_iter().collect::<Result<Vec<_>, _>>()?;
+        self.announce(epoch, started);
+        self.maintain()
+    }
+
+    fn announce(&self, epoch: Epoch, started: Instant) {
+        self.shared.visible.store(epoch, Ordering::Release);
+        let mut progress = lock(&self.shared.progress);
+        progress.epoch = epoch;
+        progress.publications += 1;
+        progress.last_took = started.elapsed();
+        drop(progress);
+        tracing::debug!(epoch, took_ms = started.elapsed().as_millis(), "published");
+        self.shared.wake();
+    }
+
+    /// Compaction and clean-up, as far as it is due.
+    fn maintain(&mut self) -> Result<(), SinkError> {
+        let results = self.runtime.block_on(join_all(self.tables.iter_mut().map(TableWriter::maintain)));
+        results.into_iter().collect::<Result<Vec<_>, _>>()?;
+        Ok(())
+    }
+}

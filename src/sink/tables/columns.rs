@@ -1,0 +1,82 @@
+//! Column types and array builders that the tables share.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Decimal128Array, Int64Array, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use arrow::error::ArrowError;
+use tidemark_dataflows::event::Micros;
+use tidemark_delta::TableSpec;
+
+/// Digits of a money column.
+pub(super) const MONEY_DIGITS: u8 = 38;
+
+/// Decimal places of every money column: the unit is the penny.
+pub(super) const MONEY_SCALE: i8 = 2;
+
+pub(super) fn money(name: &str) -> Field {
+    Field::new(name, DataType::Decimal128(MONEY_DIGITS, MONEY_SCALE), false)
+}
+
+pub(super) fn long(name: &str) -> Field {
+    Field::new(name, DataType::Int64, false)
+}
+
+pub(super) fn double(name: &str) -> Field {
+    Field::new(name, DataType::Float64, false)
+}
+
+pub(super) fn text(name: &str) -> Field {
+    Field::new(name, DataType::Utf8, false)
+}
+
+pub(super) fn time(name: &str) -> Field {
+    Field::new(name, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), false)
+}
+
+/// A table whose rows are set by MERGE on `key`. Columns named `*_count` get a CHECK that they are not negative.
+pub(super) fn merged(name: &str, comment: &str, key: &[&str], fields: Vec<Field>) -> TableSpec {
+    TableSpec { key: key.iter().map(|k| (*k).to_owned()).collect(), ..appended(name, comment, None, fields) }
+}
+
+/// A table that rows are only ever appended to; `epoch_column` names the column with the epoch of a row.
+pub(super) fn appended(name: &str, comment: &str, epoch_column: Option<&str>, fields: Vec<Field>) -> TableSpec {
+    let counts = fields.iter().map(Field::name).filter(|n| is_count(n));
+    let checks = counts.map(|n| (format!("{n}_not_negative"), format!("{n} >= 0"))).collect();
+    TableSpec {
+        name: name.to_owned(),
+        comment: comment.to_owned(),
+        schema: Arc::new(Schema::new(fields)),
+        key: Vec::new(),
+        checks,
+        epoch_column: epoch_column.map(str::to_owned),
+    }
+}
+
+fn is_count(column: &str) -> bool {
+    column.ends_with("_count") || column.starts_with("events_") || (column.starts_with("total_") && column.contains("event"))
+}
+
+pub(super) fn money_array(pence: impl Iterator<Item = i128>) -> Result<ArrayRef, ArrowError> {
+    money_array_of(pence, MONEY_DIGITS)
+}
+
+pub(super) fn money_array_of(pence: impl Iterator<Item = i128>, digits: u8) -> Result<ArrayRef, ArrowError> {
+    let array = Decimal128Array::from_iter_values(pence).with_precision_and_scale(digits, MONEY_SCALE)?;
+    array.validate_decimal_precision(digits)?;
+    Ok(Arc::new(array))
+}
+
+pub(super) fn long_array(values: impl Iterator<Item = u64>) -> Result<ArrayRef, ArrowError> {
+    let overflow = |_| ArrowError::ArithmeticOverflow("a count is beyond 2^63".to_owned());
+    let values: Result<Vec<i64>, _> = values.map(|v| i64::try_from(v).map_err(overflow)).collect();
+    Ok(Arc::new(Int64Array::from(values?)))
+}
+
+pub(super) fn text_array<S: AsRef<str>>(values: impl Iterator<Item = S>) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values(values))
+}
+
+pub(super) fn time_array(values: impl Iterator<Item = Micros>) -> ArrayRef {
+    Arc::new(TimestampMicrosecondArray::from_iter_values(values.map(|at| at.0)).with_timezone("UTC"))
+}

@@ -1,0 +1,75 @@
+//! The output tables: one file each, with the schema and how rows become a record batch.
+//!
+//! The meaning of every column is in `docs/tables.md`. A batch always has exactly the schema of its table; the Delta
+//! writer refuses anything else.
+
+mod channel_distribution;
+mod columns;
+mod net_flow;
+mod rejected_events;
+mod run_manifest;
+mod stream_health;
+mod transaction_events;
+mod user_metrics;
+
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
+use tidemark_dataflows::event::{Epoch, EpochMark, Micros};
+use tidemark_delta::TableSpec;
+
+pub use channel_distribution::ChannelDistribution;
+pub use net_flow::NetFlow;
+pub use rejected_events::RejectedEvents;
+pub use run_manifest::{ManifestText, RunManifest};
+pub use stream_health::{Clock, StreamHealth};
+pub use transaction_events::TransactionEvents;
+pub use user_metrics::UserMetrics;
+
+/// Names of the partitions of the source, by index.
+pub type PartitionNames = std::sync::Arc<[String]>;
+
+/// How the rows of one table come about, on one worker.
+pub trait Table: 'static {
+    /// What the dataflow hands over.
+    type Row: 'static;
+
+    /// Path, schema, key and constraints.
+    fn spec() -> TableSpec;
+
+    /// The epoch of a row that came in a message of epoch `message`; one message may carry rows of several epochs.
+    fn epoch_of(row: &Self::Row, message: Epoch) -> Epoch;
+
+    /// The rows of one closed epoch, in any order, as a batch; `None` when the epoch changes nothing.
+    ///
+    /// Called once for each epoch in order, rows or none.
+    ///
+    /// # Errors
+    ///
+    /// When a value does not fit its column, which would be a bug.
+    fn batch(&mut self, rows: Vec<Self::Row>, mark: &EpochMark) -> Result<Option<RecordBatch>, ArrowError>;
+
+    /// The table as it stands before the first epoch, as far as it is never empty.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Table::batch`].
+    fn initial(&mut self, _opened: Micros) -> Result<Option<RecordBatch>, ArrowError> {
+        Ok(None)
+    }
+}
+
+/// Every table that a pipeline writes, in the order of the documentation.
+pub fn specs(curated: bool) -> Vec<TableSpec> {
+    let mut specs = vec![
+        NetFlow::spec(),
+        UserMetrics::spec(),
+        ChannelDistribution::spec(),
+        RejectedEvents::spec(),
+        StreamHealth::spec(),
+        RunManifest::spec(),
+    ];
+    if curated {
+        specs.insert(3, TransactionEvents::spec());
+    }
+    specs
+}

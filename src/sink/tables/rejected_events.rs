@@ -1,0 +1,88 @@
+//! `monitoring/rejected_events`: the quarantine, one row for each rejected event.
+
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field};
+use arrow::error::ArrowError;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use tidemark_dataflows::decode::Rejected;
+use tidemark_dataflows::event::{Epoch, EpochMark};
+use tidemark_delta::TableSpec;
+
+use super::columns::{appended, long, long_array, text, text_array, time, time_array};
+use super::transaction_events::partition_name;
+use super::{PartitionNames, Table};
+
+/// The quarantine.
+pub struct RejectedEvents {
+    /// What `source_partition` says.
+    pub partitions: PartitionNames,
+}
+
+impl Table for RejectedEvents {
+    type Row = Rejected;
+
+    fn spec() -> TableSpec {
+        let fields = vec![
+            Field::new("event_id", DataType::Utf8, true),
+            text("raw_payload"),
+            text("payload_encoding"),
+            text("rejection_reason"),
+            Field::new("detail", DataType::Utf8, true),
+            text("source_partition"),
+            long("source_offset"),
+            long("epoch"),
+            time("rejected_at"),
+        ];
+        appended("monitoring/rejected_events", "Every rejected event with its reason", Some("epoch"), fields)
+    }
+
+    fn epoch_of(row: &Rejected, _: Epoch) -> Epoch {
+        row.epoch
+    }
+
+    fn batch(&mut self, mut rows: Vec<Rejected>, mark: &EpochMark) -> Result<Option<RecordBatch>, ArrowError> {
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        rows.sort_unstable_by_key(|row| row.at);
+        let (payloads, encodings): (Vec<String>, Vec<&str>) = rows.iter().map(readable).unzip();
+        let optional = |values: Vec<Option<String>>| Arc::new(StringArray::from(values));
+        let columns = vec![
+            optional(rows.iter().map(|row| row.event_id.clone()).collect()),
+            text_array(payloads.iter()),
+            text_array(encodings.iter()),
+            text_array(rows.iter().map(|row| row.reason.as_str())),
+            optional(rows.iter().map(detail).collect()),
+            text_array(rows.iter().map(|row| partition_name(&self.partitions, row.at.partition))),
+            long_array(rows.iter().map(|row| row.at.offset.0))?,
+            long_array(rows.iter().map(|row| row.epoch))?,
+            time_array(rows.iter().map(|_| mark.closed)),
+        ];
+        RecordBatch::try_new(Self::spec().schema, columns).map(Some)
+    }
+}
+
+/// The kept bytes as text, and how they became text. A cut in the middle of a character drops the rest of it.
+fn readable(row: &Rejected) -> (String, &'static str) {
+    let cut = (row.payload.len() as u64) < row.whole_len;
+    match std::str::from_utf8(&row.payload) {
+        Ok(text) => (text.to_owned(), "utf-8"),
+        Err(e) if cut && e.error_len().is_none() => {
+            (String::from_utf8_lossy(&row.payload[..e.valid_up_to()]).into_owned(), "utf-8")
+        }
+        Err(_) => (STANDARD.encode(&row.payload), "base64"),
+    }
+}
+
+/// What was wrong, and how long the body was when not all of it is kept.
+fn detail(row: &Rejected) -> Option<String> {
+    let cut = (row.payload.len() as u64) < row.whole_len;
+    let length = cut.then(|| format!("{} bytes in all, the first {} kept", row.whole_len, row.payload.len()));
+    match (row.detail.clone(), length) {
+        (Some(detail), Some(length)) => Some(format!("{detail}; {length}")),
+        (detail, length) => detail.or(length),
+    }
+}

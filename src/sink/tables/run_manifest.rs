@@ -1,0 +1,91 @@
+//! `monitoring/run_manifest`: one row about the pipeline as a whole.
+
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
+use tidemark_dataflows::event::{Epoch, EpochMark, Micros};
+use tidemark_dataflows::tally::{EpochSummary, Tally};
+use tidemark_delta::TableSpec;
+
+use super::Table;
+use super::columns::{long, long_array, merged, text, text_array, time, time_array};
+
+/// What the manifest says in words.
+#[derive(Clone, Debug)]
+pub struct ManifestText {
+    /// Where the tables are.
+    pub output_path: String,
+    /// Where the events come from.
+    pub source: String,
+    /// Deduplication key, watermark delay and retention.
+    pub dedup_scope: String,
+}
+
+/// The manifest of the run: everything since the first epoch.
+pub struct RunManifest {
+    text: ManifestText,
+    first_worker: bool,
+    stream_start: Option<Micros>,
+    epochs: u64,
+    sum: Tally,
+}
+
+impl RunManifest {
+    /// The manifest of a pipeline that has seen nothing. Only the first worker writes it.
+    pub fn new(text: ManifestText, first_worker: bool) -> Self {
+        RunManifest { text, first_worker, stream_start: None, epochs: 0, sum: Tally::default() }
+    }
+
+    fn one_row(&self, start: Micros, updated: Micros) -> Result<RecordBatch, ArrowError> {
+        let sum = &self.sum;
+        let counts = [self.epochs, sum.received, sum.accepted, sum.rejected_total(), sum.duplicates];
+        let mut columns = vec![time_array([start].into_iter()), time_array([updated].into_iter())];
+        for count in counts {
+            columns.push(long_array([count].into_iter())?);
+        }
+        for words in [&self.text.output_path, &self.text.source, &self.text.dedup_scope] {
+            columns.push(text_array([words].into_iter()));
+        }
+        RecordBatch::try_new(Self::spec().schema, columns)
+    }
+}
+
+impl Table for RunManifest {
+    type Row = EpochSummary;
+
+    fn spec() -> TableSpec {
+        let mut fields = vec![time("stream_start"), time("last_updated")];
+        fields.extend(
+            [
+                "batches_processed",
+                "total_events_received",
+                "total_events_valid",
+                "total_events_rejected",
+                "total_duplicate_events",
+            ]
+            .map(long),
+        );
+        fields.extend(["output_path", "source", "dedup_scope"].map(text));
+        // The one value that never changes while a pipeline lives, and so the key of its one row.
+        merged("monitoring/run_manifest", "The pipeline as a whole", &["stream_start"], fields)
+    }
+
+    fn epoch_of(row: &EpochSummary, _: Epoch) -> Epoch {
+        row.mark.epoch
+    }
+
+    fn batch(&mut self, rows: Vec<EpochSummary>, _: &EpochMark) -> Result<Option<RecordBatch>, ArrowError> {
+        let mut newest = None;
+        for EpochSummary { mark, tally } in rows {
+            self.stream_start.get_or_insert(mark.opened);
+            self.epochs += 1;
+            self.sum.add(&tally);
+            newest = newest.max(Some(mark.closed));
+        }
+        let row = self.stream_start.zip(newest).map(|(start, updated)| self.one_row(start, updated));
+        row.transpose()
+    }
+
+    fn initial(&mut self, opened: Micros) -> Result<Option<RecordBatch>, ArrowError> {
+        self.first_worker.then(|| self.one_row(opened, opened)).transpose()
+    }
+}

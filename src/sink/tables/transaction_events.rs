@@ -1,0 +1,76 @@
+//! `curated/transaction_events`: every accepted event, when asked for.
+
+use std::rc::Rc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field};
+use arrow::error::ArrowError;
+use tidemark_dataflows::event::{Epoch, EpochMark, Event};
+use tidemark_delta::TableSpec;
+
+use super::columns::{
+    MONEY_SCALE, appended, long, long_array, money_array_of, text, text_array, time, time_array,
+};
+use super::{PartitionNames, Table};
+
+/// Digits of a single amount: the contract admits less than 10^17 pence.
+const AMOUNT_DIGITS: u8 = 17;
+
+/// The curated events.
+pub struct TransactionEvents {
+    /// What `source_partition` says.
+    pub partitions: PartitionNames,
+}
+
+impl Table for TransactionEvents {
+    type Row = Rc<Vec<Event>>;
+
+    fn spec() -> TableSpec {
+        let fields = vec![
+            text("event_id"),
+            text("user_id"),
+            time("event_time"),
+            time("ingest_time"),
+            text("event_type"),
+            Field::new("amount", DataType::Decimal128(AMOUNT_DIGITS, MONEY_SCALE), false),
+            text("currency"),
+            text("channel"),
+            long("epoch"),
+            text("source_partition"),
+            long("source_offset"),
+        ];
+        appended("curated/transaction_events", "Every accepted event, once", Some("epoch"), fields)
+    }
+
+    fn epoch_of(_: &Rc<Vec<Event>>, message: Epoch) -> Epoch {
+        message
+    }
+
+    fn batch(&mut self, rows: Vec<Rc<Vec<Event>>>, mark: &EpochMark) -> Result<Option<RecordBatch>, ArrowError> {
+        let mut events: Vec<&Event> = rows.iter().flat_map(|batch| batch.iter()).collect();
+        if events.is_empty() {
+            return Ok(None);
+        }
+        events.sort_unstable_by_key(|event| event.at);
+        let members = || events.iter().map(|event| event.curated.as_deref());
+        let columns = vec![
+            text_array(members().map(|m| m.map_or("", |m| &m.event_id))),
+            text_array(events.iter().map(|event| event.user.0.as_str())),
+            time_array(events.iter().map(|event| event.time)),
+            time_array(members().map(|m| m.map(|m| m.ingest_time).unwrap_or_default())),
+            text_array(events.iter().map(|event| event.event_type.as_str())),
+            money_array_of(events.iter().map(|event| i128::from(event.amount.0)), AMOUNT_DIGITS)?,
+            text_array(events.iter().map(|_| "GBP")),
+            text_array(events.iter().map(|event| event.channel.as_str())),
+            long_array(events.iter().map(|_| mark.epoch))?,
+            text_array(events.iter().map(|event| partition_name(&self.partitions, event.at.partition))),
+            long_array(events.iter().map(|event| event.at.offset.0))?,
+        ];
+        RecordBatch::try_new(Self::spec().schema, columns).map(Some)
+    }
+}
+
+/// The name of a partition; its number when the source does not know it.
+pub(super) fn partition_name(names: &PartitionNames, id: tidemark_dataflows::event::PartitionId) -> String {
+    names.get(id.0 as usize).cloned().unwrap_or_else(|| id.0.to_string())
+}

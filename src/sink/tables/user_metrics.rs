@@ -1,0 +1,52 @@
+//! `metrics/user_metrics`: M2, one row for each user.
+
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
+use tidemark_dataflows::event::{Epoch, EpochMark, UserId};
+use tidemark_dataflows::metrics::Row;
+use tidemark_delta::TableSpec;
+
+use super::Table;
+use super::columns::{long, long_array, merged, money, money_array, text, text_array, time, time_array};
+
+/// M2.
+pub struct UserMetrics;
+
+impl Table for UserMetrics {
+    type Row = Row<UserId>;
+
+    fn spec() -> TableSpec {
+        let fields = vec![
+            text("user_id"),
+            money("total_deposits"),
+            money("total_withdrawals"),
+            long("deposit_count"),
+            long("withdrawal_count"),
+            time("first_seen"),
+            time("last_seen"),
+            time("updated_at"),
+        ];
+        merged("metrics/user_metrics", "Running totals of each user", &["user_id"], fields)
+    }
+
+    fn epoch_of(row: &Row<UserId>, _: Epoch) -> Epoch {
+        row.epoch
+    }
+
+    fn batch(&mut self, rows: Vec<Row<UserId>>, mark: &EpochMark) -> Result<Option<RecordBatch>, ArrowError> {
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let columns = vec![
+            text_array(rows.iter().map(|row| row.key.0.as_str())),
+            money_array(rows.iter().map(|row| row.totals.deposits))?,
+            money_array(rows.iter().map(|row| row.totals.withdrawals))?,
+            long_array(rows.iter().map(|row| row.totals.deposit_count))?,
+            long_array(rows.iter().map(|row| row.totals.withdrawal_count))?,
+            time_array(rows.iter().map(|row| row.totals.first_seen)),
+            time_array(rows.iter().map(|row| row.totals.last_seen)),
+            time_array(rows.iter().map(|_| mark.closed)),
+        ];
+        RecordBatch::try_new(Self::spec().schema, columns).map(Some)
+    }
+}
