@@ -1,0 +1,345 @@
+//! What a setting may hold: its kind with its range, and the one place where a value is checked against it.
+
+use super::units::{format_duration, format_size, parse_duration, parse_size};
+use chrono::{DateTime, SecondsFormat};
+use std::{fmt, time::Duration};
+
+/// The kind of a setting: which values are allowed, and how they are written.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    /// A name of ASCII letters, digits, `-` and `_`; names the application in every table's transactions.
+    Name,
+    /// A path on a local disk.
+    Path,
+    /// Paths, globs or `-`.
+    Inputs,
+    /// One of the given words.
+    Choice(&'static [&'static str]),
+    /// A whole number within both bounds.
+    Integer {
+        /// Least value.
+        min: u64,
+        /// Greatest value.
+        max: u64,
+    },
+    /// A number from 0 to 1.
+    Share,
+    /// True or false.
+    Switch,
+    /// A duration within both bounds.
+    Duration {
+        /// Shortest value.
+        min: Duration,
+        /// Longest value.
+        max: Duration,
+        /// What an empty text stands for, where it is allowed.
+        empty: Option<&'static str>,
+    },
+    /// A size within both bounds.
+    Size {
+        /// Least value in bytes.
+        min: u64,
+        /// Greatest value in bytes.
+        max: u64,
+    },
+    /// An instant; the field says what an empty text stands for.
+    Instant {
+        /// What an empty text stands for.
+        empty: &'static str,
+    },
+    /// Log levels by module, such as `info,tidemark::sink=debug`.
+    LogFilter,
+}
+
+/// A value as a layer gives it, before it is checked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Raw {
+    /// Text without a type of its own: from a flag or the environment.
+    Word(String),
+    /// Words of one flag that takes several.
+    Words(Vec<String>),
+    /// A value of a configuration file.
+    Toml(toml::Value),
+    /// The text of a file's value that no setting can hold, such as an integer of 30 digits.
+    Unreadable(String),
+}
+
+impl fmt::Display for Raw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Raw::Word(word) => write!(f, "{word:?}"),
+            Raw::Words(words) => write!(f, "{words:?}"),
+            Raw::Toml(value) => write!(f, "{value}"),
+            Raw::Unreadable(text) => f.write_str(text),
+        }
+    }
+}
+
+/// A checked value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// Nothing given, where that is allowed.
+    Empty,
+    /// A name, path, choice or log filter.
+    Text(String),
+    /// Inputs, in the order given.
+    List(Vec<String>),
+    /// A whole number.
+    Integer(u64),
+    /// A share of 1.
+    Share(f64),
+    /// On or off.
+    Switch(bool),
+    /// A duration.
+    Duration(Duration),
+    /// A size in bytes.
+    Size(u64),
+    /// An instant in microseconds since 1970-01-01T00:00:00Z.
+    Instant(i64),
+}
+
+impl Value {
+    /// The value as it is written in a configuration file.
+    pub fn to_toml(&self) -> toml::Value {
+        match self {
+            Value::Integer(number) => i64::try_from(*number).unwrap_or(i64::MAX).into(),
+            Value::Share(share) => (*share).into(),
+            Value::Switch(on) => (*on).into(),
+            Value::List(items) => items.iter().map(String::as_str).collect::<Vec<_>>().into(),
+            Value::Empty => "".into(),
+            Value::Text(text) => text.as_str().into(),
+            Value::Duration(duration) => format_duration(*duration).into(),
+            Value::Size(bytes) => format_size(*bytes).into(),
+            Value::Instant(micros) => {
+                let instant = DateTime::from_timestamp_micros(*micros).unwrap_or_default();
+                instant.to_rfc3339_opts(SecondsFormat::AutoSi, true).into()
+            }
+        }
+    }
+
+    /// The value for serde: whole units, nothing left to read.
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        match self {
+            Value::Empty => serde_json::Value::Null,
+            Value::Text(text) => text.as_str().into(),
+            Value::List(items) => items.as_slice().into(),
+            Value::Integer(number) | Value::Size(number) => (*number).into(),
+            Value::Share(share) => (*share).into(),
+            Value::Switch(on) => (*on).into(),
+            Value::Duration(d) => serde_json::json!({ "secs": d.as_secs(), "nanos": d.subsec_nanos() }),
+            Value::Instant(micros) => (*micros).into(),
+        }
+    }
+}
+
+impl Kind {
+    /// What is allowed, in words that follow "allowed:".
+    pub fn allowed(&self) -> String {
+        match self {
+            Kind::Name => "1 to 64 letters, digits, - and _".to_owned(),
+            Kind::Path => "a path on a local disk".to_owned(),
+            Kind::Inputs => "a list of files, directories and globs, or - for standard input".to_owned(),
+            Kind::Choice(words) => words.join(" or "),
+            Kind::Integer { min, max } => format!("a whole number from {min} to {max}"),
+            Kind::Share => "a number from 0 to 1".to_owned(),
+            Kind::Switch => "true or false".to_owned(),
+            Kind::Duration { min, max, empty } => {
+                let range = format!("a duration from {} to {}", format_duration(*min), format_duration(*max));
+                empty.map_or(range.clone(), |meaning| format!("{range}, or \"\" for {meaning}"))
+            }
+            Kind::Size { min, max } => format!("a size from {} to {}", format_size(*min), format_size(*max)),
+            Kind::Instant { empty } => format!("an RFC 3339 time, or \"\" for {empty}"),
+            Kind::LogFilter => {
+                "off, error, warn, info, debug or trace, also by module (info,tidemark=debug)".to_owned()
+            }
+        }
+    }
+
+    /// The name of a value of this kind in help texts.
+    pub fn value_name(&self) -> &'static str {
+        match self {
+            Kind::Name => "NAME",
+            Kind::Path | Kind::Inputs => "PATH",
+            Kind::Choice(_) => "KIND",
+            Kind::Integer { .. } => "NUMBER",
+            Kind::Share => "SHARE",
+            Kind::Switch => "BOOL",
+            Kind::Duration { .. } => "DURATION",
+            Kind::Size { .. } => "SIZE",
+            Kind::Instant { .. } => "TIME",
+            Kind::LogFilter => "FILTER",
+        }
+    }
+
+    /// The checked value, or `None` if `raw` has the wrong type, cannot be read, or is out of range.
+    pub fn check(&self, raw: &Raw) -> Option<Value> {
+        let text = text_of(raw);
+        match *self {
+            Kind::Name => text.filter(|t| is_name(t)).map(Value::Text),
+            Kind::Path => text.filter(|t| is_local_path(t)).map(Value::Text),
+            Kind::Choice(words) => text.filter(|t| words.contains(&t.as_str())).map(Value::Text),
+            Kind::LogFilter => text.filter(|t| is_log_filter(t)).map(Value::Text),
+            Kind::Inputs => list_of(raw).filter(|list| list.iter().all(|t| is_local_path(t))).map(Value::List),
+            Kind::Integer { min, max } => integer_of(raw).filter(|n| (min..=max).contains(n)).map(Value::Integer),
+            Kind::Share => number_of(raw).filter(|share| (0.0..=1.0).contains(share)).map(Value::Share),
+            Kind::Switch => switch_of(raw).map(Value::Switch),
+            Kind::Duration { empty: Some(_), .. } | Kind::Instant { .. } if text.as_deref() == Some("") => {
+                Some(Value::Empty)
+            }
+            Kind::Duration { min, max, .. } => {
+                parse_duration(&text?).filter(|d| (min..=max).contains(d)).map(Value::Duration)
+            }
+            Kind::Size { min, max } => parse_size(&text?).filter(|n| (min..=max).contains(n)).map(Value::Size),
+            Kind::Instant { .. } => instant_of(&text?).map(Value::Instant),
+        }
+    }
+}
+
+fn text_of(raw: &Raw) -> Option<String> {
+    match raw {
+        Raw::Word(text) | Raw::Toml(toml::Value::String(text)) => Some(text.clone()),
+        Raw::Toml(toml::Value::Datetime(time)) => Some(time.to_string()),
+        _ => None,
+    }
+}
+
+fn integer_of(raw: &Raw) -> Option<u64> {
+    match raw {
+        Raw::Word(word) => word.replace('_', "").parse().ok(),
+        Raw::Toml(toml::Value::Integer(number)) => u64::try_from(*number).ok(),
+        _ => None,
+    }
+}
+
+fn number_of(raw: &Raw) -> Option<f64> {
+    match raw {
+        Raw::Word(word) => word.parse().ok(),
+        Raw::Toml(toml::Value::Float(number)) => Some(*number),
+        // 0 and 1 are shares too; any other integer is out of range anyway.
+        Raw::Toml(toml::Value::Integer(number)) => i32::try_from(*number).ok().map(f64::from),
+        _ => None,
+    }
+}
+
+fn switch_of(raw: &Raw) -> Option<bool> {
+    match raw {
+        Raw::Word(word) => word.parse().ok(),
+        Raw::Toml(toml::Value::Boolean(on)) => Some(*on),
+        _ => None,
+    }
+}
+
+/// A list: of one environment variable it is written with commas, so a path with a comma in it needs the file.
+fn list_of(raw: &Raw) -> Option<Vec<String>> {
+    match raw {
+        Raw::Words(words) => Some(words.clone()),
+        Raw::Word(word) if word.is_empty() => Some(Vec::new()),
+        Raw::Word(word) => Some(word.split(',').map(|item| item.trim().to_owned()).collect()),
+        Raw::Toml(toml::Value::Array(items)) => items.iter().map(|item| item.as_str().map(str::to_owned)).collect(),
+        Raw::Toml(_) | Raw::Unreadable(_) => None,
+    }
+}
+
+/// The instants an event time may have as well: from 1970 to the year 9999.
+fn instant_of(text: &str) -> Option<i64> {
+    let micros = DateTime::parse_from_rfc3339(text).ok()?.timestamp_micros();
+    (0..=253_402_300_799_999_999).contains(&micros).then_some(micros)
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+/// A URL would become a directory named `abfss:`, so it is no local path.
+fn is_local_path(text: &str) -> bool {
+    !text.is_empty() && !text.contains("://")
+}
+
+/// Stricter than the tracing library, which takes a misspelt level for the name of a module.
+fn is_log_filter(text: &str) -> bool {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    text.split(',').all(|directive| {
+        let (module, level) = directive.split_once('=').unwrap_or(("all", directive));
+        !module.is_empty() && !module.contains(char::is_whitespace) && LEVELS.contains(&level)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const SECONDS: Kind = Kind::Duration { min: Duration::ZERO, max: Duration::from_secs(9), empty: None };
+    const OR_EMPTY: Kind = Kind::Duration { min: Duration::ZERO, max: Duration::from_secs(9), empty: Some("none") };
+
+    fn word(kind: Kind, text: &str) -> Option<Value> {
+        kind.check(&Raw::Word(text.to_owned()))
+    }
+
+    fn toml(kind: Kind, text: &str) -> Option<Value> {
+        let table: toml::Table = format!("x = {text}").parse().unwrap();
+        kind.check(&Raw::Toml(table["x"].clone()))
+    }
+
+    #[test]
+    fn bounds_belong_to_the_range() {
+        let kind = Kind::Integer { min: 2, max: 1_000 };
+        assert_eq!(word(kind, "2"), Some(Value::Integer(2)));
+        assert_eq!(word(kind, "1_000"), Some(Value::Integer(1_000)));
+        assert_eq!((word(kind, "1"), word(kind, "1001"), word(kind, "-2")), (None, None, None));
+        assert_eq!(word(SECONDS, "9s"), Some(Value::Duration(Duration::from_secs(9))));
+        assert_eq!(word(SECONDS, "9001ms"), None);
+        assert_eq!(word(Kind::Size { min: 1, max: 2 }, "3 B"), None);
+    }
+
+    #[test]
+    fn only_values_of_a_file_have_types() {
+        assert_eq!(word(Kind::Switch, "true"), Some(Value::Switch(true)));
+        assert_eq!(toml(Kind::Switch, "true"), Some(Value::Switch(true)));
+        assert_eq!(toml(Kind::Switch, "\"true\""), None);
+        assert_eq!(toml(Kind::Integer { min: 0, max: 9 }, "\"5\""), None);
+        assert_eq!(toml(Kind::Integer { min: 0, max: 9 }, "5.0"), None);
+        assert_eq!(toml(SECONDS, "5"), None);
+    }
+
+    #[test]
+    fn shares_are_finite_and_at_most_one() {
+        assert_eq!(toml(Kind::Share, "1"), Some(Value::Share(1.0)));
+        assert_eq!(word(Kind::Share, "0.25"), Some(Value::Share(0.25)));
+        for text in ["1.01", "-0.1", "nan", "inf", ""] {
+            assert_eq!(word(Kind::Share, text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn empty_is_taken_only_where_it_means_something() {
+        assert_eq!(word(OR_EMPTY, ""), Some(Value::Empty));
+        assert_eq!(word(SECONDS, ""), None);
+        assert_eq!(word(Kind::Instant { empty: "now" }, ""), Some(Value::Empty));
+        assert_eq!((word(Kind::Path, ""), word(Kind::Name, "")), (None, None));
+    }
+
+    #[test]
+    fn instants_are_kept_to_the_microsecond() {
+        let kind = Kind::Instant { empty: "now" };
+        assert_eq!(word(kind, "1970-01-01T01:00:00.000007+01:00"), Some(Value::Instant(7)));
+        assert_eq!(toml(kind, "1970-01-01T00:00:01Z"), Some(Value::Instant(1_000_000)));
+        assert_eq!(word(kind, "1969-12-31T23:59:59Z"), None);
+        assert_eq!(word(kind, "yesterday"), None);
+        assert_eq!(Value::Instant(7).to_toml().as_str(), Some("1970-01-01T00:00:00.000007Z"));
+    }
+
+    #[test]
+    fn a_misspelt_log_level_is_no_module() {
+        assert!(is_log_filter("info") && is_log_filter("warn,tidemark::sink=debug"));
+        assert!(!is_log_filter("inof") && !is_log_filter("") && !is_log_filter("info,") && !is_log_filter("x=loud"));
+    }
+
+    #[test]
+    fn urls_are_no_local_paths() {
+        assert_eq!(word(Kind::Path, "abfss://c@a.dfs.core.windows.net/x"), None);
+        let list = vec!["a".to_owned(), "b c".to_owned()];
+        assert_eq!(word(Kind::Inputs, "a, b c"), Some(Value::List(list)));
+        assert_eq!(toml(Kind::Inputs, "[\"a\", 1]"), None);
+    }
+}

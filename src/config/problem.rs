@@ -1,0 +1,66 @@
+//! Where a value came from, and what is wrong with it.
+
+use std::{fmt, sync::Arc};
+
+/// The place that gave a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The embedded defaults.
+    Default,
+    /// What a verb changes in the defaults; the field is its name.
+    Verb(&'static str),
+    /// A configuration file.
+    File {
+        /// The path as it was given.
+        path: Arc<str>,
+        /// Line from 1.
+        line: usize,
+        /// Column in characters from 1.
+        column: usize,
+    },
+    /// An environment variable, by its name.
+    Environment(String),
+    /// A flag as it was written, such as `--trigger` or `--set`.
+    Flag(String),
+    /// It follows from another key that was given in the same layer.
+    Implied(&'static str, Box<Origin>),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Default => f.write_str("default"),
+            Origin::Verb(verb) => write!(f, "default of {verb}"),
+            Origin::File { path, line, column } => write!(f, "{path}:{line}:{column}"),
+            Origin::Environment(name) => write!(f, "environment variable {name}"),
+            Origin::Flag(flag) => write!(f, "flag {flag}"),
+            Origin::Implied(key, origin) => write!(f, "implied by {key} from {origin}"),
+        }
+    }
+}
+
+/// One thing that is wrong, as one line for the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Key, and value where there is one: `epochs.trigger = "1"`; empty where a whole file is at fault.
+    pub subject: String,
+    /// Where it came from.
+    pub origin: Origin,
+    /// What is wrong and what is allowed.
+    pub complaint: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Problem { subject, origin, complaint } = self;
+        if subject.is_empty() {
+            return write!(f, "{origin}: {complaint}");
+        }
+        write!(f, "{subject} ({origin}): {complaint}")
+    }
+}
+
+/// Everything that is wrong with a configuration, at once and in the order in which the layers are read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct Problems(pub Vec<Problem>);

@@ -1,0 +1,189 @@
+//! The configuration as the runtime uses it: plain fields, checked, in whole units.
+//!
+//! The fields mirror `default.toml`, where each one's meaning and range stand; serde refuses to build this from a table
+//! of settings that has another key, or lacks one.
+
+use serde::Deserialize;
+use std::{num::NonZero, path::PathBuf, thread::available_parallelism, time::Duration};
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The pipeline as a whole.
+    pub pipeline: Pipeline,
+    /// Where events come from.
+    pub source: Source,
+    /// The embedded generator.
+    pub generator: Generator,
+    /// How the stream is cut.
+    pub epochs: Epochs,
+    /// The contract of an event.
+    pub contract: Contract,
+    /// Watermark and deduplication.
+    pub dedup: Dedup,
+    /// What is written, and where.
+    pub output: Output,
+    /// How tables are written.
+    pub sink: Sink,
+    /// Threads.
+    pub runtime: Runtime,
+    /// Logging.
+    pub log: Log,
+}
+
+/// `[pipeline]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pipeline {
+    /// Name under which transactions are filed: ASCII letters, digits, `-`, `_`.
+    pub name: String,
+}
+
+/// The kind of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceKind {
+    /// The embedded generator.
+    Generate,
+    /// Files of newline-delimited JSON.
+    File,
+}
+
+/// `[source]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// Which source is read.
+    pub kind: SourceKind,
+    /// Files, directories and globs, or `-`; not empty if `kind` is [`SourceKind::File`].
+    pub inputs: Vec<String>,
+}
+
+/// `[generator]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Generator {
+    /// Seed of the events.
+    pub seed: u64,
+    /// First instant in microseconds since 1970-01-01T00:00:00Z; `None` is now.
+    pub start: Option<i64>,
+    /// Events per second over all partitions; 0 is as fast as possible.
+    pub rate: u64,
+    /// Number of events; 0 is without end.
+    pub events: u64,
+    /// Number of different users, at least 1.
+    pub users: u64,
+    /// Number of partitions, at least 1.
+    pub partitions: usize,
+    /// Share of events delivered twice. The four shares add up to at most 1.
+    pub duplicates: f64,
+    /// Share of events that break a rule.
+    pub invalid: f64,
+    /// Share of events behind the watermark.
+    pub late: f64,
+    /// Share of events out of order but in time.
+    pub disordered: f64,
+}
+
+/// `[epochs]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Epochs {
+    /// Longest time a live source keeps an epoch open.
+    pub trigger: Duration,
+    /// Events per file and epoch of a file source, at least 1.
+    pub events: u64,
+    /// Epochs cut and not yet published, at least 1.
+    pub max_in_flight: usize,
+    /// Bytes read and not yet processed.
+    pub max_bytes_in_flight: u64,
+}
+
+/// `[contract]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Contract {
+    /// How far an event time may lie after its arrival.
+    pub max_future_skew: Duration,
+}
+
+/// `[dedup]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dedup {
+    /// Distance of the watermark from the greatest event time.
+    pub watermark_delay: Duration,
+    /// How long an id is remembered in event time; the watermark delay where the key is empty.
+    pub retention: Duration,
+    /// Ids to make room for at the start.
+    pub expected_ids: u64,
+}
+
+/// `[output]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    /// Directory of tables and checkpoint.
+    pub path: PathBuf,
+    /// Whether accepted events are written too.
+    pub curated: bool,
+}
+
+/// `[sink]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sink {
+    /// Shortest time between publications.
+    pub publish_interval: Duration,
+    /// Commits per checkpoint of a table's log, at least 1.
+    pub log_checkpoint_every: u64,
+    /// How long replaced log entries stay.
+    pub log_retention: Duration,
+    /// How long unused files stay.
+    pub file_retention: Duration,
+    /// Small files that start a compaction, at least 2.
+    pub compact_after_files: usize,
+    /// Size in bytes of the files that compaction makes.
+    pub compact_target: u64,
+    /// Time between two rounds of maintenance.
+    pub maintain_every: Duration,
+}
+
+/// `[runtime]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Runtime {
+    /// Worker threads as configured; 0 is as many as there are cores. See [`Runtime::worker_count`].
+    pub workers: usize,
+}
+
+impl Runtime {
+    /// Worker threads to start, at least 1: the configured number, or the cores this process may use.
+    pub fn worker_count(&self) -> usize {
+        match self.workers {
+            0 => available_parallelism().map_or(1, NonZero::get),
+            workers => workers,
+        }
+    }
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines for people.
+    Human,
+    /// One JSON object per line.
+    Json,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// Levels, for everything or by module.
+    pub level: String,
+    /// Form of the lines.
+    pub format: LogFormat,
+}
