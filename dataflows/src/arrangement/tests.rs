@@ -1,0 +1,191 @@
+//! Memory: what is counted, when it grows, and that it is given back.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const SECOND: i64 = 1_000_000;
+const HOUR: i64 = 3600 * SECOND;
+
+fn settings(expected_ids: usize) -> Settings {
+    let horizon = Horizon { watermark_delay_us: 24 * HOUR, dedup_retention_us: 24 * HOUR };
+    Settings { horizon, key: [5, 6], expected_ids, sweep: SweepRate::default() }
+}
+
+fn admit(index: &mut TimeBoundedArrangement, id: u128, time: i64, epoch: Epoch) -> Admission {
+    index.admit(index.hash(EventId(id)), EventId(id), Micros(time), Fingerprint(id as u64), epoch)
+}
+
+fn fill(index: &mut TimeBoundedArrangement, ids: std::ops::Range<u128>, time: i64) {
+    for id in ids {
+        assert_eq!(admit(index, id, time, 1), Admission::New);
+    }
+}
+
+#[test]
+fn memory_is_given_back_once_the_horizon_has_passed_and_the_expected_share_is_kept() {
+    for expected in [0, 20_000] {
+        let mut index = TimeBoundedArrangement::new(settings(expected));
+        let at_start = index.heap_bytes();
+        fill(&mut index, 0..200_000, HOUR / 2);
+        let full = index.heap_bytes();
+        assert!(full > 200_000 * 33 && full < 200_000 * 80, "{full}");
+        index.advance(Some(Micros(25 * HOUR)));
+        assert_eq!((index.retained(index.watermark()), index.len()), (0, 200_000));
+        while !index.is_empty() {
+            let before = index.len();
+            index.sweep(1);
+            assert!(index.len() < before);
+        }
+        let after = index.heap_bytes();
+        assert!(after >= at_start && after <= at_start + full / 20, "{at_start} -> {full} -> {after}");
+        fill(&mut index, 0..1000, 30 * HOUR);
+        assert_eq!(index.iter().count(), 1000);
+    }
+}
+
+#[test]
+fn expected_ids_take_at_most_48_bytes_each_and_never_move() {
+    for expected in [250_000, 333_333] {
+        let mut index = TimeBoundedArrangement::new(settings(expected));
+        let at_start = index.heap_bytes();
+        assert!(at_start / expected <= 48, "{expected} ids take {at_start} bytes");
+        // Of the many shards a few run ahead of the average by chance.
+        fill(&mut index, 0..expected as u128 * 9 / 10, 0);
+        assert_eq!(index.heap_bytes(), at_start);
+    }
+}
+
+#[test]
+fn shards_do_not_all_grow_at_once() {
+    for expected in [0, 200_000] {
+        let mut index = TimeBoundedArrangement::new(settings(expected));
+        let (mut bytes, mut worst) = (0, 0);
+        for step in 0..600 {
+            fill(&mut index, step * 1000..(step + 1) * 1000, 0);
+            let now = index.heap_bytes();
+            if step > 100 {
+                worst = worst.max((now - bytes) * 100 / bytes);
+            }
+            bytes = now;
+        }
+        // A thousand ids more are at most one in a hundred; were all shards to double together, it would be a hundred.
+        assert!(worst <= 15, "{worst} % in one step");
+    }
+}
+
+#[test]
+fn ids_that_come_and_go_at_a_constant_rate_do_not_make_the_table_grow() {
+    let mut index = TimeBoundedArrangement::new(settings(400_000));
+    let at_start = index.heap_bytes();
+    let per_hour = 14_000;
+    for hour in 0..100 {
+        index.advance(Some(Micros(hour * HOUR)));
+        let first = u128::from(hour.unsigned_abs()) * per_hour;
+        fill(&mut index, first..first + per_hour, hour * HOUR);
+        index.sweep(per_hour as usize * settings(0).sweep.cells_per_event);
+    }
+    assert!(index.retained(index.watermark()) > 320_000);
+    assert!(index.heap_bytes() <= at_start * 6 / 5, "{at_start} -> {}", index.heap_bytes());
+}
+
+#[test]
+fn any_instant_up_to_9999_has_its_own_second() {
+    let horizon = Horizon { watermark_delay_us: 0, dedup_retention_us: 0 };
+    let mut index = TimeBoundedArrangement::new(Settings { horizon, ..settings(0) });
+    let last = crate::event::END_OF_TIME.0 - 1;
+    for (id, time) in [(1, 0), (2, last - SECOND), (3, last)] {
+        assert_eq!(admit(&mut index, id, time, u64::MAX), Admission::New);
+        assert_eq!(index.get(EventId(id), None).unwrap().bucket, Bucket((time / SECOND).cast_unsigned()));
+    }
+    index.advance(Some(Micros(last)));
+    assert_eq!(index.retained(index.watermark()), 1);
+    assert!(index.get(EventId(3), index.watermark()).is_some());
+    assert!(index.get(EventId(2), index.watermark()).is_none());
+}
+
+#[test]
+fn restoring_leaves_out_what_is_forgotten_and_prefers_the_later_admission() {
+    let mut index = TimeBoundedArrangement::new(settings(0));
+    let at = |hour| Remembered { bucket: Bucket(hour), fingerprint: Fingerprint(hour) };
+    index.advance(Some(Micros(30 * HOUR)));
+    for hour in [2, 8, 7, 9, 5] {
+        index.restore(EventId(1), at(hour));
+    }
+    assert_eq!(index.get(EventId(1), index.watermark()), Some(at(9)));
+    index.restore(EventId(2), at(5));
+    assert!(index.get(EventId(2), index.watermark()).is_none());
+    assert_eq!(index.retained(index.watermark()), 1);
+    assert_eq!(admit(&mut index, 1, 20 * HOUR, 1), Admission::Earlier(at(9)));
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Admit { id: u128, hour: i64 },
+    Replace { id: u128, hour: i64 },
+    Advance { hours: i64 },
+    Sweep { cells: usize },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (0u128..40, 0i64..30).prop_map(|(id, hour)| Step::Admit { id, hour }),
+        1 => (0u128..40, 0i64..30).prop_map(|(id, hour)| Step::Replace { id, hour }),
+        1 => (0i64..6).prop_map(|hours| Step::Advance { hours }),
+        2 => (0usize..2000).prop_map(|cells| Step::Sweep { cells }),
+    ];
+    prop::collection::vec(step, 0..300)
+}
+
+proptest! {
+    /// Against a map of id to event time that forgets by the definition.
+    #[test]
+    fn counts_and_look_ups_agree_with_a_plain_map_whatever_is_swept(steps in steps()) {
+        let horizon = settings(0).horizon;
+        let mut index = TimeBoundedArrangement::new(settings(0));
+        let mut map: HashMap<u128, Micros> = HashMap::new();
+        // Event hours count from the watermark, so that ids keep expiring.
+        let mut watermark = Micros(100 * HOUR);
+        index.advance(Some(watermark));
+        for (epoch, step) in (1u64..).zip(steps) {
+            match step {
+                Step::Admit { id, hour } => {
+                    let time = Micros(watermark.0 - 20 * HOUR + hour * HOUR);
+                    let known = map.get(&id).is_some_and(|time| horizon.forgotten_at(*time) > watermark);
+                    let new = horizon.forgotten_at(time) > watermark && !known;
+                    if known || new {
+                        let admission = admit(&mut index, id, time.0, epoch);
+                        prop_assert_eq!(admission == Admission::New, new);
+                    }
+                    if new {
+                        map.insert(id, time);
+                    }
+                }
+                Step::Replace { id, hour } => {
+                    let time = Micros(watermark.0 + hour * HOUR);
+                    index.replace(EventId(id), time, Fingerprint(id as u64), epoch);
+                    map.entry(id).and_modify(|known| *known = time);
+                }
+                Step::Advance { hours } => {
+                    watermark.0 += hours * HOUR;
+                    index.advance(Some(watermark));
+                    map.retain(|_, time| horizon.forgotten_at(*time) > watermark);
+                }
+                Step::Sweep { cells } => index.sweep(cells),
+            }
+            let ahead = Some(Micros(watermark.0 + 7 * HOUR));
+            let left = map.values().filter(|time| Some(horizon.forgotten_at(**time)) > ahead).count();
+            prop_assert_eq!((index.retained(Some(watermark)), index.retained(ahead)), (map.len(), left));
+            prop_assert!(index.len() >= map.len());
+            for id in 0..40 {
+                let bucket = index.get(EventId(id), Some(watermark)).map(|known| known.bucket);
+                prop_assert_eq!(bucket, map.get(&id).map(|time| horizon.bucket_of(*time)));
+            }
+            prop_assert_eq!(index.iter().count(), map.len());
+        }
+    }
+}
