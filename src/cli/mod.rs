@@ -6,7 +6,7 @@
 pub mod flags;
 pub mod verbs;
 
-use crate::config::{Effective, Given, Layers, VerbDefaults};
+use crate::config::{Effective, Layers, Problems};
 use crate::exit::{ExitStatus, Failure};
 use crate::logging;
 use clap::{Args, Parser};
@@ -52,18 +52,27 @@ pub struct Global {
 }
 
 impl Global {
-    /// The layers of this process: its configuration file, its environment, and the given flags.
-    pub fn layers(&self, verb: Option<VerbDefaults>, flags: Vec<Given>) -> Layers {
-        Layers { verb, file: self.config.clone(), environment: std::env::vars_os().collect(), flags }
+    /// The configuration in effect: the configuration file, the environment of this process, and the given flags.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it.
+    pub fn load<V: flags::Takes>(&self, settings: &flags::SettingFlags<V>) -> Result<Effective, Problems> {
+        Effective::load(Layers {
+            verb: V::DEFAULTS,
+            file: self.config.clone(),
+            environment: std::env::vars_os().collect(),
+            flags: settings.given(),
+        })
     }
 
-    /// The configuration in effect, with logging set up as it says. For verbs that go on to work with it.
+    /// Loads the configuration and sets up logging as it says, for verbs that go on to work.
     ///
     /// # Errors
     ///
     /// Everything that is wrong with the configuration.
-    pub fn start<V: flags::Takes>(&self, flags: &flags::SettingFlags<V>) -> Result<Effective, Failure> {
-        let effective = Effective::load(self.layers(V::DEFAULTS, flags.given()))?;
+    pub fn start<V: flags::Takes>(&self, settings: &flags::SettingFlags<V>) -> Result<Effective, Failure> {
+        let effective = self.load(settings)?;
         let log = &effective.config.log;
         logging::install(&log.level, log.format).map_err(|error| Failure::new(ExitStatus::Bug, error))?;
         Ok(effective)
@@ -81,7 +90,7 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { ExitStatus::Usage } else { ExitStatus::Done }.into();
         }
     };
-    let mut out = io::stdout().lock();
+    let mut out = io::stdout();
     let done = cli.verb.execute(&cli.global, &mut out);
     let flushed = |status| out.flush().map(|()| status).map_err(Failure::output);
     match done.and_then(flushed) {

@@ -6,7 +6,7 @@ use super::verbs::generate::{Destination, Generate};
 use super::verbs::graph::{Graph, GraphFormat};
 use super::verbs::run::Run;
 use super::*;
-use crate::config::SourceKind;
+use crate::config::{Given, SourceKind};
 use clap::{CommandFactory, FromArgMatches};
 
 /// The arguments of one verb, as a program of their own.
@@ -123,7 +123,7 @@ fn config_show_names_the_flag_and_the_file() {
 fn validate_says_yes_or_names_every_problem() {
     let text = execute(&["validate", "--rate", "5"]).unwrap();
     assert!(text.contains("is valid") && text.contains(" 1 not at their default"), "{text}");
-    let failure = execute(&["validate", "--rate", "x", "--workers", "-"]).unwrap_err();
+    let failure = execute(&["validate", "--rate", "-5", "--workers", "-"]).unwrap_err();
     assert_eq!((failure.status, failure.lines.len()), (ExitStatus::Usage, 2), "{failure:?}");
 }
 

@@ -2,8 +2,8 @@
 
 use super::print;
 use crate::cli::Global;
-use crate::cli::flags::{OfRun, SettingFlags, Takes};
-use crate::config::{Effective, show};
+use crate::cli::flags::{OfRun, SettingFlags};
+use crate::config::show;
 use crate::exit::{ExitStatus, Failure};
 use clap::{Args, Subcommand, ValueEnum};
 use std::io::Write;
@@ -44,7 +44,7 @@ impl ConfigVerb {
     /// Prints the configuration.
     pub(super) fn execute(&self, global: &Global, out: &mut dyn Write) -> Result<ExitStatus, Failure> {
         let ConfigVerb::Show(Show { format, settings }) = self;
-        let effective = Effective::load(global.layers(OfRun::DEFAULTS, settings.given()))?;
+        let effective = global.load(settings)?;
         let text = match format {
             ShowFormat::Human => show::human(&effective),
             ShowFormat::Json => show::json(&effective),

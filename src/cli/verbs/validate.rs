@@ -2,8 +2,8 @@
 
 use super::print;
 use crate::cli::Global;
-use crate::cli::flags::{OfRun, SettingFlags, Takes};
-use crate::config::{Effective, Origin};
+use crate::cli::flags::{OfRun, SettingFlags};
+use crate::config::Origin;
 use crate::exit::{ExitStatus, Failure};
 use clap::Args;
 use std::io::Write;
@@ -20,7 +20,7 @@ pub struct Validate {
 impl Validate {
     /// Says that the configuration is valid.
     pub(super) fn execute(&self, global: &Global, out: &mut dyn Write) -> Result<ExitStatus, Failure> {
-        let effective = Effective::load(global.layers(OfRun::DEFAULTS, self.settings.given()))?;
+        let effective = global.load(&self.settings)?;
         let changed = effective.iter().filter(|(_, assigned)| assigned.origin != Origin::Default).count();
         let all = effective.iter().count();
         print(out, format!("the configuration is valid: {all} settings, {changed} not at their default\n"))
