@@ -3,4 +3,6 @@
 
 pub mod cli;
 pub mod config;
+pub mod exit;
+pub mod logging;
 pub mod source;

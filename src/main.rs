@@ -1,3 +1,5 @@
 //! Entry point of the `tidemark` program.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    tidemark::cli::main()
+}

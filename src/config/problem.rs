@@ -2,6 +2,14 @@
 
 use std::{fmt, sync::Arc};
 
+/// Longest text in characters that a message repeats of what a user wrote.
+const REPEATED_MAX: usize = 200;
+
+/// `text` without line feeds and other control characters, which could forge lines or steer a terminal.
+fn one_line(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
 /// The place that gave a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -31,8 +39,8 @@ impl fmt::Display for Origin {
         match self {
             Origin::Default => f.write_str("default"),
             Origin::Verb(verb) => write!(f, "default of {verb}"),
-            Origin::File { path, line, column } => write!(f, "{path}:{line}:{column}"),
-            Origin::Environment(name) => write!(f, "environment variable {name}"),
+            Origin::File { path, line, column } => write!(f, "{}:{line}:{column}", one_line(path)),
+            Origin::Environment(name) => write!(f, "environment variable {}", one_line(name)),
             Origin::Flag(flag) => write!(f, "flag {flag}"),
             Origin::Implied(key, origin) => write!(f, "implied by {key} from {origin}"),
         }
@@ -53,10 +61,15 @@ pub struct Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Problem { subject, origin, complaint } = self;
-        if subject.is_empty() {
-            return write!(f, "{origin}: {complaint}");
+        let complaint = one_line(complaint);
+        let mut shown: String = subject.chars().take(REPEATED_MAX).collect();
+        if shown.len() < subject.len() {
+            shown.push('…');
         }
-        write!(f, "{subject} ({origin}): {complaint}")
+        match subject.as_str() {
+            "" => write!(f, "{origin}: {complaint}"),
+            _ => write!(f, "{} ({origin}): {complaint}", one_line(&shown)),
+        }
     }
 }
 
@@ -64,3 +77,19 @@ impl fmt::Display for Problem {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct Problems(pub Vec<Problem>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_one_short_line_whatever_the_user_wrote() {
+        let subject = format!("a\nerror: \u{1b}[31m{}", "é".repeat(1_000));
+        let origin = Origin::Environment("X\n".to_owned());
+        let line = Problem { subject, origin, complaint: "no\nno".to_owned() }.to_string();
+        assert!(
+            line.starts_with("a\\nerror: \\u{1b}[31mé") && line.ends_with("é… (environment variable X\\n): no\\nno")
+        );
+        assert!(!line.contains(char::is_control) && line.chars().count() < 300, "{line}");
+    }
+}

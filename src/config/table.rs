@@ -33,7 +33,7 @@ pub struct Setting {
     pub kind: Kind,
     /// The name of its flag without dashes, and who takes it.
     pub flag: Option<(&'static str, FlagOf)>,
-    /// Whether its value is never printed.
+    /// Whether its value is never printed. The field of the typed configuration must hide it from `Debug` as well.
     pub secret: bool,
 }
 

@@ -1,0 +1,55 @@
+//! The verbs, one file each: the arguments, and a thin function that does the work or calls who does.
+
+pub mod completions;
+pub mod config;
+pub mod generate;
+pub mod graph;
+pub mod man;
+pub mod run;
+pub mod schema;
+pub mod validate;
+
+use super::Global;
+use crate::exit::{ExitStatus, Failure};
+use clap::Subcommand;
+use std::io::Write;
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Check the configuration
+    Validate(validate::Validate),
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(config::ConfigVerb),
+    /// Print schemas
+    #[command(subcommand)]
+    Schema(schema::Schema),
+    /// Print a completion script for a shell
+    Completions(completions::Completions),
+    /// Print the manual page, or write those of all verbs
+    Man(man::Man),
+}
+
+impl Verb {
+    /// Does what the verb says; `out` is standard output.
+    ///
+    /// # Errors
+    ///
+    /// What stands in the way, with the exit status for it.
+    pub fn execute(&self, global: &Global, out: &mut dyn Write) -> Result<ExitStatus, Failure> {
+        match self {
+            Verb::Validate(verb) => verb.execute(global, out),
+            Verb::Config(verb) => verb.execute(global, out),
+            Verb::Schema(verb) => verb.execute(out),
+            Verb::Completions(verb) => verb.execute(out),
+            Verb::Man(verb) => verb.execute(out),
+        }
+    }
+}
+
+/// Writes `text` as the whole output of a verb.
+fn print(out: &mut dyn Write, text: impl AsRef<[u8]>) -> Result<ExitStatus, Failure> {
+    out.write_all(text.as_ref()).map_err(Failure::output)?;
+    Ok(ExitStatus::Done)
+}
