@@ -200,7 +200,9 @@ mod tests {
         assert!(both.len() == 1 && both[0].contains("reads no inputs"), "{both:?}");
         let none = problems(vec![vec![flag("source.kind", "file"), flag("source.inputs", "")]]);
         assert!(none.len() == 1 && none[0].contains("needs at least one input"), "{none:?}");
-        let wrong = problems(vec![vec![flag("source.kind", "file"), flag("source.inputs", "s3://x")]]);
+        // A wrong input must not be called a missing one as well.
+        let default = vec![flag("source.inputs", "")];
+        let wrong = problems(vec![default, vec![flag("source.kind", "file"), flag("source.inputs", "s3://x")]]);
         assert!(wrong.len() == 1 && wrong[0].contains("a list of files"), "{wrong:?}");
     }
 

@@ -86,11 +86,6 @@ pub fn find(key: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.key == key)
 }
 
-/// What `default.toml` says about each key.
-pub fn docs() -> &'static BTreeMap<String, Doc> {
-    &DOCS
-}
-
 static DOCS: LazyLock<BTreeMap<String, Doc>> = LazyLock::new(|| read_docs(DEFAULT_TOML));
 
 /// Reads the comment block above each key. Only the plain form of `default.toml` is understood: one line for each key.
