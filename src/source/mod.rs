@@ -6,6 +6,7 @@
 
 mod error;
 pub mod files;
+pub mod generator;
 
 use std::path::PathBuf;
 
@@ -14,6 +15,7 @@ use tidemark_dataflows::event::{Micros, Offset, PartitionId};
 
 pub use error::{SourceError, SourceErrorKind};
 pub use files::{FileSource, ReadAhead};
+pub use generator::{EventGenerator, EventWriter, GeneratorOptions, GeneratorSource, Pacing};
 
 /// Most events of one block. Keeps a block of very short lines from holding up a worker.
 pub const MAX_BLOCK_EVENTS: usize = 8192;
