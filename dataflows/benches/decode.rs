@@ -53,6 +53,10 @@ fn bodies() -> Vec<Vec<u8>> {
     (0..EVENTS).map(|_| body().into_bytes()).collect()
 }
 
+fn contract() -> Contract {
+    Contract { max_future_skew_us: 3_600_000_000, id_key: [1, 2], curated: false }
+}
+
 fn body(bytes: &[u8]) -> Body<'_> {
     let arrival = Micros(1_772_000_000_000_000);
     Body { bytes, whole_len: bytes.len() as u64, at: Position::default(), arrival }
@@ -60,7 +64,7 @@ fn body(bytes: &[u8]) -> Body<'_> {
 
 fn decode(criterion: &mut Criterion) {
     let bodies = bodies();
-    let contract = Contract { max_future_skew_us: 3_600_000_000, id_key: [1, 2], curated: false };
+    let contract = contract();
     assert!(bodies.iter().all(|bytes| contract.check_fast(&body(bytes), 0).is_some()), "the usual shape");
 
     let mut group = criterion.benchmark_group("decode");

@@ -69,12 +69,13 @@ impl<'a> Found<'a> {
         let mut found = Found::default();
         let mut cursor = Cursor { rest: body };
         cursor.token(b'{')?;
+        let mut usual = Member::ALL.into_iter();
         loop {
             cursor.token(b'"')?;
-            let name = cursor.string()?;
+            let member = cursor.name(usual.next()?)?;
             cursor.token(b':')?;
             cursor.skip_space();
-            found.member(Member::from_name(name)?, &mut cursor)?;
+            found.member(member, &mut cursor)?;
             cursor.skip_space();
             match cursor.next()? {
                 b',' => {}
@@ -116,7 +117,7 @@ fn once<T>(slot: &mut Option<T>, value: T) -> Option<()> {
 
 #[inline]
 fn id(text: &[u8]) -> Option<&[u8]> {
-    (1..=MAX_ID_BYTES).contains(&text.len()).then_some(text)
+    ((1..=MAX_ID_BYTES).contains(&text.len()) && is_plain(text)).then_some(text)
 }
 
 #[inline]
@@ -165,12 +166,23 @@ impl<'a> Cursor<'a> {
         (self.next()? == expected).then_some(())
     }
 
-    /// The rest of a string whose opening quote has been read, and its closing quote.
+    /// What stands before the next quote, which is read too: the rest of a string whose opening quote has been read, if
+    /// it holds no escapes. To see to that is the caller's business.
     #[inline]
     fn string(&mut self) -> Option<&'a [u8]> {
-        let (text, rest) = self.rest.split_at_checked(plain_len(self.rest)?)?;
+        let (text, rest) = self.rest.split_at_checked(memchr::memchr(b'"', self.rest)?)?;
         self.rest = rest.get(1..)?;
         Some(text)
+    }
+
+    /// A member's name. The one expected is compared in place, which is cheaper than finding where it ends.
+    #[inline]
+    fn name(&mut self, expected: Member) -> Option<Member> {
+        if let Some(rest) = expected.strip_name(self.rest) {
+            self.rest = rest;
+            return Some(expected);
+        }
+        Member::from_name(self.string()?)
     }
 
     /// Pounds with at most two decimals, above zero. What follows the number is for the caller to judge, so that
@@ -208,30 +220,8 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// One in each byte of a word.
-const ONES: u64 = u64::MAX / 255;
-
-/// Number of bytes before the first quote; `None` where a backslash or a control character comes first, or no quote.
-///
-/// Eight bytes at a time: subtracting borrows through the top bit of exactly the first byte that is less than what is
-/// subtracted (bytes after it may be flagged wrongly, so only the first flag counts). XOR turns "equal" into "less than 1".
+/// Whether `text` stands for itself in a JSON string: no escapes, no control characters.
 #[inline]
-fn plain_len(text: &[u8]) -> Option<usize> {
-    let mut rest = text;
-    while let Some((chunk, after)) = rest.split_first_chunk::<8>() {
-        let word = u64::from_le_bytes(*chunk);
-        let (quote, backslash) = (word ^ (ONES * u64::from(b'"')), word ^ (ONES * u64::from(b'\\')));
-        let quotes = quote.wrapping_sub(ONES) & !quote;
-        let backslashes = backslash.wrapping_sub(ONES) & !backslash;
-        let controls = word.wrapping_sub(ONES * 0x20) & !word;
-        let flags = (quotes | backslashes | controls) & (ONES << 7);
-        if flags != 0 {
-            let len = text.len() - rest.len() + flags.trailing_zeros() as usize / 8;
-            return (text.get(len) == Some(&b'"')).then_some(len);
-        }
-        rest = after;
-    }
-    let tail = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))?;
-    let len = text.len() - rest.len() + tail;
-    (text.get(len) == Some(&b'"')).then_some(len)
+fn is_plain(text: &[u8]) -> bool {
+    text.iter().fold(true, |plain, byte| plain & (*byte >= 0x20) & (*byte != b'\\'))
 }

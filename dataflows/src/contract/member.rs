@@ -16,6 +16,18 @@ pub(super) enum Member {
 impl Member {
     pub(super) const COUNT: usize = 8;
 
+    /// All, in the order in which producers usually write them.
+    pub(super) const ALL: [Member; Member::COUNT] = [
+        Member::EventId,
+        Member::UserId,
+        Member::EventTime,
+        Member::IngestTime,
+        Member::EventType,
+        Member::Amount,
+        Member::Currency,
+        Member::Channel,
+    ];
+
     pub(super) const fn name(self) -> &'static str {
         match self {
             Member::EventId => "event_id",
@@ -43,5 +55,21 @@ impl Member {
             b"channel" => Member::Channel,
             _ => return None,
         })
+    }
+
+    /// What follows the name and its closing quote, if `text` starts with them. Spelt out, because a comparison with a
+    /// constant is a few instructions.
+    #[inline]
+    pub(super) fn strip_name(self, text: &[u8]) -> Option<&[u8]> {
+        match self {
+            Member::EventId => text.strip_prefix(b"event_id\""),
+            Member::UserId => text.strip_prefix(b"user_id\""),
+            Member::EventTime => text.strip_prefix(b"event_time\""),
+            Member::IngestTime => text.strip_prefix(b"ingest_time\""),
+            Member::EventType => text.strip_prefix(b"event_type\""),
+            Member::Amount => text.strip_prefix(b"amount\""),
+            Member::Currency => text.strip_prefix(b"currency\""),
+            Member::Channel => text.strip_prefix(b"channel\""),
+        }
     }
 }

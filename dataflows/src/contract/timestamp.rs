@@ -6,8 +6,13 @@ use crate::event::{END_OF_TIME, Micros};
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
 
+const MINUTES_PER_DAY: i64 = 24 * 60;
+
+/// Fractional digits that are kept.
+const MICRO_DIGITS: u32 = 6;
+
 /// Most fractional digits of a second that the contract admits.
-const MAX_FRACTION_DIGITS: usize = 9;
+const MAX_FRACTION_DIGITS: u32 = 9;
 
 /// Why a string is no timestamp of the contract.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -71,8 +76,8 @@ pub fn parse(text: &[u8]) -> Result<Micros, TimestampError> {
     if hour > 23 || minute > 59 || second > 59 {
         return Err(TimestampError::TimeOfDay);
     }
-    let minutes = (days_since_1970(year, month, day) * 24 + hour) * 60 + minute - offset;
-    let instant = Micros((minutes * 60 + second) * MICROS_PER_SECOND + micros);
+    let minutes = days_since_1970(year, month, day) * MINUTES_PER_DAY + i64::from(hour * 60 + minute) - offset;
+    let instant = Micros((minutes * 60 + i64::from(second)) * MICROS_PER_SECOND + i64::from(micros));
     if instant < Micros(0) || instant >= END_OF_TIME {
         return Err(TimestampError::Range);
     }
@@ -81,28 +86,33 @@ pub fn parse(text: &[u8]) -> Result<Micros, TimestampError> {
 
 /// Two decimal digits.
 #[inline]
-fn number([tens, ones]: [u8; 2]) -> Result<i64, TimestampError> {
+fn number([tens, ones]: [u8; 2]) -> Result<u32, TimestampError> {
     let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
     if tens > 9 || ones > 9 {
         return Err(TimestampError::Form);
     }
-    Ok(i64::from(tens) * 10 + i64::from(ones))
+    Ok(u32::from(tens) * 10 + u32::from(ones))
 }
 
 /// Microseconds of a fraction that may stand at the start of `text`, and what follows it.
 #[inline]
-fn fraction(text: &[u8]) -> Result<(i64, &[u8]), TimestampError> {
+fn fraction(text: &[u8]) -> Result<(u32, &[u8]), TimestampError> {
     let Some((b'.', mut rest)) = text.split_first() else {
         return Ok((0, text));
     };
-    let (mut micros, mut weight, mut digits) = (0, MICROS_PER_SECOND / 10, 0);
+    let (mut micros, mut digits) = (0, 0);
     while let Some((&digit @ b'0'..=b'9', after)) = rest.split_first() {
-        micros += i64::from(digit - b'0') * weight;
-        weight /= 10;
+        if digits < MICRO_DIGITS {
+            micros = micros * 10 + u32::from(digit - b'0');
+        }
         digits += 1;
         rest = after;
     }
-    if (1..=MAX_FRACTION_DIGITS).contains(&digits) { Ok((micros, rest)) } else { Err(TimestampError::Form) }
+    match digits {
+        1..MICRO_DIGITS => Ok((micros * 10_u32.pow(MICRO_DIGITS - digits), rest)),
+        MICRO_DIGITS..=MAX_FRACTION_DIGITS => Ok((micros, rest)),
+        _ => Err(TimestampError::Form),
+    }
 }
 
 /// How far local time is ahead of UTC.
@@ -115,7 +125,7 @@ fn offset_minutes(text: &[u8]) -> Result<i64, TimestampError> {
             if hours > 23 || minutes > 59 {
                 return Err(TimestampError::Offset);
             }
-            let ahead = hours * 60 + minutes;
+            let ahead = i64::from(hours * 60 + minutes);
             Ok(if sign == b'+' { ahead } else { -ahead })
         }
         _ => Err(TimestampError::Form),
@@ -124,7 +134,7 @@ fn offset_minutes(text: &[u8]) -> Result<i64, TimestampError> {
 
 /// Days of a month from 1 to 12 in the Gregorian calendar; 0 for any other month.
 #[inline]
-fn days_in_month(year: i64, month: i64) -> i64 {
+fn days_in_month(year: u32, month: u32) -> u32 {
     match month {
         4 | 6 | 9 | 11 => 30,
         2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
@@ -138,10 +148,10 @@ fn days_in_month(year: i64, month: i64) -> i64 {
 ///
 /// Years are counted from March, so that the leap day is the last of its year, and then 153 days make five months.
 #[inline]
-fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+fn days_since_1970(year: u32, month: u32, day: u32) -> i64 {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let day_of_year = (153 * month + 2) / 5 + day - 1;
-    year * 365 + year / 4 - year / 100 + year / 400 + day_of_year - 719_468
+    i64::from(year * 365 + year / 4 - year / 100 + year / 400 + day_of_year) - 719_468
 }
 
 #[cfg(test)]
