@@ -8,10 +8,11 @@ use timely::dataflow::operators::Concat;
 use timely::dataflow::operators::rc::SharedStream;
 use timely::dataflow::operators::vec::Map;
 
+use crate::arrangement::{Settings as IndexSettings, SharedArrangement, TimeBoundedArrangement};
 use crate::block::Block;
 use crate::contract::Contract;
 use crate::decode::{Rejected, decode};
-use crate::distinct::{Settings as DistinctSettings, SharedArrangement, distinct_within_watermark};
+use crate::distinct::distinct_within_watermark;
 use crate::event::{Epoch, EpochMark, UserId};
 use crate::metrics::{Accepted, ByChannel, ByUser, ChannelKey, Row, net_flow, running_totals};
 use crate::quarantine::quarantine;
@@ -22,8 +23,8 @@ use crate::tally::{EpochSummary, summaries};
 pub struct Settings {
     /// The rules about single events.
     pub contract: Contract,
-    /// The rules about the stream.
-    pub distinct: DistinctSettings,
+    /// What is remembered of the stream, and for how long.
+    pub index: IndexSettings,
 }
 
 /// What goes in, on each worker.
@@ -56,7 +57,8 @@ pub struct Outputs<'s> {
 pub fn tidemark<'s>(inputs: Inputs<'s>, settings: &Settings) -> Outputs<'s> {
     let blocks = inputs.blocks.shared();
     let decoded = decode(blocks.clone(), settings.contract.clone());
-    let distinct = distinct_within_watermark(decoded.events, inputs.marks.clone(), &settings.distinct);
+    let remembered = TimeBoundedArrangement::shared(settings.index);
+    let distinct = distinct_within_watermark(decoded.events, inputs.marks.clone(), remembered.clone(), None);
     let accepted = distinct.accepted.shared();
 
     let users = running_totals::<ByUser>(accepted.clone());
@@ -73,6 +75,6 @@ pub fn tidemark<'s>(inputs: Inputs<'s>, settings: &Settings) -> Outputs<'s> {
         accepted,
         rejected: decoded.rejected.concat(refused),
         summaries: summaries(tallies, inputs.marks),
-        remembered: distinct.remembered,
+        remembered,
     }
 }

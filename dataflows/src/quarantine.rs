@@ -58,7 +58,8 @@ impl Open {
 ///     bytes: Bytes::from_static(b"{}"), bodies: vec![0..2], oversized: vec![],
 /// };
 /// let refusal = Refusal {
-///     at: Default::default(), origin: 0, reason: Reason::LateEvent, time: Micros(5), watermark: Some(Micros(9)),
+///     epoch: 0, at: Default::default(), origin: 0, reason: Reason::LateEvent, id: Default::default(), time: Micros(5),
+///     watermark: Some(Micros(9)),
 /// };
 /// let contract = Contract { max_future_skew_us: 0, id_key: [1, 2], curated: false };
 /// let rejected = timely::example(move |scope| {

@@ -11,6 +11,7 @@ use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::Operator;
 
+use crate::distinct::DistinctTally;
 use crate::event::{Epoch, EpochMark, Micros};
 use crate::reason::Reason;
 
@@ -61,6 +62,21 @@ impl Tally {
     }
 }
 
+impl From<DistinctTally> for Tally {
+    fn from(part: DistinctTally) -> Self {
+        let mut tally = Tally {
+            accepted: part.accepted,
+            duplicates: part.duplicates,
+            retained_ids: part.retained,
+            watermark: part.watermark,
+            ..Tally::default()
+        };
+        tally.reject(Reason::LateEvent, part.late);
+        tally.reject(Reason::ConflictingDuplicate, part.conflicting);
+        tally
+    }
+}
+
 /// One closed epoch in figures.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EpochSummary {
@@ -92,24 +108,30 @@ pub fn summaries<'s>(
 ) -> StreamVec<'s, Epoch, EpochSummary> {
     let first_worker = parts.scope().index() == 0;
     let pact = Exchange::new(|_: &(Epoch, Tally)| 0);
-    parts.binary_frontier::<_, CapacityContainerBuilder<Vec<_>>, _, _, _, _>(marks, pact, Pipeline, "Summaries", |_, _| {
-        let mut sums: BTreeMap<Epoch, Tally> = BTreeMap::new();
-        let mut open = BTreeMap::new();
-        move |(parts, parts_frontier), (marks, marks_frontier), output| {
-            parts.for_each(|_, batch| {
-                batch.drain(..).for_each(|(epoch, part)| sums.entry(epoch).or_default().add(&part));
-            });
-            marks.for_each(|cap, batch| {
-                for mark in batch.drain(..).filter(|_| first_worker) {
-                    open.insert(mark.epoch, (cap.delayed(&mark.epoch, 0), mark));
+    parts.binary_frontier::<_, CapacityContainerBuilder<Vec<_>>, _, _, _, _>(
+        marks,
+        pact,
+        Pipeline,
+        "Summaries",
+        |_, _| {
+            let mut sums: BTreeMap<Epoch, Tally> = BTreeMap::new();
+            let mut open = BTreeMap::new();
+            move |(parts, parts_frontier), (marks, marks_frontier), output| {
+                parts.for_each(|_, batch| {
+                    batch.drain(..).for_each(|(epoch, part)| sums.entry(epoch).or_default().add(&part));
+                });
+                marks.for_each(|cap, batch| {
+                    for mark in batch.drain(..).filter(|_| first_worker) {
+                        open.insert(mark.epoch, (cap.delayed(&mark.epoch, 0), mark));
+                    }
+                });
+                let closed = |epoch: &Epoch| !parts_frontier.less_equal(epoch) && !marks_frontier.less_equal(epoch);
+                while let Some(entry) = open.first_entry().filter(|e| closed(e.key())) {
+                    let (epoch, (cap, mark)) = entry.remove_entry();
+                    let tally = sums.remove(&epoch).unwrap_or_default();
+                    output.session(&cap).give(EpochSummary { mark, tally });
                 }
-            });
-            let closed = |epoch: &Epoch| !parts_frontier.less_equal(epoch) && !marks_frontier.less_equal(epoch);
-            while let Some(entry) = open.first_entry().filter(|e| closed(e.key())) {
-                let (epoch, (cap, mark)) = entry.remove_entry();
-                let tally = sums.remove(&epoch).unwrap_or_default();
-                output.session(&cap).give(EpochSummary { mark, tally });
             }
-        }
-    })
+        },
+    )
 }

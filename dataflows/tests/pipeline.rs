@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use tidemark_dataflows::arrangement::{Settings as IndexSettings, SweepRate};
 use tidemark_dataflows::block::{Arrival, Block};
 use tidemark_dataflows::contract::Contract;
-use tidemark_dataflows::distinct::Settings as DistinctSettings;
+
 use tidemark_dataflows::event::{Epoch, EpochMark, Micros, Offset, PartitionId, Position, UserId};
 use tidemark_dataflows::metrics::{ChannelKey, Row, Totals};
 use tidemark_dataflows::oracle::Oracle;
@@ -18,7 +19,7 @@ use tidemark_dataflows::tally::EpochSummary;
 use tidemark_dataflows::watermark::Horizon;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::InputHandle;
-use timely::dataflow::operators::{Inspect, InspectCore, Probe};
+use timely::dataflow::operators::{Inspect, Probe};
 
 const HOUR_US: i64 = 3_600_000_000;
 const START_US: i64 = 1_767_261_600_000_000;
@@ -30,7 +31,7 @@ fn settings(delay_hours: i64, retention_hours: i64) -> Settings {
     let horizon = Horizon { watermark_delay_us: delay_hours * HOUR_US, dedup_retention_us: retention_hours * HOUR_US };
     Settings {
         contract: Contract { max_future_skew_us: 200 * HOUR_US, id_key: [3, 4], curated: false },
-        distinct: DistinctSettings { horizon, expected_ids: 16, fingerprint_key: [5, 6] },
+        index: IndexSettings { horizon, key: [5, 6], expected_ids: 16, sweep: SweepRate::default() },
     }
 }
 
@@ -110,9 +111,10 @@ fn run(stream: &Stream, settings: &Settings, workers: usize, size: usize, deal: 
             outputs.users.inspect(move |row| newest(&mut users.lock().unwrap().users, row.clone()));
             outputs.channels.inspect(move |row| newest(&mut channels.lock().unwrap().channels, row.clone()));
             outputs.net_flow.inspect(move |row| net.lock().unwrap().net_flow = Some((row.totals, row.epoch)));
-            outputs.accepted.inspect_container(move |event| {
-                if let Ok((epoch, batch)) = event {
-                    let positions = batch.iter().map(|event| (*epoch, event.at));
+            outputs.accepted.inspect_core(move |seen| {
+                if let Ok((stamp, batch)) = seen {
+                    let epoch = *stamp.least().unwrap();
+                    let positions = batch.iter().map(|event| (epoch, event.at));
                     accepted.lock().unwrap().accepted.extend(positions);
                 }
             });
@@ -153,7 +155,7 @@ fn run(stream: &Stream, settings: &Settings, workers: usize, size: usize, deal: 
 }
 
 fn expected(stream: &Stream, settings: &Settings) -> Results {
-    let horizon = settings.distinct.horizon;
+    let horizon = settings.index.horizon;
     let mut oracle = Oracle::new(settings.contract.clone(), horizon.watermark_delay_us, horizon.dedup_retention_us);
     let mut payloads = BTreeMap::new();
     for (_, blocks) in all_blocks(stream, usize::MAX) {

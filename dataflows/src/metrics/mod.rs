@@ -9,10 +9,10 @@ mod by_user;
 mod net_flow;
 mod totals;
 
+use std::hash::Hash;
 use std::rc::Rc;
 
 use differential_dataflow::ExchangeData;
-use differential_dataflow::hashable::Hashable;
 use differential_dataflow::operators::CountTotal;
 use serde::{Deserialize, Serialize};
 use timely::dataflow::StreamVec;
@@ -32,7 +32,7 @@ pub type Accepted<'s> = timely::dataflow::Stream<'s, Epoch, Rc<Vec<Event>>>;
 /// What distinguishes one metric from another: the key that its events are grouped by.
 pub trait GroupBy: 'static {
     /// The key of a row.
-    type Key: ExchangeData + Hashable;
+    type Key: ExchangeData + Hash;
 
     /// Name of the metric, as operators and diagrams show it.
     const NAME: &'static str;
