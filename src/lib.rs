@@ -5,4 +5,8 @@ pub mod cli;
 pub mod config;
 pub mod exit;
 pub mod logging;
+pub mod report;
+pub mod runtime;
+pub mod signals;
+pub mod sink;
 pub mod source;

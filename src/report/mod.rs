@@ -2,6 +2,8 @@
 //!
 //! It only reads counters that others keep. Everything goes to standard error but the summary.
 
+pub mod graph;
 pub mod live;
 pub mod numbers;
+pub mod schema;
 pub mod summary;

@@ -1,9 +1,8 @@
 //! Why a run failed, and what that means to whoever started it.
 
 use tidemark_dataflows::event::Epoch;
-use tidemark_delta::{DeltaError, ErrorDomain};
 
-use crate::exit::ExitStatus;
+use crate::exit::{ExitStatus, Failure};
 use crate::sink::publisher::SinkError;
 use crate::source::{SourceError, SourceErrorKind};
 
@@ -18,7 +17,7 @@ pub enum RunError {
     Sink(#[from] SinkError),
     /// The tables could not be opened.
     #[error(transparent)]
-    Delta(#[from] DeltaError),
+    Delta(#[from] tidemark_delta::Error),
     /// Publishing failed; the reason is in the publisher.
     #[error("publishing failed")]
     PublishingFailed,
@@ -40,6 +39,12 @@ pub enum RunError {
     Worker(String),
 }
 
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Failure {
+        Failure::new(error.status(), error)
+    }
+}
+
 impl RunError {
     /// The status that the program ends with.
     pub fn status(&self) -> ExitStatus {
@@ -59,11 +64,12 @@ impl RunError {
     }
 }
 
-fn delta_status(error: &DeltaError) -> ExitStatus {
-    match error.domain() {
-        ErrorDomain::Unavailable => ExitStatus::Unavailable,
-        ErrorDomain::Fenced => ExitStatus::Refused,
-        ErrorDomain::StateMismatch => ExitStatus::Corrupt,
-        ErrorDomain::Bug => ExitStatus::Bug,
+fn delta_status(error: &tidemark_delta::Error) -> ExitStatus {
+    use tidemark_delta::Error;
+    match error {
+        Error::Unavailable { .. } => ExitStatus::Unavailable,
+        Error::Fenced { .. } => ExitStatus::Refused,
+        Error::StateMismatch { .. } => ExitStatus::Corrupt,
+        Error::DataCheck { .. } | Error::Bug { .. } => ExitStatus::Bug,
     }
 }

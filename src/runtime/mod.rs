@@ -4,6 +4,7 @@
 //! source -> coordinator -> lanes -> workers (decode .. metrics, deliver) -> publisher -> tables
 //! ```
 
+pub mod build;
 pub mod clock;
 pub mod coordinator;
 mod error;
@@ -15,20 +16,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tidemark_dataflows::contract::Contract;
-use tidemark_dataflows::distinct::Settings as DistinctSettings;
 use tidemark_dataflows::event::Micros;
-use tidemark_dataflows::pipeline::Settings;
-use tidemark_dataflows::watermark::Horizon;
 use timely::WorkerConfig;
 
-use self::coordinator::{Coordinator, CutRule, Ended, Intake, Limits};
+use self::coordinator::{Coordinator, Ended, Intake};
 use self::feed::{Lane, lanes};
 use self::worker::{Plan, work};
-use crate::config::{Config, SourceKind};
-use crate::sink::publisher::{Delivery, Options, Progress, Publisher};
+use crate::config::Config;
+use crate::sink::publisher::{Delivery, Progress, Publisher, SinkError};
 use crate::sink::tables::{ManifestText, NetFlow, RunManifest, Table, specs};
-use crate::source::Source;
 
 pub use error::RunError;
 
@@ -68,19 +64,19 @@ pub struct Outcome {
 ///
 /// When the source, the tables or the machine will not have it; see [`RunError`].
 pub fn run(config: &Config, stop: &Arc<AtomicBool>, watch: impl FnOnce(Observer)) -> Result<Outcome, RunError> {
-    let source = crate::source::open(config)?;
+    let source = build::source(config)?;
     let total_bytes = source.total_bytes();
     let partitions: Vec<String> = source.partitions().iter().map(|partition| partition.name.clone()).collect();
     let workers = config.runtime.worker_count();
     let output = config.output.path.display().to_string();
 
-    let (publisher, writer) = Publisher::start(publisher_options(config, workers)?)?;
-    if let Some(epoch) = publisher.resumed_at() {
+    let (publisher, writer) = Publisher::start(build::publishing(config, workers)?)?;
+    if let Some(epoch) = publisher.held() {
         return Err(RunError::OutputInUse { output, epoch });
     }
-    let manifest = manifest_text(config, &output);
+    let manifest = build::manifest_text(config, &output);
     let plan = Plan {
-        settings: settings(config, workers)?,
+        settings: build::settings(config, workers)?,
         curated: config.output.curated,
         partitions: partitions.into(),
         manifest: manifest.clone(),
@@ -92,7 +88,7 @@ pub fn run(config: &Config, stop: &Arc<AtomicBool>, watch: impl FnOnce(Observer)
     let started = (Instant::now(), clock::now());
     let (feeder, lanes) = lanes(workers);
     let guards = start_workers(lanes, plan)?;
-    let cutting = (cut_rule(config), limits(config));
+    let cutting = (build::cut_rule(config), build::limits(config));
     let coordinator =
         Coordinator::new(source, feeder, publisher.clone(), cutting, Arc::clone(stop), Arc::clone(&intake));
     // Consumes the coordinator, and with it the feeder: that closes the lanes, and the workers run dry.
@@ -141,7 +137,7 @@ fn publish_nothing(
     manifest: &ManifestText,
     opened: Micros,
 ) -> Result<(), RunError> {
-    let fits = |error| RunError::Sink(crate::sink::publisher::SinkError::Rows(error));
+    let fits = |error| RunError::Sink(SinkError::Rows(error));
     for (table, spec) in specs(config.output.curated).iter().enumerate() {
         let batch = if spec.name == NetFlow::spec().name {
             NetFlow { first_worker: true }.initial(opened).map_err(fits)?
@@ -156,81 +152,4 @@ fn publish_nothing(
         }
     }
     Ok(())
-}
-
-fn settings(config: &Config, workers: usize) -> Result<Settings, RunError> {
-    let key = || getrandom::u64().map_err(|error| RunError::Randomness(error.to_string()));
-    let expected_ids = usize::try_from(config.dedup.expected_ids).unwrap_or(usize::MAX) / workers;
-    Ok(Settings {
-        contract: Contract {
-            max_future_skew_us: micros(config.contract.max_future_skew),
-            id_key: [key()?, key()?],
-            curated: config.output.curated,
-        },
-        distinct: DistinctSettings {
-            horizon: Horizon {
-                watermark_delay_us: micros(config.dedup.watermark_delay),
-                dedup_retention_us: micros(config.dedup.retention),
-            },
-            expected_ids,
-            fingerprint_key: [key()?, key()?],
-        },
-    })
-}
-
-fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
-}
-
-fn cut_rule(config: &Config) -> CutRule {
-    match config.source.kind {
-        SourceKind::File => CutRule::Events(config.epochs.events),
-        SourceKind::Generate => CutRule::Trigger(config.epochs.trigger),
-    }
-}
-
-fn limits(config: &Config) -> Limits {
-    Limits { epochs: config.epochs.max_in_flight, bytes: config.epochs.max_bytes_in_flight }
-}
-
-fn publisher_options(config: &Config, workers: usize) -> Result<Options, RunError> {
-    let sink = &config.sink;
-    let interval = match cut_rule(config) {
-        // A live source sets the pace by itself; waiting longer than its trigger would only add latency.
-        CutRule::Trigger(trigger) => sink.publish_interval.min(trigger),
-        CutRule::Events(_) => sink.publish_interval,
-    };
-    let policy = tidemark_delta::MaintenancePolicy {
-        checkpoint_interval: sink.log_checkpoint_every,
-        log_retention: sink.log_retention,
-        retention: sink.file_retention,
-        compact_after_files: sink.compact_after_files,
-        target_file_bytes: sink.compact_target,
-        maintain_every: sink.maintain_every,
-        ..Default::default()
-    };
-    Ok(Options {
-        store: tidemark_delta::StoreOptions::local(&config.output.path)?,
-        identity: tidemark_delta::Identity { pipeline: config.pipeline.name.clone(), generation: 1 },
-        specs: specs(config.output.curated),
-        policy,
-        interval,
-        workers,
-    })
-}
-
-fn manifest_text(config: &Config, output: &str) -> ManifestText {
-    let dedup = &config.dedup;
-    ManifestText {
-        output_path: output.to_owned(),
-        source: match config.source.kind {
-            SourceKind::File => format!("file: {}", config.source.inputs.join(", ")),
-            SourceKind::Generate => format!("generate: seed {}", config.generator.seed),
-        },
-        dedup_scope: format!(
-            "event_id, watermark delay {} s, retention {} s of event time",
-            dedup.watermark_delay.as_secs_f64(),
-            dedup.retention.as_secs_f64()
-        ),
-    }
 }

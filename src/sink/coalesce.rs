@@ -6,7 +6,7 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::error::ArrowError;
 use arrow::row::{OwnedRow, RowConverter, SortField};
-use tidemark_delta::TableSpec;
+use tidemark_delta::{Shape, TableSpec};
 
 /// Concatenates `batches`, given in the order of their epochs. Of a merged table only the newest row of each key
 /// remains: the values are absolute, so the newest says all.
@@ -20,14 +20,14 @@ pub fn coalesce(spec: &TableSpec, batches: &[RecordBatch]) -> Result<Option<Reco
         [one] => one.clone(),
         several => concat_batches(&spec.schema, several)?,
     };
-    if spec.key.is_empty() || batches.len() == 1 {
-        return Ok(Some(all));
+    match &spec.shape {
+        Shape::Keyed { key } if batches.len() > 1 => newest_of_each_key(key, &all).map(Some),
+        _ => Ok(Some(all)),
     }
-    newest_of_each_key(spec, &all).map(Some)
 }
 
-fn newest_of_each_key(spec: &TableSpec, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-    let key: Result<Vec<usize>, _> = spec.key.iter().map(|column| spec.schema.index_of(column)).collect();
+fn newest_of_each_key(key: &[String], batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let key: Result<Vec<usize>, _> = key.iter().map(|column| batch.schema_ref().index_of(column)).collect();
     let key = batch.project(&key?)?;
     let fields = key.schema_ref().fields().iter().map(|f| SortField::new(f.data_type().clone())).collect();
     let rows = RowConverter::new(fields)?.convert_columns(key.columns())?;

@@ -16,7 +16,7 @@ use arrow::error::ArrowError;
 use futures::future::join_all;
 use tidemark_dataflows::event::{Epoch, Micros};
 use tidemark_dataflows::tally::EpochSummary;
-use tidemark_delta::{DeltaError, Identity, MaintenancePolicy, StoreOptions, TableSpec, TableWriter};
+use tidemark_delta::{Lake, TableSpec, TableWriter};
 use timely::scheduling::SyncActivator;
 use tokio::runtime::Runtime;
 
@@ -27,7 +27,7 @@ use super::coalesce::coalesce;
 pub enum SinkError {
     /// A table could not be written.
     #[error(transparent)]
-    Delta(#[from] DeltaError),
+    Delta(#[from] tidemark_delta::Error),
     /// Rows did not fit the schema of their table: a bug.
     #[error("rows do not fit their table: {0}")]
     Rows(#[from] ArrowError),
@@ -48,16 +48,11 @@ pub struct Delivery {
 }
 
 /// How and where to write.
-#[derive(Debug)]
 pub struct Options {
-    /// Where the tables are.
-    pub store: StoreOptions,
-    /// Who writes.
-    pub identity: Identity,
+    /// Where the tables are, who writes them, and how they are kept.
+    pub lake: Lake,
     /// The tables.
     pub specs: Vec<TableSpec>,
-    /// Compaction and clean-up.
-    pub policy: MaintenancePolicy,
     /// Shortest time from the start of one publication to the start of the next.
     pub interval: Duration,
     /// How many workers deliver.
@@ -107,10 +102,16 @@ struct Shared {
 #[derive(Clone)]
 pub struct Publisher {
     to_writer: Sender<Message>,
+    held: Option<Epoch>,
     shared: Arc<Shared>,
 }
 
 impl Publisher {
+    /// The newest epoch that any table held when they were opened.
+    pub fn held(&self) -> Option<Epoch> {
+        self.held
+    }
+
     /// Opens or creates every table and starts the writer.
     ///
     /// # Errors
@@ -124,13 +125,12 @@ impl Publisher {
             .build()?;
         let mut tables = Vec::new();
         for spec in &options.specs {
-            let opening =
-                TableWriter::open_or_create(&options.store, spec.clone(), options.identity.clone(), options.policy.clone());
-            tables.push(runtime.block_on(opening)?);
+            tables.push(runtime.block_on(TableWriter::open_or_create(&options.lake, spec.clone()))?);
         }
         let (to_writer, messages) = channel();
         let shared = Arc::new(Shared::default());
-        let publisher = Publisher { to_writer, shared: Arc::clone(&shared) };
+        let held = tables.iter().filter_map(TableWriter::committed_epoch).max();
+        let publisher = Publisher { to_writer, held, shared: Arc::clone(&shared) };
         let writer = Writer::new(tables, options, shared, runtime);
         let thread = std::thread::Builder::new().name("publisher".to_owned()).spawn(move || writer.run(&messages))?;
         Ok((publisher, thread))
@@ -321,11 +321,10 @@ impl Writer {
         let watermarks = std::mem::replace(&mut self.watermarks, later);
         let watermark_us = watermarks.into_values().flatten().max().map(|w| w.0);
 
-        let mut commits = Vec::new();
-        for ((table, spec), batches) in self.tables.iter_mut().zip(&self.options.specs).zip(&batches) {
-            let batch = coalesce(spec, batches)?;
-            commits.push(table.publish(epoch, watermark_us, batch));
-        }
+        let whole = self.options.specs.iter().zip(&batches).map(|(spec, batches)| coalesce(spec, batches));
+        let whole = whole.collect::<Result<Vec<_>, _>>()?;
+        let tables = self.tables.iter_mut().zip(&whole);
+        let commits = tables.map(|(table, batch)| table.publish(epoch, watermark_us, batch.as_ref()));
         let results = self.runtime.block_on(join_all(commits));
         results.into_iter().collect::<Result<Vec<_>, _>>()?;
         self.announce(epoch, started);

@@ -1,8 +1,16 @@
-//! `tidemark generate`: the arguments of the event generator.
+//! `tidemark generate`: writes generated events to files or to standard output.
 
+use crate::cli::Global;
 use crate::cli::flags::{OfGenerate, SettingFlags};
+use crate::exit::{ExitStatus, Failure};
+use crate::report::numbers::{grouped, rate};
+use crate::runtime::{RunError, build};
+use crate::signals;
+use crate::source::generator::EventWriter;
 use clap::{ArgGroup, Args, ValueHint};
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 const EXAMPLES: &str = "Examples:
   tidemark generate --out events --events 1000000
@@ -42,5 +50,22 @@ impl Generate {
             Some(directory) if directory != Path::new("-") => Destination::Directory(directory),
             _ => Destination::Stdout,
         }
+    }
+
+    /// Writes the events, until there are enough or a signal comes.
+    pub(super) fn execute(&self, global: &Global, out: &mut dyn Write) -> Result<ExitStatus, Failure> {
+        let config = global.start(&self.settings)?.config;
+        let stop = signals::stop_flag().map_err(|error| Failure::new(ExitStatus::Unavailable, error))?;
+        let (generator, pacing) = build::generator(&config).map_err(RunError::from)?;
+        let writer = EventWriter::new(&generator, pacing, &stop);
+        let begun = Instant::now();
+        let written = match self.destination() {
+            Destination::Directory(directory) => writer.write_files(directory, self.force),
+            Destination::Stdout => writer.write_stream("standard output", out),
+        };
+        let written = written.map_err(RunError::from)?;
+        let speed = rate(written.events, begun.elapsed());
+        tracing::info!("wrote {} events, {} bytes, {speed}", grouped(written.events), grouped(written.bytes));
+        Ok(ExitStatus::Done)
     }
 }

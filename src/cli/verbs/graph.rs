@@ -1,6 +1,10 @@
-//! `tidemark graph`: the arguments for drawing the dataflow.
+//! `tidemark graph`: draws the dataflow.
 
+use super::print;
+use crate::exit::{ExitStatus, Failure};
+use crate::report::graph;
 use clap::{Args, ValueEnum};
+use std::io::Write;
 
 /// Arguments of `graph`.
 #[derive(Debug, Clone, Args)]
@@ -17,4 +21,15 @@ pub enum GraphFormat {
     Mermaid,
     /// For Graphviz
     Dot,
+}
+
+impl Graph {
+    /// Prints the drawing.
+    pub(super) fn execute(&self, out: &mut dyn Write) -> Result<ExitStatus, Failure> {
+        let graph = graph::Graph::of_the_dataflow();
+        match self.format {
+            GraphFormat::Mermaid => print(out, graph.mermaid()),
+            GraphFormat::Dot => print(out, graph.dot()),
+        }
+    }
 }

@@ -17,6 +17,10 @@ use std::io::Write;
 /// What the program can do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Run the pipeline
+    Run(run::Run),
+    /// Write generated events
+    Generate(generate::Generate),
     /// Check the configuration
     Validate(validate::Validate),
     /// Look at the configuration
@@ -25,6 +29,8 @@ pub enum Verb {
     /// Print schemas
     #[command(subcommand)]
     Schema(schema::Schema),
+    /// Draw the dataflow
+    Graph(graph::Graph),
     /// Print a completion script for a shell
     Completions(completions::Completions),
     /// Print the manual page, or write those of all verbs
@@ -39,9 +45,12 @@ impl Verb {
     /// What stands in the way, with the exit status for it.
     pub fn execute(&self, global: &Global, out: &mut dyn Write) -> Result<ExitStatus, Failure> {
         match self {
+            Verb::Run(verb) => verb.execute(global, out),
+            Verb::Generate(verb) => verb.execute(global, out),
             Verb::Validate(verb) => verb.execute(global, out),
             Verb::Config(verb) => verb.execute(global, out),
             Verb::Schema(verb) => verb.execute(out),
+            Verb::Graph(verb) => verb.execute(out),
             Verb::Completions(verb) => verb.execute(out),
             Verb::Man(verb) => verb.execute(out),
         }

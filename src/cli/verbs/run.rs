@@ -1,7 +1,13 @@
-//! `tidemark run`: the arguments of the pipeline.
+//! `tidemark run`: runs the pipeline, and shows how it goes.
 
+use crate::cli::Global;
 use crate::cli::flags::{OfRun, SettingFlags};
+use crate::exit::{ExitStatus, Failure};
+use crate::report::{live::Live, summary};
+use crate::runtime::coordinator::Ended;
+use crate::{runtime, signals};
 use clap::Args;
+use std::io::Write;
 
 const EXAMPLES: &str = "Examples:
   tidemark run                                   generated events into ./data, until Ctrl-C
@@ -15,4 +21,29 @@ pub struct Run {
     /// Settings.
     #[command(flatten)]
     pub settings: SettingFlags<OfRun>,
+}
+
+impl Run {
+    /// Runs until the source ends or a signal comes, and prints the three metrics as they then stand.
+    pub(super) fn execute(&self, global: &Global, out: &mut dyn Write) -> Result<ExitStatus, Failure> {
+        let config = global.start(&self.settings)?.config;
+        let stop = signals::stop_flag().map_err(|error| Failure::new(ExitStatus::Unavailable, error))?;
+        let mut live = None;
+        let outcome = runtime::run(&config, &stop, |observer| {
+            tracing::info!(tables = observer.output, workers = config.runtime.worker_count(), "running");
+            live = Some(Live::start(observer));
+        });
+        if let Some(live) = live {
+            live.end();
+        }
+        let outcome = outcome?;
+        let ended = match outcome.ended {
+            Ended::Exhausted => "the input has ended",
+            Ended::Stopped => "stopped as asked",
+        };
+        tracing::info!(events = outcome.events, epochs = outcome.progress.epoch, "{ended}; everything is published");
+        let text = summary::of(&config, &outcome)?;
+        out.write_all(text.as_bytes()).map_err(Failure::output)?;
+        Ok(ExitStatus::Done)
+    }
 }

@@ -1,8 +1,9 @@
-//! `tidemark schema`: what the configuration may hold.
+//! `tidemark schema`: what the configuration may hold, and what the tables hold.
 
 use super::print;
 use crate::config::schema;
 use crate::exit::{ExitStatus, Failure};
+use crate::report::schema as tables;
 use clap::{Subcommand, ValueEnum};
 use std::io::Write;
 
@@ -16,6 +17,22 @@ pub enum Schema {
         #[arg(long, value_enum, default_value_t = ConfigSchemaFormat::Json)]
         format: ConfigSchemaFormat,
     },
+    /// Every table: its columns, key and constraints
+    #[command(after_help = "Example:\n  tidemark schema tables --format json | jq '.[].name'")]
+    Tables {
+        /// Form of the output
+        #[arg(long, value_enum, default_value_t = TableSchemaFormat::Human)]
+        format: TableSchemaFormat,
+    },
+}
+
+/// Forms of `schema tables`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TableSchemaFormat {
+    /// Tables for a terminal
+    Human,
+    /// An array with one object for each table
+    Json,
 }
 
 /// Forms of `schema config`.
@@ -33,6 +50,8 @@ impl Schema {
         match self {
             Schema::Config { format: ConfigSchemaFormat::Json } => print(out, schema::json_schema()),
             Schema::Config { format: ConfigSchemaFormat::Markdown } => print(out, schema::markdown()),
+            Schema::Tables { format: TableSchemaFormat::Human } => print(out, tables::human()),
+            Schema::Tables { format: TableSchemaFormat::Json } => print(out, tables::json()),
         }
     }
 }

@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, Decimal128Array, Int64Array, StringArray, Timestamp
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use arrow::error::ArrowError;
 use tidemark_dataflows::event::Micros;
-use tidemark_delta::TableSpec;
+use tidemark_delta::{Check, Shape, TableSpec};
 
 /// Digits of a money column.
 pub(super) const MONEY_DIGITS: u8 = 38;
@@ -34,22 +34,27 @@ pub(super) fn time(name: &str) -> Field {
     Field::new(name, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), false)
 }
 
-/// A table whose rows are set by MERGE on `key`. Columns named `*_count` get a CHECK that they are not negative.
+/// A table whose rows are set by MERGE on `key`. Counts get a CHECK that they are not negative.
 pub(super) fn merged(name: &str, comment: &str, key: &[&str], fields: Vec<Field>) -> TableSpec {
-    TableSpec { key: key.iter().map(|k| (*k).to_owned()).collect(), ..appended(name, comment, None, fields) }
+    let key = key.iter().map(|column| (*column).to_owned()).collect();
+    spec(name, comment, Shape::Keyed { key }, fields)
 }
 
-/// A table that rows are only ever appended to; `epoch_column` names the column with the epoch of a row.
-pub(super) fn appended(name: &str, comment: &str, epoch_column: Option<&str>, fields: Vec<Field>) -> TableSpec {
-    let counts = fields.iter().map(Field::name).filter(|n| is_count(n));
-    let checks = counts.map(|n| (format!("{n}_not_negative"), format!("{n} >= 0"))).collect();
+/// A table that rows are only ever appended to; `epoch` names the column with the epoch of a row.
+pub(super) fn appended(name: &str, comment: &str, epoch: &str, fields: Vec<Field>) -> TableSpec {
+    spec(name, comment, Shape::Append { epoch: epoch.to_owned() }, fields)
+}
+
+fn spec(name: &str, comment: &str, shape: Shape, fields: Vec<Field>) -> TableSpec {
+    let counts = fields.iter().map(Field::name).filter(|column| is_count(column));
+    let checks =
+        counts.map(|column| Check { name: format!("{column}_not_negative"), sql: format!("{column} >= 0") }).collect();
     TableSpec {
         name: name.to_owned(),
         comment: comment.to_owned(),
         schema: Arc::new(Schema::new(fields)),
-        key: Vec::new(),
+        shape,
         checks,
-        epoch_column: epoch_column.map(str::to_owned),
     }
 }
 

@@ -36,7 +36,7 @@ impl Table for RejectedEvents {
             long("epoch"),
             time("rejected_at"),
         ];
-        appended("monitoring/rejected_events", "Every rejected event with its reason", Some("epoch"), fields)
+        appended("monitoring/rejected_events", "Every rejected event with its reason", "epoch", fields)
     }
 
     fn epoch_of(row: &Rejected, _: Epoch) -> Epoch {

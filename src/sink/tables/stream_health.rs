@@ -32,7 +32,7 @@ impl Table for StreamHealth {
         fields.extend(["processing_time_ms", "lag_seconds"].map(long));
         let optional_time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
         fields.extend([Field::new("watermark", optional_time, true), long("retained_ids"), text("status")]);
-        appended("monitoring/stream_health", "What became of the events of each epoch", Some("batch_id"), fields)
+        appended("monitoring/stream_health", "What became of the events of each epoch", "batch_id", fields)
     }
 
     fn epoch_of(row: &EpochSummary, _: Epoch) -> Epoch {

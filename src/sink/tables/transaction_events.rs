@@ -39,7 +39,7 @@ impl Table for TransactionEvents {
             text("source_partition"),
             long("source_offset"),
         ];
-        appended("curated/transaction_events", "Every accepted event, once", Some("epoch"), fields)
+        appended("curated/transaction_events", "Every accepted event, once", "epoch", fields)
     }
 
     fn epoch_of(_: &Rc<Vec<Event>>, message: Epoch) -> Epoch {

@@ -1,0 +1,111 @@
+//! The end of a run: the three metrics, read back from the tables that were just written.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Decimal128Type, Int64Type};
+use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
+use tidemark_delta::{Location, query};
+
+use super::numbers::{grouped, pounds, rate};
+use crate::config::Config;
+use crate::runtime::{Outcome, RunError};
+use crate::sink::tables::{ChannelDistribution, NetFlow, Table as _, UserMetrics};
+
+/// Users shown of M2.
+const TOP_USERS: usize = 5;
+
+/// The summary of a run that has ended.
+///
+/// # Errors
+///
+/// When the tables cannot be read back.
+pub fn of(config: &Config, outcome: &Outcome) -> Result<String, RunError> {
+    let reader = Reader::new(config)?;
+    let mut text = String::new();
+    let progress = &outcome.progress;
+    // Writing to a string cannot fail.
+    let _ = writeln!(
+        text,
+        "{} events in {:.2} s ({}), {} epochs in {} publications\naccepted {}, duplicates {}, rejected {}\ntables below {}\n",
+        grouped(progress.received),
+        outcome.took.as_secs_f64(),
+        rate(outcome.events, outcome.took),
+        progress.epoch,
+        progress.publications,
+        grouped(progress.accepted),
+        grouped(progress.duplicates),
+        grouped(progress.rejected),
+        config.output.path.display(),
+    );
+    for (title, table, sql) in [
+        ("M1 net flow", NetFlow::spec().name, NET_FLOW.to_owned()),
+        ("M2 users with the most events", UserMetrics::spec().name, format!("{USERS} limit {TOP_USERS}")),
+        ("M3 channels", ChannelDistribution::spec().name, CHANNELS.to_owned()),
+    ] {
+        let _ = writeln!(text, "{title}\n{}\n", picture(&reader.rows(&table, &sql)?));
+    }
+    Ok(text)
+}
+
+const NET_FLOW: &str = "select total_deposits as deposits, total_withdrawals as withdrawals, net_flow, \
+     deposit_count, withdrawal_count from net_flow";
+
+const USERS: &str = "select user_id, total_deposits as deposits, total_withdrawals as withdrawals, deposit_count, \
+     withdrawal_count from user_metrics order by deposit_count + withdrawal_count desc, user_id";
+
+const CHANNELS: &str = "select channel, event_type, event_count, total_amount as amount from channel_distribution \
+     order by channel, event_type";
+
+/// Reads the tables of a configuration.
+struct Reader {
+    location: Location,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Reader {
+    fn new(config: &Config) -> Result<Self, RunError> {
+        let location = Location::parse(&config.output.path.to_string_lossy(), HashMap::new())?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        Ok(Reader { location, runtime: runtime.map_err(crate::sink::publisher::SinkError::Start)? })
+    }
+
+    fn rows(&self, table: &str, sql: &str) -> Result<Vec<RecordBatch>, RunError> {
+        Ok(self.runtime.block_on(query(&self.location, &[table], sql))?)
+    }
+}
+
+fn picture(batches: &[RecordBatch]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(UTF8_FULL_CONDENSED);
+    if let Some(batch) = batches.first() {
+        let schema = batch.schema();
+        table.set_header(schema.fields().iter().map(|field| field.name().replace('_', " ")));
+        for (i, field) in schema.fields().iter().enumerate() {
+            if let Some(column) = table.column_mut(i).filter(|_| field.data_type().is_numeric()) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+    }
+    for batch in batches {
+        for row in 0..batch.num_rows() {
+            table.add_row(batch.columns().iter().map(|column| cell(column, row)));
+        }
+    }
+    table
+}
+
+fn cell(column: &dyn Array, row: usize) -> String {
+    if let Some(money) = column.as_primitive_opt::<Decimal128Type>() {
+        pounds(money.value(row))
+    } else if let Some(counts) = column.as_primitive_opt::<Int64Type>() {
+        grouped(counts.value(row).unsigned_abs())
+    } else if let Some(texts) = column.as_string_opt::<i32>() {
+        texts.value(row).to_owned()
+    } else if let Some(texts) = column.as_string_view_opt() {
+        texts.value(row).to_owned()
+    } else {
+        String::new()
+    }
+}

@@ -1,0 +1,163 @@
+//! From a checked configuration to the parts that a run is made of.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tidemark_dataflows::arrangement::{Settings as IndexSettings, SweepRate};
+use tidemark_dataflows::contract::Contract;
+use tidemark_dataflows::event::Micros;
+use tidemark_dataflows::pipeline::Settings;
+use tidemark_dataflows::watermark::Horizon;
+use tidemark_delta::{Identity, Lake, Location, Policy};
+
+use super::coordinator::{CutRule, Limits};
+use super::{RunError, clock};
+use crate::config::units::micros;
+use crate::config::{Config, SourceKind};
+use crate::sink::publisher::Options;
+use crate::sink::tables::{ManifestText, specs};
+use crate::source::generator::{EventGenerator, GeneratorOptions, GeneratorSource, Pacing};
+use crate::source::{FileSource, ReadAhead, Source, SourceError};
+
+/// Events per second that event times follow where a bounded stream is generated at once.
+const CLASSIC_RATE: u64 = 100;
+
+/// The same for a stream without end: faster than any machine generates, so that no event comes from the future.
+const UNREACHED_RATE: u64 = 100_000_000;
+
+/// Generation of a writer, until writers can take over from each other.
+const FIRST_GENERATION: i64 = 1;
+
+/// Opens the configured source.
+///
+/// # Errors
+///
+/// When an input is missing, unreadable or not what it should be.
+pub fn source(config: &Config) -> Result<Box<dyn Source>, SourceError> {
+    Ok(match config.source.kind {
+        SourceKind::File => Box::new(FileSource::open(&config.source.inputs, ReadAhead::default())?),
+        SourceKind::Generate => {
+            let (generator, pacing) = generator(config)?;
+            Box::new(GeneratorSource::new(generator, pacing))
+        }
+    })
+}
+
+/// The configured generator. Without a start instant, a paced stream starts now, and one generated at once ends now.
+///
+/// # Errors
+///
+/// When an option is out of range.
+pub fn generator(config: &Config) -> Result<(EventGenerator, Pacing), SourceError> {
+    let wanted = &config.generator;
+    let events = Some(wanted.events).filter(|events| *events > 0);
+    let (rate, pacing) = match (wanted.rate, events) {
+        (0, Some(_)) => (CLASSIC_RATE, Pacing::AtOnce),
+        (0, None) => (UNREACHED_RATE, Pacing::AtOnce),
+        (rate, _) => (rate, Pacing::Live),
+    };
+    let lasts_us = match pacing {
+        Pacing::AtOnce => i64::try_from(u128::from(wanted.events) * 1_000_000 / u128::from(rate)).unwrap_or(i64::MAX),
+        Pacing::Live => 0,
+    };
+    let options = GeneratorOptions {
+        seed: wanted.seed,
+        start: Micros(wanted.start.unwrap_or_else(|| clock::now().0.saturating_sub(lasts_us).max(0))),
+        partitions: u32::try_from(wanted.partitions).unwrap_or(u32::MAX),
+        users: u32::try_from(wanted.users).unwrap_or(u32::MAX),
+        rate,
+        duplicates: wanted.duplicates,
+        invalid: wanted.invalid,
+        late: wanted.late,
+        disordered: wanted.disordered,
+        watermark_delay: Micros(micros(config.dedup.watermark_delay)),
+        events,
+    };
+    Ok((EventGenerator::new(options)?, pacing))
+}
+
+/// The settings of the computation, with keys drawn for this run.
+///
+/// # Errors
+///
+/// When the machine gives no random numbers.
+pub fn settings(config: &Config, workers: usize) -> Result<Settings, RunError> {
+    let key = || getrandom::u64().map_err(|error| RunError::Randomness(error.to_string()));
+    let expected_ids = usize::try_from(config.dedup.expected_ids).unwrap_or(usize::MAX) / workers;
+    let horizon = Horizon {
+        watermark_delay_us: micros(config.dedup.watermark_delay),
+        dedup_retention_us: micros(config.dedup.retention),
+    };
+    Ok(Settings {
+        contract: Contract {
+            max_future_skew_us: micros(config.contract.max_future_skew),
+            id_key: [key()?, key()?],
+            curated: config.output.curated,
+        },
+        index: IndexSettings { horizon, key: [key()?, key()?], expected_ids, sweep: SweepRate::default() },
+    })
+}
+
+/// What ends an epoch.
+pub fn cut_rule(config: &Config) -> CutRule {
+    match config.source.kind {
+        SourceKind::File => CutRule::Events(config.epochs.events),
+        SourceKind::Generate => CutRule::Trigger(config.epochs.trigger),
+    }
+}
+
+/// How much may be on its way.
+pub fn limits(config: &Config) -> Limits {
+    Limits { epochs: config.epochs.max_in_flight, bytes: config.epochs.max_bytes_in_flight }
+}
+
+/// Where and how tables are written.
+///
+/// # Errors
+///
+/// When the output is no place for tables.
+pub fn publishing(config: &Config, workers: usize) -> Result<Options, RunError> {
+    let sink = &config.sink;
+    let policy = Policy {
+        checkpoint_interval_commits: sink.log_checkpoint_every,
+        retention: sink.file_retention,
+        log_retention: sink.log_retention,
+        clean_every: sink.maintain_every,
+        compact_after_files: sink.compact_after_files,
+        target_file_bytes: sink.compact_target,
+        ..Policy::default()
+    };
+    let location = Location::parse(&config.output.path.to_string_lossy(), HashMap::new())?;
+    let identity = Identity { pipeline: config.pipeline.name.clone(), generation: FIRST_GENERATION };
+    Ok(Options {
+        lake: Lake::new(location, identity, policy)?,
+        specs: specs(config.output.curated),
+        interval: publish_interval(config),
+        workers,
+    })
+}
+
+/// A live source sets the pace by its trigger; a publication that waited longer would only add latency.
+fn publish_interval(config: &Config) -> Duration {
+    match cut_rule(config) {
+        CutRule::Trigger(trigger) => config.sink.publish_interval.min(trigger),
+        CutRule::Events(_) => config.sink.publish_interval,
+    }
+}
+
+/// What the run manifest says in words.
+pub fn manifest_text(config: &Config, output: &str) -> ManifestText {
+    let dedup = &config.dedup;
+    ManifestText {
+        output_path: output.to_owned(),
+        source: match config.source.kind {
+            SourceKind::File => format!("file: {}", config.source.inputs.join(", ")),
+            SourceKind::Generate => format!("generate: seed {}", config.generator.seed),
+        },
+        dedup_scope: format!(
+            "event_id, watermark delay {} s, retention {} s of event time",
+            dedup.watermark_delay.as_secs_f64(),
+            dedup.retention.as_secs_f64()
+        ),
+    }
+}
