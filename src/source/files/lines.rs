@@ -213,7 +213,7 @@ mod tests {
     type Line = (u64, u64, Vec<u8>);
 
     fn naive(input: &[u8]) -> Vec<Line> {
-        let blank = |line: &&[u8]| String::from_utf8_lossy(line).trim_matches(&[' ', '\t', '\r']).is_empty();
+        let blank = |line: &&[u8]| String::from_utf8_lossy(line).trim_matches([' ', '\t', '\r']).is_empty();
         let bodies = input.split(|&byte| byte == b'\n').filter(|line| !blank(line));
         let line = |(offset, body): (usize, &[u8])| {
             let kept = if body.len() > MAX_BODY_BYTES { &body[..MAX_KEPT_BYTES] } else { body };
