@@ -7,8 +7,11 @@ use std::path::PathBuf;
 use tidemark_dataflows::block::Block;
 use tidemark_dataflows::event::PartitionId;
 
-use super::lines::LineSplitter;
+use super::lines::{Fill, LineSplitter};
 use crate::source::SourceError;
+
+/// Most that a pipe gives at once, on Linux.
+const PIPE_BYTES: usize = 64 << 10;
 
 /// Where the bytes of a partition come from.
 pub(super) enum Input {
@@ -29,14 +32,15 @@ pub(super) struct InputReader {
 impl InputReader {
     /// `name` is what errors call the input.
     pub(super) fn new(name: String, input: Input, partition: PartitionId, chunk_bytes: usize) -> Self {
-        let chunk_bytes = match &input {
+        let (chunk_bytes, fill) = match &input {
             // One byte more than the file, so that small files cost no more than their size.
             Input::File { bytes, .. } if *bytes > 0 => {
-                usize::try_from(bytes + 1).unwrap_or(usize::MAX).min(chunk_bytes)
+                (usize::try_from(bytes + 1).unwrap_or(usize::MAX).min(chunk_bytes), Fill::Whole)
             }
-            _ => chunk_bytes,
+            Input::File { .. } => (chunk_bytes, Fill::Whole),
+            Input::Stream(_) => (chunk_bytes.min(PIPE_BYTES), Fill::Available),
         };
-        Self { name, input, open: None, lines: LineSplitter::new(partition, chunk_bytes) }
+        Self { name, input, open: None, lines: LineSplitter::new(partition, chunk_bytes, fill) }
     }
 
     /// Whether reading can take for ever.

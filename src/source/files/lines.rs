@@ -20,12 +20,22 @@ struct Overlong {
     blank: bool,
 }
 
+/// When a chunk is complete.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fill {
+    /// When it is full, or at the end of the input: fewest blocks.
+    Whole,
+    /// As soon as anything has come: whoever feeds a pipe slowly waits for nothing but his own next line.
+    Available,
+}
+
 /// Splits what it reads into event bodies and numbers them.
 ///
 /// Holds at most one line and one chunk: a line that grows over [`MAX_BODY_BYTES`] is cut back at once.
 pub(super) struct LineSplitter {
     partition: PartitionId,
     chunk_bytes: usize,
+    fill: Fill,
     next_offset: u64,
     bytes_read: u64,
     at_end: bool,
@@ -44,11 +54,12 @@ fn is_blank(line: &[u8]) -> bool {
 }
 
 impl LineSplitter {
-    /// Reads `chunk_bytes` (at least 1, well below 4 GiB) at a time.
-    pub(super) fn new(partition: PartitionId, chunk_bytes: usize) -> Self {
+    /// Reads at most `chunk_bytes` (at least 1, well below 4 GiB) at a time.
+    pub(super) fn new(partition: PartitionId, chunk_bytes: usize, fill: Fill) -> Self {
         Self {
             partition,
             chunk_bytes,
+            fill,
             next_offset: 0,
             bytes_read: 0,
             at_end: false,
@@ -71,8 +82,7 @@ impl LineSplitter {
             // Without a body, what lies before the unfinished line is blank. A file of blank lines must not pile up.
             self.bytes.drain(..mem::take(&mut self.line_start));
             let seen = self.bytes.len();
-            self.bytes.reserve_exact(self.chunk_bytes);
-            let read = input.take(self.chunk_bytes as u64).read_to_end(&mut self.bytes)?;
+            let read = self.read_chunk(input)?;
             self.bytes_read += read as u64;
             if read == 0 {
                 self.at_end = true;
@@ -82,6 +92,24 @@ impl LineSplitter {
             }
         }
         Ok(if self.bodies.is_empty() { None } else { Some(self.take_block()) })
+    }
+
+    /// Appends to `bytes`; nothing at the end of the input.
+    fn read_chunk(&mut self, input: &mut dyn Read) -> io::Result<usize> {
+        if self.fill == Fill::Whole {
+            self.bytes.reserve_exact(self.chunk_bytes);
+            return input.take(self.chunk_bytes as u64).read_to_end(&mut self.bytes);
+        }
+        let seen = self.bytes.len();
+        self.bytes.resize(seen + self.chunk_bytes, 0);
+        let read = loop {
+            match input.read(&mut self.bytes[seen..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        };
+        self.bytes.truncate(seen + *read.as_ref().unwrap_or(&0));
+        read
     }
 
     /// Finds the lines that end in `bytes[seen..]`.
@@ -142,6 +170,10 @@ impl LineSplitter {
         }
         self.bytes.truncate(self.line_start);
         self.line_start = 0;
+        // A block of a few lines must not hold the memory of a chunk: there may be many of them.
+        if self.bytes.len() < self.bytes.capacity() / 4 {
+            self.bytes.shrink_to_fit();
+        }
         // The next block will have about as many bodies as this one.
         let expected = self.bodies.len() + self.bodies.len() / 16;
         let bodies = mem::replace(&mut self.bodies, Vec::with_capacity(if self.at_end { 0 } else { expected }));
@@ -181,7 +213,8 @@ mod tests {
     type Line = (u64, u64, Vec<u8>);
 
     fn naive(input: &[u8]) -> Vec<Line> {
-        let bodies = input.split(|&byte| byte == b'\n').filter(|line| !is_blank(line));
+        let blank = |line: &&[u8]| String::from_utf8_lossy(line).trim_matches([' ', '\t', '\r']).is_empty();
+        let bodies = input.split(|&byte| byte == b'\n').filter(|line| !blank(line));
         let line = |(offset, body): (usize, &[u8])| {
             let kept = if body.len() > MAX_BODY_BYTES { &body[..MAX_KEPT_BYTES] } else { body };
             (offset as u64, body.len() as u64, kept.to_vec())
@@ -205,8 +238,8 @@ mod tests {
         }
     }
 
-    fn split(input: &mut dyn Read, chunk_bytes: usize) -> Vec<Line> {
-        let mut splitter = LineSplitter::new(PartitionId(7), chunk_bytes);
+    fn split(input: &mut dyn Read, chunk_bytes: usize, fill: Fill) -> Vec<Line> {
+        let mut splitter = LineSplitter::new(PartitionId(7), chunk_bytes, fill);
         let mut lines = Vec::new();
         while let Some(block) = splitter.next_block(input).unwrap() {
             assert!(!block.is_empty());
@@ -238,9 +271,11 @@ mod tests {
             chunk_bytes in 1_usize..80,
             portions in proptest::collection::vec(1_usize..30, 1..6),
         ) {
-            let mut dribble = Dribble { input: &input, portions: portions.iter().cycle() };
-            prop_assert_eq!(split(&mut dribble, chunk_bytes), naive(&input));
-            prop_assert_eq!(split(&mut input.as_slice(), 1 << 20), naive(&input));
+            for fill in [Fill::Whole, Fill::Available] {
+                let mut dribble = Dribble { input: &input, portions: portions.iter().cycle() };
+                prop_assert_eq!(split(&mut dribble, chunk_bytes, fill), naive(&input));
+                prop_assert_eq!(split(&mut input.as_slice(), 1 << 20, fill), naive(&input));
+            }
         }
     }
 
@@ -255,12 +290,17 @@ mod tests {
         input.resize(input.len() + 2 * MAX_BODY_BYTES, b' ');
         input.push(b'\n');
         input.resize(input.len() + 2 * MAX_BODY_BYTES, b'\t');
-        input.extend(b"x\nlast\n");
+        input.push(b'x');
+        input.resize(input.len() + 2 * MAX_BODY_BYTES, b'\t');
+        input.extend(b"\nlast\n");
         input.resize(input.len() + MAX_BODY_BYTES + 1, b'z');
         let expected = naive(&input);
         assert_eq!(expected.len(), 12);
         for chunk_bytes in [10_007, 64 << 10, 1 << 20, 4 << 20, 64 << 20] {
-            assert!(split(&mut input.as_slice(), chunk_bytes) == expected, "chunks of {chunk_bytes} bytes");
+            assert!(
+                split(&mut input.as_slice(), chunk_bytes, Fill::Whole) == expected,
+                "chunks of {chunk_bytes} bytes"
+            );
         }
     }
 
@@ -268,7 +308,7 @@ mod tests {
     fn memory_stays_bounded_without_line_ends_and_without_bodies() {
         for filler in [&b"x"[..], b" ", b"\n", b" \n"] {
             let mut input = Repeat { pattern: filler, left: 40 << 20 };
-            let mut splitter = LineSplitter::new(PartitionId(0), 64 << 10);
+            let mut splitter = LineSplitter::new(PartitionId(0), 64 << 10, Fill::Whole);
             let block = splitter.next_block(&mut input).unwrap();
             assert!(splitter.bytes.capacity() <= 2 * (MAX_BODY_BYTES + (64 << 10)));
             assert_eq!(splitter.bytes_read(), 40 << 20);

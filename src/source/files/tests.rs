@@ -117,7 +117,8 @@ fn pieces_of_a_block_keep_what_is_known_of_long_lines() {
     let long = vec![b'x'; 1_500_000];
     let input = [b"a\n", long.as_slice(), b"\nb\n", long.as_slice(), b"\nc\n"].concat();
     let ahead = ReadAhead { block_bytes: 8 << 20, ..ReadAhead::default() };
-    let mut source = FileSource::from_stream("memory", Box::new(io::Cursor::new(input)), ahead).unwrap();
+    let directory = TempDir::new().unwrap();
+    let mut source = FileSource::open(&[write(&directory, "a.ndjson", &input)], ahead).unwrap();
     let mut found = Vec::new();
     for (from, max_events) in [(0, 2), (2, 1), (3, 2)] {
         let block = pull(&mut source, 0, from, max_events).unwrap();
@@ -257,8 +258,8 @@ fn an_idle_stream_keeps_nobody_waiting() {
     let idle = source.pull(PartitionId(0), Offset(0), 10, Micros(0)).unwrap();
     assert!(matches!(idle, Pull::Pending));
     feed.send(b"one\ntwo".to_vec()).unwrap();
-    drop(feed);
     assert_eq!(pull(&mut source, 0, 0, 1).unwrap().body(0).unwrap().bytes, b"one");
+    drop(feed);
     assert_eq!(pull(&mut source, 0, 1, 1).unwrap().body(0).unwrap().bytes, b"two");
     assert!(pull(&mut source, 0, 2, 1).is_none());
 }

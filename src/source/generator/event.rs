@@ -91,8 +91,7 @@ impl EventGenerator {
         let rate = self.options().rate;
         // In two steps, as the product of index and 10^6 may not fit. What saturates lies past the end of time.
         let seconds = (index / rate).saturating_mul(1_000_000);
-        let rest = u128::from(index % rate) * 1_000_000 / u128::from(rate);
-        let elapsed = seconds.saturating_add(rest as u64);
+        let elapsed = seconds.saturating_add(index % rate * 1_000_000 / rate);
         Micros(self.options().start.0.saturating_add_unsigned(elapsed).min(END_OF_TIME.0 - 1))
     }
 }
@@ -117,9 +116,10 @@ impl Members {
             if spoilt == Some(None) {
                 continue;
             }
-            out.extend_from_slice(if out.len() == start { b"\"" } else { b", \"" });
-            out.extend_from_slice(member.as_str().as_bytes());
-            out.extend_from_slice(b"\": ");
+            if out.len() > start {
+                out.extend_from_slice(b", ");
+            }
+            out.extend_from_slice(member.key());
             match spoilt {
                 Some(Some(value)) => out.extend_from_slice(value),
                 _ => self.write_value(member, out),
@@ -130,21 +130,21 @@ impl Members {
 
     fn write_value(&self, member: Member, out: &mut Vec<u8>) {
         match member {
-            Member::EventId => push_quoted(out, &uuid(self.event_id)),
+            Member::EventId => out.extend_from_slice(&uuid(self.event_id)),
             Member::UserId => {
                 out.extend_from_slice(b"\"user_");
                 push_number(out, self.user, 5);
                 out.push(b'"');
             }
-            Member::EventTime => push_quoted(out, &timestamp(self.event_time)),
-            Member::IngestTime => push_quoted(out, &timestamp(self.ingest_time)),
+            Member::EventTime => out.extend_from_slice(&timestamp(self.event_time)),
+            Member::IngestTime => out.extend_from_slice(&timestamp(self.ingest_time)),
             Member::EventType => push_quoted(out, self.event_type.as_str().as_bytes()),
             Member::Amount => {
                 push_number(out, self.pence / 100, 1);
                 out.push(b'.');
                 push_number(out, self.pence % 100, 2);
             }
-            Member::Currency => push_quoted(out, b"GBP"),
+            Member::Currency => out.extend_from_slice(b"\"GBP\""),
             Member::Channel => push_quoted(out, self.channel.as_str().as_bytes()),
         }
     }
@@ -169,43 +169,43 @@ fn push_number(out: &mut Vec<u8>, value: u64, width: usize) {
     out.extend_from_slice(&digits[start.min(digits.len() - width)..]);
 }
 
-/// A version 4 UUID with these random bits.
-fn uuid(random: u128) -> [u8; 36] {
+/// A version 4 UUID with these random bits, in quotes.
+fn uuid(random: u128) -> [u8; 38] {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut text = [b'-'; 36];
+    let mut text = *b"\"------------------------------------\"";
     let mut bytes = random.to_be_bytes();
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     // Hyphens stand before the bytes 4, 6, 8 and 10.
     for (index, byte) in bytes.into_iter().enumerate() {
-        let at = 2 * index + (index.clamp(2, 10) - 2) / 2;
+        let at = 1 + 2 * index + (index.clamp(2, 10) - 2) / 2;
         text[at] = HEX[usize::from(byte >> 4)];
         text[at + 1] = HEX[usize::from(byte & 15)];
     }
     text
 }
 
-/// `2026-01-01T10:00:00.123456+00:00`. For instants from 1970 to 9999, as [`before`] and `due_time` ensure.
-fn timestamp(instant: Micros) -> [u8; 32] {
+/// `"2026-01-01T10:00:00.123456+00:00"`, in quotes. For instants from 1970 to 9999, as [`before`] and `due_time` ensure.
+fn timestamp(instant: Micros) -> [u8; 34] {
     let microseconds = instant.0.unsigned_abs();
     let seconds = microseconds / 1_000_000;
     let (year, month, day) = civil_date(seconds / 86_400);
-    let mut text = *b"0000-00-00T00:00:00.000000+00:00";
+    let mut text = *b"\"0000-00-00T00:00:00.000000+00:00\"";
     let mut put = |at: usize, pair: u64| {
         text[at] = b'0' + (pair / 10) as u8;
         text[at + 1] = b'0' + (pair % 10) as u8;
     };
     let fraction = microseconds % 1_000_000;
-    put(0, year / 100);
-    put(2, year % 100);
-    put(5, month);
-    put(8, day);
-    put(11, seconds / 3600 % 24);
-    put(14, seconds / 60 % 60);
-    put(17, seconds % 60);
-    put(20, fraction / 10_000);
-    put(22, fraction / 100 % 100);
-    put(24, fraction % 100);
+    put(1, year / 100);
+    put(3, year % 100);
+    put(6, month);
+    put(9, day);
+    put(12, seconds / 3600 % 24);
+    put(15, seconds / 60 % 60);
+    put(18, seconds % 60);
+    put(21, fraction / 10_000);
+    put(23, fraction / 100 % 100);
+    put(25, fraction % 100);
     text
 }
 
@@ -240,14 +240,14 @@ mod tests {
             (4_107_542_400_000_000, "2100-03-01T00:00:00.000000+00:00"),
             (END_OF_TIME.0 - 1, "9999-12-31T23:59:59.999999+00:00"),
         ] {
-            assert_eq!(timestamp(Micros(instant)), text.as_bytes());
+            assert_eq!(timestamp(Micros(instant)), format!("\"{text}\"").as_bytes());
         }
     }
 
     #[test]
     fn uuids_and_numbers_have_their_shape() {
         let text = uuid(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff);
-        assert_eq!(&text, b"00112233-4455-4677-8899-aabbccddeeff");
+        assert_eq!(&text, b"\"00112233-4455-4677-8899-aabbccddeeff\"");
         for (value, width, digits) in [(0, 1, "0"), (7, 2, "07"), (500, 5, "00500"), (1_234_567, 5, "1234567")] {
             let mut out = Vec::new();
             push_number(&mut out, value, width);

@@ -27,16 +27,17 @@ impl Member {
         Member::Channel,
     ];
 
-    pub(super) const fn as_str(self) -> &'static str {
+    /// The start of the member, up to its value.
+    pub(super) const fn key(self) -> &'static [u8] {
         match self {
-            Member::EventId => "event_id",
-            Member::UserId => "user_id",
-            Member::EventTime => "event_time",
-            Member::IngestTime => "ingest_time",
-            Member::EventType => "event_type",
-            Member::Amount => "amount",
-            Member::Currency => "currency",
-            Member::Channel => "channel",
+            Member::EventId => b"\"event_id\": ",
+            Member::UserId => b"\"user_id\": ",
+            Member::EventTime => b"\"event_time\": ",
+            Member::IngestTime => b"\"ingest_time\": ",
+            Member::EventType => b"\"event_type\": ",
+            Member::Amount => b"\"amount\": ",
+            Member::Currency => b"\"currency\": ",
+            Member::Channel => b"\"channel\": ",
         }
     }
 }

@@ -16,7 +16,7 @@ pub struct GeneratorOptions {
     pub partitions: u32,
     /// Number of users, at least 1.
     pub users: u32,
-    /// Events per second, of all partitions together, at least 1.
+    /// Events per second, of all partitions together, 1 to 10^9.
     pub rate: u64,
     /// Share of events that deliver an earlier event of their partition once more, byte for byte; at most 0.9.
     pub duplicates: f64,
@@ -56,13 +56,16 @@ impl GeneratorOptions {
     /// Most that `duplicates` can be: a redelivery needs an original.
     const MAX_DUPLICATES: f64 = 0.9;
 
+    /// Beyond it, times would need more than 64 bits on the way.
+    const MAX_RATE: u64 = 1_000_000_000;
+
     /// Refuses what is out of range.
     pub(super) fn check(&self) -> Result<(), SourceError> {
         let faults = self.invalid + self.late + self.disordered;
         let checks = [
             ("partitions", self.partitions >= 1, "at least 1"),
             ("users", self.users >= 1, "at least 1"),
-            ("rate", self.rate >= 1, "at least 1 event per second"),
+            ("rate", (1..=Self::MAX_RATE).contains(&self.rate), "1 to 10^9 events per second"),
             ("start", (0..END_OF_TIME.0).contains(&self.start.0), "a time from 1970 to 9999"),
             ("watermark_delay", self.watermark_delay.0 >= 0, "zero or more"),
             ("duplicates", (0.0..=Self::MAX_DUPLICATES).contains(&self.duplicates), "0 to 0.9"),
