@@ -9,7 +9,7 @@ use compact_str::CompactString;
 use super::member::Member;
 use super::{Contract, MAX_ID_BYTES, identity, timestamp};
 use crate::block::{Body, MAX_BODY_BYTES};
-use crate::event::{Channel, CuratedMembers, Event, EventId, EventType, Micros, Pence, UserId};
+use crate::event::{Channel, CuratedMembers, Event, EventType, Micros, Pence, UserId};
 
 /// Most digits before the point that fit the contract.
 const MAX_POUND_DIGITS: usize = 15;
@@ -20,19 +20,16 @@ pub(super) fn check(contract: &Contract, body: &Body<'_>, origin: u16) -> Option
         return None;
     }
     let found = Found::scan(body.bytes)?;
-    let event_id = found.event_id?;
+    let event_id = str::from_utf8(found.event_id?).ok()?;
     let time = found.event_time?;
     let ingest_time = found.ingest_time?;
     found.currency?;
     if contract.too_far_ahead(time, body.arrival).is_some() {
         return None;
     }
-    let curated = match contract.curated {
-        true => Some(Box::new(CuratedMembers { event_id: str::from_utf8(event_id).ok()?.to_owned(), ingest_time })),
-        false => None,
-    };
+    let curated = || Box::new(CuratedMembers { event_id: event_id.to_owned(), ingest_time });
     Some(Event {
-        id: identity(event_id, contract.id_key)?,
+        id: identity::event_id(event_id.as_bytes(), contract.id_key),
         user: UserId(CompactString::from_utf8(found.user_id?).ok()?),
         time,
         amount: found.amount?,
@@ -40,14 +37,8 @@ pub(super) fn check(contract: &Contract, body: &Body<'_>, origin: u16) -> Option
         origin,
         event_type: found.event_type?,
         channel: found.channel?,
-        curated,
+        curated: contract.curated.then(curated),
     })
-}
-
-#[inline]
-fn identity(event_id: &[u8], key: [u64; 2]) -> Option<EventId> {
-    str::from_utf8(event_id).ok()?;
-    Some(identity::event_id(event_id, key))
 }
 
 /// The members found so far.
@@ -109,7 +100,7 @@ impl<'a> Found<'a> {
     }
 }
 
-/// A member given twice is R000.
+/// A member given twice is R000. (It would also leave one of the eight missing, since a ninth member ends the scan.)
 #[inline]
 fn once<T>(slot: &mut Option<T>, value: T) -> Option<()> {
     slot.replace(value).is_none().then_some(())

@@ -35,11 +35,16 @@ fn contract() -> Contract {
     Contract { max_future_skew_us: 3_600_000_000, id_key: [1, 2], curated: true }
 }
 
+fn plain_contract() -> Contract {
+    Contract { curated: false, ..contract() }
+}
+
 fn body(bytes: &[u8]) -> Body<'_> {
     Body { bytes, whole_len: bytes.len() as u64, at: AT, arrival: ARRIVAL }
 }
 
-/// The verdict, after seeing that both paths can live with it and that the violation is fit to be stored.
+/// The verdict, after seeing that it is the same on each path, with the curated members or without, and that a violation
+/// is fit to be stored.
 fn check(json: impl AsRef<[u8]>) -> Result<Event, Violation> {
     let body = body(json.as_ref());
     let verdict = contract().check(&body, ORIGIN);
@@ -47,6 +52,13 @@ fn check(json: impl AsRef<[u8]>) -> Result<Event, Violation> {
     if let Some(event) = contract().check_fast(&body, ORIGIN) {
         assert_eq!(Ok(event), verdict, "the fast path alone");
     }
+    let without = verdict.clone().map(|event| Event { curated: None, ..event });
+    assert_eq!(plain_contract().check(&body, ORIGIN), without, "without the curated members");
+    assert_eq!(
+        plain_contract().check_strict(&body, ORIGIN),
+        without,
+        "without the curated members, the strict path alone"
+    );
     if let Err(violation) = &verdict {
         let no_id = matches!(violation.reason, Reason::MalformedEvent | Reason::NullEventId);
         assert_eq!(violation.event_id.is_none(), no_id, "{violation}");
