@@ -1,0 +1,342 @@
+//! What deduplication costs: time and memory of the operator beside its baselines and beside a plain loop.
+//!
+//! `cargo bench -p tidemark-dataflows --bench dedup -- --ids 1000000,10000000 --rounds 3`
+//!
+//! Each contender runs in a process of its own, so that memory is its own, and the contenders take turns, so that
+//! figures of one round compare even on a busy machine. Twice as many events are fed as fit the horizon: in the first
+//! half the index fills, in the second every id that comes makes another one expire. One event in twenty repeats
+//! an earlier one. Making the events is not timed. Times are processor time, not wall time.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_wrap, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use tidemark_dataflows::arrangement::{Hashes, Settings, SweepRate, TimeBoundedArrangement};
+use tidemark_dataflows::baselines;
+use tidemark_dataflows::distinct::distinct_within_watermark;
+use tidemark_dataflows::event::*;
+use tidemark_dataflows::watermark::Horizon;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::operators::Probe;
+use timely::dataflow::{InputHandle, ProbeHandle, Stream};
+
+const HOUR: i64 = 3_600_000_000;
+const HORIZON: Horizon = Horizon { watermark_delay_us: HOUR, dedup_retention_us: 24 * HOUR };
+/// Delay, retention and half a bucket: what is remembered on average.
+const REMEMBERED_HALF_HOURS: i64 = 2 * 25 + 1;
+const CONTENDERS: [&str; 6] = ["plain loop", "operator", "ring", "threshold", "reduce", "temporal"];
+
+#[derive(Clone, Debug)]
+struct Arguments {
+    ids: Vec<u64>,
+    epoch_events: u64,
+    rounds: usize,
+    /// Above this many ids, only the plain loop, the operator and the ring run.
+    baselines_up_to: u64,
+    presized: bool,
+    only: Option<String>,
+}
+
+impl Arguments {
+    fn parse() -> Self {
+        let ids = vec![1_000_000, 10_000_000];
+        let mut arguments = Arguments {
+            ids,
+            epoch_events: 100_000,
+            rounds: 3,
+            baselines_up_to: 10_000_000,
+            presized: true,
+            only: None,
+        };
+        let mut rest = std::env::args().skip(1);
+        while let Some(flag) = rest.next() {
+            let mut value = || rest.next().unwrap_or_else(|| panic!("{flag} needs a value"));
+            match flag.as_str() {
+                "--ids" => arguments.ids = value().split(',').map(|n| n.parse().expect("a number of ids")).collect(),
+                "--epoch-events" => arguments.epoch_events = value().parse().expect("a number of events"),
+                "--rounds" => arguments.rounds = value().parse().expect("a number of rounds"),
+                "--baselines-up-to" => arguments.baselines_up_to = value().parse().expect("a number of ids"),
+                "--presized" => arguments.presized = value().parse().expect("true or false"),
+                "--only" => arguments.only = Some(value()),
+                // Cargo says so to every bench.
+                "--bench" => {}
+                _ => panic!("unknown flag {flag}"),
+            }
+        }
+        arguments
+    }
+}
+
+/// The 64-bit finalizer of SplitMix: uniform and reproducible.
+fn mix(mut z: u64) -> u64 {
+    z = z.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// The events of one run: event time runs on so fast that `ids` of them are remembered.
+struct Workload {
+    ids: u64,
+    names: Vec<UserId>,
+}
+
+impl Workload {
+    fn new(ids: u64) -> Self {
+        Workload { ids, names: (0..10_000).map(|n| UserId(format!("user-{n:06}").into())).collect() }
+    }
+
+    /// The `n`-th event, the same whenever it is asked for. Ids are UUIDs of version 7: time in the high bits.
+    fn event(&self, n: u64) -> Event {
+        let (a, b) = (mix(n), mix(!n));
+        let span = i128::from(HOUR) * i128::from(REMEMBERED_HALF_HOURS) / 2;
+        let time = 1_700_000_000_000_000 + i64::try_from(span * i128::from(n) / i128::from(self.ids)).unwrap();
+        let millis = u128::from(time.unsigned_abs() / 1000);
+        Event {
+            id: EventId(millis << 80 | 7 << 76 | u128::from(a & 0xfff) << 64 | 1 << 63 | u128::from(b >> 2)),
+            user: self.names[(a >> 32) as usize % self.names.len()].clone(),
+            time: Micros(time - (a % 60_000_000) as i64),
+            amount: Pence(100 + (b % 50_000) as i64),
+            at: Position { partition: PartitionId(0), offset: Offset(n) },
+            origin: 0,
+            event_type: EventType::ALL[(a >> 12) as usize % 2],
+            channel: Channel::ALL[(a >> 13) as usize % 3],
+            curated: None,
+        }
+    }
+
+    fn epoch(&self, first: u64, events: u64) -> Vec<Event> {
+        let arrival = |n: u64| {
+            let draw = mix(n ^ 0x5555_5555);
+            let back = 1 + (draw >> 20) % (self.ids / 4);
+            let logical = if draw.is_multiple_of(20) && n > back { n - back } else { n };
+            Event { at: Position { partition: PartitionId(0), offset: Offset(n) }, ..self.event(logical) }
+        };
+        (first..first + events).map(arrival).collect()
+    }
+}
+
+/// Events that a worker is handed at once.
+const BATCH: usize = 1000;
+
+/// The least that must be done: a look into a hash table for each event, and a sweep of all of it for each hour.
+struct PlainLoop {
+    hashes: Hashes,
+    table: HashTable<(EventId, i64)>,
+    newest: i64,
+    oldest: i64,
+}
+
+impl PlainLoop {
+    fn new(capacity: u64) -> Self {
+        let table = HashTable::with_capacity(usize::try_from(capacity).unwrap());
+        PlainLoop { hashes: Hashes::new([1, 2]), table, newest: i64::MIN / 2, oldest: i64::MIN }
+    }
+
+    fn decide(&mut self, batches: &mut [Vec<Event>]) {
+        let PlainLoop { hashes, table, newest, oldest } = self;
+        let watermark = *newest - HORIZON.watermark_delay_us;
+        for batch in batches {
+            batch.retain(|event| {
+                *newest = event.time.0.max(*newest);
+                match table.entry(hashes.index(event.id), |entry| entry.0 == event.id, |entry| hashes.index(entry.0)) {
+                    Entry::Vacant(vacant) if event.time.0 > watermark => {
+                        vacant.insert((event.id, event.time.0 / HOUR));
+                        true
+                    }
+                    _ => false,
+                }
+            });
+        }
+        let passed = (watermark - HORIZON.dedup_retention_us).div_euclid(HOUR);
+        if passed > *oldest {
+            *oldest = passed;
+            table.retain(|entry| entry.1 >= passed);
+        }
+    }
+}
+
+/// What one contender needed for one run.
+#[derive(Clone, Debug, Default)]
+struct Figures {
+    filling_ns: f64,
+    steady_ns: f64,
+    slowest_ms: f64,
+    live_bytes: f64,
+    peak_bytes: f64,
+}
+
+/// A line of `/proc/self/status`, in bytes; 0 where there is no such file.
+fn status(name: &str) -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).unwrap_or_default() * 1024.0
+}
+
+/// Time that this thread has had the processor, exact to a tick (some 4 ms, which even out over the epochs); the wall
+/// clock since `start` where the system does not tell. Neighbours take wall time, but little of this.
+fn processor_time(start: Instant) -> Duration {
+    let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanos = schedstat.split_whitespace().next().and_then(|nanos| nanos.parse().ok());
+    nanos.map_or_else(|| start.elapsed(), Duration::from_nanos)
+}
+
+/// Feeds epochs of batches until the horizon has been filled twice. `decide` returns once an epoch is decided.
+fn measure(arguments: &Arguments, ids: u64, mut decide: impl FnMut(Epoch, Vec<Vec<Event>>)) -> Figures {
+    let workload = Workload::new(ids);
+    let before = status("VmRSS");
+    let start = Instant::now();
+    let mut spent = [Duration::ZERO; 2];
+    let mut slowest = Duration::ZERO;
+    let epochs = 2 * ids.div_ceil(arguments.epoch_events);
+    for epoch in 1..=epochs {
+        let events = workload.epoch((epoch - 1) * arguments.epoch_events, arguments.epoch_events);
+        let batches: Vec<Vec<Event>> = events.chunks(BATCH).map(<[Event]>::to_vec).collect();
+        drop(events);
+        let begun = processor_time(start);
+        decide(epoch, batches);
+        let took = processor_time(start) - begun;
+        spent[usize::from(epoch * 2 > epochs)] += took;
+        slowest = slowest.max(took);
+    }
+    let events = (epochs / 2 * arguments.epoch_events) as f64;
+    // An epoch's events are made and dropped beside the state; they are no part of it, but live in the same heap.
+    let beside = 2.0 * arguments.epoch_events as f64 * size_of::<Event>() as f64;
+    Figures {
+        filling_ns: spent[0].as_secs_f64() * 1e9 / events,
+        steady_ns: spent[1].as_secs_f64() * 1e9 / events,
+        slowest_ms: slowest.as_secs_f64() * 1e3,
+        live_bytes: status("VmRSS") - before,
+        peak_bytes: (status("VmHWM") - before - beside).max(0.0),
+    }
+}
+
+type Events<'s> = Stream<'s, Epoch, Vec<Event>>;
+type Marks<'s> = Stream<'s, Epoch, Vec<EpochMark>>;
+
+/// Measures a dataflow with one worker on this thread.
+fn measure_dataflow(
+    arguments: &Arguments,
+    ids: u64,
+    build: impl for<'s> FnOnce(Events<'s>, Marks<'s>) -> Events<'s> + Send + Sync + 'static,
+) -> Figures {
+    let arguments = arguments.clone();
+    timely::execute_directly(move |worker| {
+        let mut events = InputHandle::<Epoch, CapacityContainerBuilder<Vec<Event>>>::new();
+        let mut marks = InputHandle::<Epoch, CapacityContainerBuilder<Vec<EpochMark>>>::new();
+        let probe = ProbeHandle::new();
+        worker.dataflow(|scope| {
+            build(events.to_stream(scope), marks.to_stream(scope)).probe_with(&probe);
+        });
+        measure(&arguments, ids, |epoch, batches| {
+            events.advance_to(epoch);
+            marks.advance_to(epoch);
+            marks.send(EpochMark { epoch, opened: Micros(0), closed: Micros(0) });
+            for mut batch in batches {
+                events.send_batch(&mut batch);
+            }
+            events.advance_to(epoch + 1);
+            marks.advance_to(epoch + 1);
+            while probe.less_than(&(epoch + 1)) {
+                worker.step();
+            }
+        })
+    })
+}
+
+fn run(arguments: &Arguments, contender: &str) -> Figures {
+    let ids = arguments.ids[0];
+    let expected = if arguments.presized { ids + ids / 10 } else { 0 };
+    let epochs_remembered = ids.div_ceil(arguments.epoch_events);
+    match contender {
+        "plain loop" => {
+            let mut plain = PlainLoop::new(expected);
+            measure(arguments, ids, |_, mut batches| plain.decide(&mut batches))
+        }
+        "operator" => measure_dataflow(arguments, ids, move |events, marks| {
+            let expected_ids = usize::try_from(expected).unwrap();
+            let settings = Settings { horizon: HORIZON, key: [1, 2], expected_ids, sweep: SweepRate::default() };
+            distinct_within_watermark(events, marks, TimeBoundedArrangement::shared(settings), None).accepted
+        }),
+        "ring" => measure_dataflow(arguments, ids, |events, _| baselines::ring(events, HORIZON)),
+        "threshold" => measure_dataflow(arguments, ids, |events, _| baselines::threshold(events)),
+        "reduce" => measure_dataflow(arguments, ids, |events, _| baselines::reduce(events)),
+        "temporal" => measure_dataflow(arguments, ids, move |events, _| baselines::temporal(events, epochs_remembered)),
+        _ => panic!("unknown contender {contender}"),
+    }
+}
+
+/// Runs one contender in a process of its own.
+fn run_apart(arguments: &Arguments, ids: u64, contender: &str) -> Figures {
+    let mut command = Command::new(std::env::current_exe().expect("the path of this program"));
+    command.args(["--only", contender, "--ids", &ids.to_string(), "--presized", &arguments.presized.to_string()]);
+    command.args(["--epoch-events", &arguments.epoch_events.to_string()]);
+    let output = command.stderr(std::process::Stdio::inherit()).output().expect("to start this program again");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let figures: Vec<f64> = text.split_whitespace().map(|figure| figure.parse().expect("a figure")).collect();
+    let [filling_ns, steady_ns, slowest_ms, live_bytes, peak_bytes] = figures[..] else {
+        panic!("{contender}: {text}")
+    };
+    Figures { filling_ns, steady_ns, slowest_ms, live_bytes, peak_bytes }
+}
+
+fn median(runs: &[Figures], figure: impl Fn(&Figures) -> f64) -> f64 {
+    let mut figures: Vec<f64> = runs.iter().map(figure).collect();
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+fn compare(arguments: &Arguments, ids: u64) {
+    let mut runs: BTreeMap<&str, Vec<Figures>> = BTreeMap::new();
+    let contenders = if ids > arguments.baselines_up_to { &CONTENDERS[..3] } else { &CONTENDERS[..] };
+    for _ in 0..arguments.rounds {
+        for contender in contenders {
+            runs.entry(contender).or_default().push(run_apart(arguments, ids, contender));
+        }
+    }
+    println!(
+        "\n{ids} ids within the horizon, epochs of {} events, median of {} rounds, {}\n",
+        arguments.epoch_events,
+        arguments.rounds,
+        if arguments.presized { "pre-sized" } else { "starting small" },
+    );
+    println!(
+        "{:<12}{:>14}{:>14}{:>10}{:>14}{:>14}{:>14}",
+        "", "ns, filling", "ns, steady", "ratio", "bytes/id", "peak", "slowest epoch"
+    );
+    for contender in contenders {
+        let own = &runs[contender];
+        // Ratios are taken within a round: a neighbour that disturbs it disturbs both.
+        let rounds = own.iter().zip(&runs["plain loop"]);
+        let ratios: Vec<Figures> = rounds
+            .map(|(own, plain)| Figures { steady_ns: own.steady_ns / plain.steady_ns, ..Figures::default() })
+            .collect();
+        // What never forgets holds the ids of both halves.
+        let held = if ["threshold", "reduce"].contains(contender) { 2 } else { 1 } * ids;
+        println!(
+            "{contender:<12}{:>14.0}{:>14.0}{:>10.2}{:>14.0}{:>14.0}{:>11.1} ms",
+            median(own, |f| f.filling_ns),
+            median(own, |f| f.steady_ns),
+            median(&ratios, |f| f.steady_ns),
+            median(own, |f| f.live_bytes) / held as f64,
+            median(own, |f| f.peak_bytes) / held as f64,
+            median(own, |f| f.slowest_ms),
+        );
+    }
+}
+
+fn main() {
+    let arguments = Arguments::parse();
+    if let Some(contender) = &arguments.only {
+        let Figures { filling_ns, steady_ns, slowest_ms, live_bytes, peak_bytes } = run(&arguments, contender);
+        println!("{filling_ns} {steady_ns} {slowest_ms} {live_bytes} {peak_bytes}");
+        return;
+    }
+    for ids in &arguments.ids {
+        compare(&arguments, *ids);
+    }
+}
