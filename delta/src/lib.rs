@@ -22,6 +22,7 @@ mod writer;
 
 pub use error::Error;
 pub use lake::{Identity, Lake, Location};
+pub use maintain::Maintained;
 pub use policy::{Policy, RETENTION_MIN, Retry};
 pub use read::query;
 pub use spec::{Check, Shape, TableSpec};

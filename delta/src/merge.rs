@@ -25,7 +25,9 @@ pub(crate) fn check_unique(table: &str, batch: &RecordBatch, key: &[String]) -> 
     let rows = RowConverter::new(fields).map_err(bug)?.convert_columns(&columns).map_err(bug)?;
     let mut seen = HashSet::with_capacity(batch.num_rows());
     match rows.iter().position(|row| !seen.insert(row)) {
-        Some(row) => Err(Error::data(table, format!("row {row} repeats the key ({}) of an earlier row", key.join(", ")))),
+        Some(row) => {
+            Err(Error::data(table, format!("row {row} repeats the key ({}) of an earlier row", key.join(", "))))
+        }
         None => Ok(()),
     }
 }

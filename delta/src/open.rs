@@ -102,7 +102,8 @@ async fn create(lake: &Lake, spec: &TableSpec, empty: &DeltaTable) -> DeltaResul
 /// constraints.
 pub(crate) fn check_fits(spec: &TableSpec, state: &DeltaTableState) -> Result<(), Error> {
     let refuse = |what: String| Err(Error::mismatch(&spec.name, what));
-    let (stored, wanted) = (state.schema(), kernel_schema(spec).map_err(|error| Error::bug(&spec.name, error.to_string()))?);
+    let (stored, wanted) =
+        (state.schema(), kernel_schema(spec).map_err(|error| Error::bug(&spec.name, error.to_string()))?);
     if !stored.fields().eq(wanted.fields()) {
         let list = |schema: &StructType| schema.fields().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         return refuse(format!("stored columns are [{}], expected are [{}]", list(&stored), list(&wanted)));

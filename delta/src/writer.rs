@@ -175,15 +175,10 @@ impl TableWriter {
     /// checkpoint, a repeated request that meets its own commit.
     async fn settle(&mut self, failure: &DeltaTableError, epoch: i64) -> Result<bool, Error> {
         let name = self.spec.name.clone();
-        match self.reload().await {
+        match self.reload(Some(epoch)).await {
             Ok(()) if self.epoch == Some(epoch) => {
                 warn!(table = name, epoch, error = %failure, "commit was reported as failed, the log holds it");
                 Ok(true)
-            }
-            // Only a writer of our own generation can have done this, and there may be no two.
-            Ok(()) if self.epoch > Some(epoch) => {
-                let generation = self.lake.identity.generation;
-                Err(Error::Fenced { table: name, held: generation, ours: generation })
             }
             Ok(()) => permanent(&name, failure).map_or(Ok(false), Err),
             // The snapshot is as old as it was: the next attempt fails on it, if the commit was made, and comes here again.
@@ -193,8 +188,8 @@ impl TableWriter {
     }
 
     /// Takes the newest state of the log as the snapshot, once it is known to be ours still: a writer that just reopens
-    /// could commit a lower epoch, and would be let through.
-    pub(crate) async fn reload(&mut self) -> Result<(), Error> {
+    /// could commit a lower epoch, and would be let through. `doubt` is the epoch that may have been committed.
+    pub(crate) async fn reload(&mut self, doubt: Option<i64>) -> Result<(), Error> {
         let name = &self.spec.name;
         let mut table = self.lake.location.table(name)?;
         let unavailable = |error| Error::unavailable(name, 1, error);
@@ -216,6 +211,10 @@ impl TableWriter {
         }
         if held.epoch < self.epoch {
             return Err(Error::mismatch(name, format!("epoch fell from {:?} to {:?}", self.epoch, held.epoch)));
+        }
+        // Only a writer of our own generation can have gone further, and there may be no two.
+        if held.epoch > self.epoch.max(doubt) {
+            return Err(Error::Fenced { table: name.clone(), held: ours, ours });
         }
         self.table = table;
         self.epoch = held.epoch;

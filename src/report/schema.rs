@@ -15,7 +15,7 @@ pub fn human() -> String {
     for spec in specs(true) {
         let _ = writeln!(text, "{}: {}\n  written by {}", spec.name, spec.comment, shape(&spec));
         let mut table = Table::new();
-        table.load_preset(UTF8_BORDERS_ONLY).set_header(["column", "type", "nullable"]);
+        table.load_style(UTF8_BORDERS_ONLY).set_header(["column", "type", "nullable"]);
         for field in spec.schema.fields() {
             let nullable = if field.is_nullable() { "yes" } else { "" };
             table.add_row([field.name().as_str(), &type_name(field.data_type()), nullable]);

@@ -78,7 +78,7 @@ impl Reader {
 
 fn picture(batches: &[RecordBatch]) -> Table {
     let mut table = Table::new();
-    table.load_preset(UTF8_FULL_CONDENSED);
+    table.load_style(UTF8_FULL_CONDENSED);
     if let Some(batch) = batches.first() {
         let schema = batch.schema();
         table.set_header(schema.fields().iter().map(|field| field.name().replace('_', " ")));

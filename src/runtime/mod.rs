@@ -109,7 +109,7 @@ pub fn run(config: &Config, stop: &Arc<AtomicBool>, watch: impl FnOnce(Observer)
     })
 }
 
-fn start_workers(lanes: Vec<Lane>, plan: Plan) -> Result<timely::WorkerGuards<()>, RunError> {
+fn start_workers(lanes: Vec<Lane>, plan: Plan) -> Result<timely::communication::WorkerGuards<()>, RunError> {
     let lanes: Arc<[Mutex<Option<Lane>>]> = lanes.into_iter().map(|lane| Mutex::new(Some(lane))).collect();
     let config = timely::Config { communication: timely::CommunicationConfig::Process(lanes.len()), worker: WorkerConfig::default() };
     timely::execute(config, move |worker| {

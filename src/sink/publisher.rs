@@ -342,10 +342,16 @@ impl Writer {
         self.shared.wake();
     }
 
-    /// Compaction and clean-up, as far as it is due.
+    /// Compaction and clean-up, as far as they are due. What fails for want of the store is tried again next time.
     fn maintain(&mut self) -> Result<(), SinkError> {
-        let results = self.runtime.block_on(join_all(self.tables.iter_mut().map(TableWriter::maintain)));
-        results.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let now = std::time::SystemTime::now();
+        let results = self.runtime.block_on(join_all(self.tables.iter_mut().map(|table| table.maintain(now))));
+        for result in results {
+            match result {
+                Err(error) if error.is_retryable() => tracing::warn!(%error, "maintenance put off"),
+                other => drop(other?),
+            }
+        }
         Ok(())
     }
 }
