@@ -1,0 +1,60 @@
+//! Appending rows, less those of epochs that the table holds.
+
+use arrow::array::{Int64Array, Scalar};
+use arrow::compute::filter_record_batch;
+use arrow::compute::kernels::cmp::gt;
+use arrow::record_batch::RecordBatch;
+use deltalake::protocol::SaveMode;
+use deltalake::{DeltaResult, DeltaTable, DeltaTableError};
+
+use crate::merge::writer_properties;
+use crate::txn::Stamp;
+use crate::writer::TableWriter;
+
+/// The rows of epochs after `held`, if there are any. After a restart one publication can span epochs on both sides.
+pub(crate) fn rows_after(batch: &RecordBatch, epoch: &str, held: Option<i64>) -> DeltaResult<Option<RecordBatch>> {
+    let Some(held) = held else {
+        return Ok(Some(batch.clone()));
+    };
+    let epochs = batch.column_by_name(epoch).ok_or_else(|| DeltaTableError::generic("no epoch column"))?;
+    let rows = filter_record_batch(batch, &gt(epochs, &Scalar::new(Int64Array::from(vec![held])))?)?;
+    Ok((rows.num_rows() > 0).then_some(rows))
+}
+
+/// Adds the rows as one file, in one commit.
+pub(crate) async fn append(writer: &TableWriter, rows: RecordBatch, stamp: Stamp) -> DeltaResult<DeltaTable> {
+    writer
+        .table
+        .clone()
+        .write([rows])
+        .with_save_mode(SaveMode::Append)
+        .with_session_state(std::sync::Arc::new(writer.lake.session.state()))
+        .with_writer_properties(writer_properties())
+        .with_commit_properties(writer.lake.identity.commit_properties(stamp))
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, AsArray};
+    use arrow::datatypes::Int64Type;
+
+    use super::*;
+
+    #[test]
+    fn rows_of_held_epochs_are_left_out() {
+        let epochs: ArrayRef = Arc::new(Int64Array::from(vec![4, 5, 5, 6, 7]));
+        let batch = RecordBatch::try_from_iter([("epoch", epochs)]).unwrap();
+        let left = |held| {
+            let rows = rows_after(&batch, "epoch", held).unwrap()?;
+            Some(rows.column(0).as_primitive::<Int64Type>().values().to_vec())
+        };
+        assert_eq!(left(None), Some(vec![4, 5, 5, 6, 7]));
+        assert_eq!(left(Some(5)), Some(vec![6, 7]));
+        assert_eq!(left(Some(7)), None);
+    }
+}

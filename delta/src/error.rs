@@ -1,0 +1,94 @@
+//! The one error type of this crate. Its variants are the domains that a caller acts on; the text says which table and why.
+//! Messages of the Delta library are kept as text or as `source`, never matched by callers.
+
+use deltalake::DeltaTableError;
+
+/// What went wrong with a table, by what can be done about it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Storage failed, or other commits kept winning, until the retries were used up. Trying again later can help.
+    #[error("table {table}: not available after {attempts} attempt(s): {source}")]
+    Unavailable {
+        /// Name of the table below the root.
+        table: String,
+        /// How often the operation was tried.
+        attempts: u32,
+        /// The last failure.
+        source: Box<DeltaTableError>,
+    },
+    /// Another writer has taken the table over. This writer can commit nothing more.
+    #[error("table {table}: taken over: it holds generation {held}, this writer has {ours}")]
+    Fenced {
+        /// Name of the table below the root.
+        table: String,
+        /// Generation that the table holds.
+        held: i64,
+        /// Generation of this writer.
+        ours: i64,
+    },
+    /// What is stored does not fit the specification or the pipeline.
+    #[error("table {table}: stored state does not fit: {what}")]
+    StateMismatch {
+        /// Name of the table below the root.
+        table: String,
+        /// The difference.
+        what: String,
+    },
+    /// The rows break a rule of the table (a repeated key, a CHECK constraint). Nothing was written.
+    #[error("table {table}: rows refused: {what}")]
+    DataCheck {
+        /// Name of the table below the root.
+        table: String,
+        /// The rule that was broken.
+        what: String,
+    },
+    /// The caller or this crate broke a rule of its own.
+    #[error("table {table}: bug: {what}")]
+    Bug {
+        /// Name of the table below the root.
+        table: String,
+        /// The rule that was broken.
+        what: String,
+    },
+}
+
+impl Error {
+    /// Whether the same call can succeed later without anybody acting.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Error::Unavailable { .. })
+    }
+
+    pub(crate) fn unavailable(table: &str, attempts: u32, source: DeltaTableError) -> Self {
+        Error::Unavailable { table: table.to_owned(), attempts, source: Box::new(source) }
+    }
+
+    pub(crate) fn mismatch(table: &str, what: impl Into<String>) -> Self {
+        Error::StateMismatch { table: table.to_owned(), what: what.into() }
+    }
+
+    pub(crate) fn data(table: &str, what: impl Into<String>) -> Self {
+        Error::DataCheck { table: table.to_owned(), what: what.into() }
+    }
+
+    pub(crate) fn bug(table: &str, what: impl Into<String>) -> Self {
+        Error::Bug { table: table.to_owned(), what: what.into() }
+    }
+}
+
+/// The failures that no retry can mend. Everything else is treated as passing: the retries are bounded.
+pub(crate) fn permanent(table: &str, failure: &DeltaTableError) -> Option<Error> {
+    // The library reports a broken constraint through several layers, and only the text survives all of them.
+    let text = failure.to_string();
+    if text.contains("Invalid data found") {
+        return Some(Error::data(table, text));
+    }
+    match failure {
+        DeltaTableError::SchemaMismatch { .. } | DeltaTableError::MetadataError(_) => {
+            Some(Error::mismatch(table, text))
+        }
+        DeltaTableError::MissingFeature { .. } | DeltaTableError::InvalidTableLocation(_) => {
+            Some(Error::bug(table, text))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,126 @@
+//! Where the tables of one pipeline lie, and what they share: storage options, identity, policy, query session.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use deltalake::datafusion::prelude::SessionContext;
+use deltalake::delta_datafusion::DeltaSessionContext;
+use deltalake::{DeltaTable, DeltaTableBuilder, ObjectStore};
+use url::Url;
+
+use crate::{Error, Policy};
+
+/// The directory or container below which all tables lie.
+#[derive(Clone)]
+pub struct Location {
+    root: Url,
+    options: HashMap<String, String>,
+    store: Option<Arc<dyn ObjectStore>>,
+}
+
+impl Location {
+    /// A local path, or a URL such as `file:///data`. `options` go to the object store and may hold secrets.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] when the text is neither.
+    pub fn parse(root: &str, options: HashMap<String, String>) -> Result<Self, Error> {
+        let refuse = || Error::bug("*", format!("{root:?} is neither a path nor a URL"));
+        let mut url = if root.contains("://") {
+            Url::parse(root).map_err(|_| refuse())?
+        } else {
+            let path = std::path::absolute(root).map_err(|_| refuse())?;
+            Url::from_directory_path(path).map_err(|()| refuse())?
+        };
+        if !url.path().ends_with('/') {
+            url.set_path(&format!("{}/", url.path()));
+        }
+        Ok(Location { root: url, options, store: None })
+    }
+
+    /// Uses an object store that the caller has made; its `/` is the root of the URL's authority. All tables of one
+    /// [`Lake`] must use the same store.
+    pub fn with_store(mut self, store: Arc<dyn ObjectStore>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// The URL of a table.
+    pub(crate) fn url(&self, table: &str) -> Result<Url, Error> {
+        self.root.join(&format!("{table}/")).map_err(|error| Error::bug(table, error.to_string()))
+    }
+
+    /// A handle without state.
+    pub(crate) fn table(&self, name: &str) -> Result<DeltaTable, Error> {
+        let url = self.url(name)?;
+        if let Ok(path) = url.to_file_path() {
+            let made = std::fs::create_dir_all(path);
+            made.map_err(|error| Error::unavailable(name, 1, error.into()))?;
+        }
+        let builder = DeltaTableBuilder::from_url(url.clone()).map_err(|error| Error::bug(name, error.to_string()))?;
+        let builder = match &self.store {
+            Some(store) => builder.with_storage_backend(Arc::clone(store), url),
+            None => builder.with_storage_options(self.options.clone()),
+        };
+        builder.build().map_err(|error| Error::bug(name, error.to_string()))
+    }
+}
+
+impl fmt::Debug for Location {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The options may hold account keys.
+        formatter.debug_struct("Location").field("root", &self.root.as_str()).finish_non_exhaustive()
+    }
+}
+
+/// Who writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Name of the pipeline: part of the application ids, so it must never change.
+    pub pipeline: String,
+    /// Generation of this writer, greater than that of every writer before it.
+    pub generation: i64,
+}
+
+/// All tables of one pipeline below one root.
+#[derive(Clone)]
+pub struct Lake {
+    pub(crate) location: Location,
+    pub(crate) identity: Identity,
+    pub(crate) policy: Policy,
+    pub(crate) session: SessionContext,
+}
+
+impl Lake {
+    /// Makes the query session, which is dear (milliseconds) and therefore shared by all tables. No I/O.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] for a policy out of bounds.
+    pub fn new(location: Location, identity: Identity, policy: Policy) -> Result<Self, Error> {
+        policy.validate()?;
+        // Batches are small and one file is rewritten: more partitions only add tasks, and files.
+        let overrides = HashMap::from([("datafusion.execution.target_partitions".to_owned(), "1".to_owned())]);
+        let session = DeltaSessionContext::new_with_session_overrides(&overrides)
+            .map_err(|error| Error::bug("*", error.to_string()))?
+            .into_inner();
+        Ok(Lake { location, identity, policy, session })
+    }
+
+    /// Where the tables lie.
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// Who writes.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+}
+
+impl fmt::Debug for Lake {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Lake { location, identity, policy, session: _ } = self;
+        let mut fields = formatter.debug_struct("Lake");
+        fields.field("location", location).field("identity", identity).field("policy", policy).finish_non_exhaustive()
+    }
+}

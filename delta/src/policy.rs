@@ -1,0 +1,110 @@
+//! Durations, sizes and limits that a deployment may choose: table properties, maintenance, retries. It does nothing itself.
+
+use std::time::Duration;
+
+use crate::Error;
+
+/// Readers and writers in flight must outlive no retention shorter than this.
+pub const RETENTION_MIN: Duration = Duration::from_secs(3_600);
+
+/// How the tables of a pipeline are kept. `Default` is fit for production.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Commits between two checkpoints of a table's log (20 to 100 is sensible; the more, the longer opening takes).
+    pub checkpoint_interval_commits: u64,
+    /// How long data files live on after the commit that removed them: the reach of time travel. At least [`RETENTION_MIN`].
+    pub retention: Duration,
+    /// How long log entries live on: the reach of the history. At least [`RETENTION_MIN`].
+    pub log_retention: Duration,
+    /// Least time between two runs of vacuum and log clean-up. Both list directories.
+    pub clean_every: Duration,
+    /// Small files that a table may gather before they are rewritten into one. At least 2.
+    pub compact_after_files: usize,
+    /// A file of this size is never rewritten by compaction again.
+    pub target_file_bytes: u64,
+    /// Allows retentions below [`RETENTION_MIN`]. For tests: a reader may find its files gone.
+    pub allow_short_retention: bool,
+    /// How failed commits are tried again.
+    pub retry: Retry,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy {
+            checkpoint_interval_commits: 50,
+            retention: RETENTION_MIN,
+            log_retention: RETENTION_MIN,
+            clean_every: Duration::from_secs(600),
+            compact_after_files: 64,
+            target_file_bytes: 64 << 20,
+            allow_short_retention: false,
+            retry: Retry::default(),
+        }
+    }
+}
+
+impl Policy {
+    /// Refuses what would endanger readers or make no progress.
+    ///
+    /// # Errors
+    /// [`Error::Bug`]: configuration is checked before it comes here.
+    pub fn validate(&self) -> Result<(), Error> {
+        let refuse = |what: &str| Err(Error::bug("*", what));
+        if !self.allow_short_retention && self.retention.min(self.log_retention) < RETENTION_MIN {
+            return refuse("retention and log_retention must be at least one hour");
+        }
+        if self.checkpoint_interval_commits == 0 {
+            return refuse("checkpoint_interval_commits must be at least 1");
+        }
+        if self.compact_after_files < 2 {
+            return refuse("compact_after_files must be at least 2");
+        }
+        Ok(())
+    }
+}
+
+/// Bounded exponential backoff.
+#[derive(Debug, Clone)]
+pub struct Retry {
+    /// Attempts in all, the first one included. At least 1.
+    pub attempts: u32,
+    /// Wait before the second attempt; doubled before each further one.
+    pub first_wait: Duration,
+    /// Longest wait between two attempts.
+    pub longest_wait: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Retry { attempts: 8, first_wait: Duration::from_millis(100), longest_wait: Duration::from_secs(10) }
+    }
+}
+
+impl Retry {
+    /// The wait after failed attempt number `attempt` (from 1), or nothing when no attempt is left.
+    pub(crate) fn wait_after(&self, attempt: u32) -> Option<Duration> {
+        let doublings = attempt.saturating_sub(1).min(20);
+        (attempt < self.attempts).then(|| self.first_wait.saturating_mul(1 << doublings).min(self.longest_wait))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_end() {
+        let retry =
+            Retry { attempts: 5, first_wait: Duration::from_millis(100), longest_wait: Duration::from_millis(350) };
+        let waits: Vec<_> = (1..6).map(|n| retry.wait_after(n).map(|wait| wait.as_millis())).collect();
+        assert_eq!(waits, [Some(100), Some(200), Some(350), Some(350), None]);
+    }
+
+    #[test]
+    fn short_retention_needs_to_be_asked_for() {
+        let short = Policy { retention: Duration::from_secs(3_599), ..Policy::default() };
+        assert!(short.validate().is_err());
+        assert!(Policy { allow_short_retention: true, ..short }.validate().is_ok());
+        assert!(Policy::default().validate().is_ok());
+    }
+}

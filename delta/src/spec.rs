@@ -1,0 +1,185 @@
+//! What a table is: name, columns, how it is written, which constraints it has. No I/O.
+
+use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+
+use crate::{Error, Policy};
+
+/// A table that this crate creates and writes.
+#[derive(Debug, Clone)]
+pub struct TableSpec {
+    /// Path below the root, such as `metrics/net_flow`. Also the name in errors and logs.
+    pub name: String,
+    /// One sentence for readers, stored as the table's description.
+    pub comment: String,
+    /// Columns; not nullable unless marked. Types: `Utf8`, `Int32`, `Int64`, `Float64`, `Decimal128`, and `Timestamp` of
+    /// microseconds in `UTC`.
+    pub schema: SchemaRef,
+    /// How batches are written.
+    pub shape: Shape,
+    /// CHECK constraints.
+    pub checks: Vec<Check>,
+}
+
+/// How batches become rows of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shape {
+    /// MERGE: a row replaces the row with the same key.
+    Keyed {
+        /// The key's columns, none of them nullable.
+        key: Vec<String>,
+    },
+    /// Rows are only added.
+    Append {
+        /// An `Int64` column with the epoch of each row: rows of epochs that the table already holds are left out.
+        epoch: String,
+    },
+}
+
+/// A CHECK constraint that the storage layer enforces for every writer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// Name of the constraint.
+    pub name: String,
+    /// A boolean SQL expression over `Int64` columns only: on a decimal column it would be stored in a dialect that other
+    /// readers cannot parse.
+    pub sql: String,
+}
+
+impl TableSpec {
+    /// Refuses a specification that the storage layer would store wrongly or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Bug`]: specifications are written in code.
+    pub fn validate(&self) -> Result<(), Error> {
+        let refuse = |what: String| Err(Error::bug(&self.name, what));
+        if self.name.is_empty() || self.name.split('/').any(|part| part.is_empty() || part.starts_with(['.', '_'])) {
+            return refuse(format!("{:?} is no relative table path", self.name));
+        }
+        if let Some(field) = self.schema.fields().iter().find(|field| !is_supported(field.data_type())) {
+            return refuse(format!("column {} has the unsupported type {}", field.name(), field.data_type()));
+        }
+        for name in self.statistics_columns() {
+            match self.schema.field_with_name(name) {
+                Ok(field) if !field.is_nullable() => {}
+                _ => return refuse(format!("{name} must be a column that is not nullable")),
+            }
+        }
+        match &self.shape {
+            Shape::Keyed { key } if key.is_empty() => return refuse("a keyed table needs a key".to_owned()),
+            Shape::Append { epoch } if !self.is_long(epoch) => return refuse(format!("{epoch} must be Int64")),
+            _ => {}
+        }
+        let odd = |check: &&Check| columns_in(&check.sql).any(|name| self.has(name) && !self.is_long(name));
+        match self.checks.iter().find(odd) {
+            Some(check) => refuse(format!("constraint {} uses a column that is not Int64", check.name)),
+            None => Ok(()),
+        }
+    }
+
+    /// The columns with min and max in the log: the key, or the epoch. More of them only make the log larger, and decimals
+    /// are kept as floats there, which prunes wrongly above 9e13.
+    pub(crate) fn statistics_columns(&self) -> Vec<&str> {
+        match &self.shape {
+            Shape::Keyed { key } => key.iter().map(String::as_str).collect(),
+            Shape::Append { epoch } => vec![epoch],
+        }
+    }
+
+    /// Table properties, constraints included.
+    pub(crate) fn properties(&self, policy: &Policy) -> Vec<(String, String)> {
+        let seconds = |duration: std::time::Duration| format!("interval {} seconds", duration.as_secs());
+        let mut properties = vec![
+            ("delta.checkpointInterval".to_owned(), policy.checkpoint_interval_commits.to_string()),
+            ("delta.logRetentionDuration".to_owned(), seconds(policy.log_retention)),
+            ("delta.deletedFileRetentionDuration".to_owned(), seconds(policy.retention)),
+            ("delta.enableExpiredLogCleanup".to_owned(), "true".to_owned()),
+            ("delta.dataSkippingStatsColumns".to_owned(), self.statistics_columns().join(",")),
+        ];
+        properties.extend(self.checks.iter().map(|check| (check.property(), check.sql.clone())));
+        properties
+    }
+
+    fn has(&self, column: &str) -> bool {
+        self.schema.field_with_name(column).is_ok()
+    }
+
+    fn is_long(&self, column: &str) -> bool {
+        self.schema.field_with_name(column).is_ok_and(|field| *field.data_type() == DataType::Int64)
+    }
+}
+
+impl Check {
+    /// The table property that holds the constraint.
+    pub(crate) fn property(&self) -> String {
+        format!("delta.constraints.{}", self.name)
+    }
+}
+
+fn is_supported(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Utf8 | DataType::Int32 | DataType::Int64 | DataType::Float64 => true,
+        DataType::Decimal128(_, scale) => *scale >= 0,
+        DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) => zone.as_ref() == "UTC",
+        _ => false,
+    }
+}
+
+fn columns_in(sql: &str) -> impl Iterator<Item = &str> {
+    sql.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::datatypes::{Field, Schema};
+
+    use super::*;
+
+    fn spec(shape: Shape, check: &str) -> TableSpec {
+        let schema = Schema::new(vec![
+            Field::new("id", DataType::Utf8, false),
+            Field::new("note", DataType::Utf8, true),
+            Field::new("epoch", DataType::Int64, false),
+            Field::new("amount", DataType::Decimal128(38, 2), false),
+        ]);
+        TableSpec {
+            name: "a/b".to_owned(),
+            comment: String::new(),
+            schema: Arc::new(schema),
+            shape,
+            checks: vec![Check { name: "c".to_owned(), sql: check.to_owned() }],
+        }
+    }
+
+    fn keyed(key: &[&str]) -> Shape {
+        Shape::Keyed { key: key.iter().map(|name| (*name).to_owned()).collect() }
+    }
+
+    #[test]
+    fn a_key_must_exist_and_not_be_nullable() {
+        assert!(spec(keyed(&["id"]), "epoch >= 0").validate().is_ok());
+        for key in [&["note"][..], &["nowhere"], &[]] {
+            assert!(spec(keyed(key), "epoch >= 0").validate().is_err(), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn constraints_are_on_longs_only() {
+        assert!(spec(keyed(&["id"]), "epoch >= 0 AND amount >= 0").validate().is_err());
+    }
+
+    #[test]
+    fn the_epoch_of_an_append_table_is_a_long() {
+        assert!(spec(Shape::Append { epoch: "epoch".to_owned() }, "epoch >= 0").validate().is_ok());
+        assert!(spec(Shape::Append { epoch: "id".to_owned() }, "epoch >= 0").validate().is_err());
+    }
+
+    #[test]
+    fn names_stay_below_the_root() {
+        for name in ["", "../x", "/x", "a//b", "_delta_log"] {
+            let spec = TableSpec { name: name.to_owned(), ..spec(keyed(&["id"]), "epoch >= 0") };
+            assert!(spec.validate().is_err(), "{name:?}");
+        }
+    }
+}

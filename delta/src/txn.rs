@@ -1,0 +1,92 @@
+//! What every commit carries: two application transactions and metadata that names its kind, epoch and watermark.
+
+use deltalake::kernel::Transaction;
+use deltalake::kernel::transaction::CommitProperties;
+use deltalake::{DeltaResult, DeltaTable};
+use serde_json::{Value, json};
+
+use crate::lake::Identity;
+
+/// Why a commit was made; stored in its metadata as `tidemark.kind`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The table came into being.
+    Create,
+    /// A new generation took the table over; no rows changed.
+    Fence,
+    /// An epoch was published.
+    Publish,
+    /// Files were rewritten or deleted; no row changed.
+    Maintenance,
+}
+
+impl Kind {
+    /// The word in the metadata.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Create => "create",
+            Kind::Fence => "fence",
+            Kind::Publish => "publish",
+            Kind::Maintenance => "maintenance",
+        }
+    }
+}
+
+/// What a commit says about itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stamp {
+    pub(crate) kind: Kind,
+    /// The epoch that the table holds after the commit.
+    pub(crate) epoch: Option<i64>,
+    /// Microseconds.
+    pub(crate) watermark: Option<i64>,
+}
+
+impl Identity {
+    fn epoch_app(&self) -> String {
+        format!("{}/epoch", self.pipeline)
+    }
+
+    fn fence_app(&self) -> String {
+        format!("{}/fence", self.pipeline)
+    }
+
+    /// The library sees a conflict only between commits that share an application id, so every commit carries both: then
+    /// none can slip past a take-over. And it makes no second attempt on its own (`max_retries` 0): whatever came in
+    /// between, the caller reads the log again before it goes on.
+    pub(crate) fn commit_properties(&self, stamp: Stamp) -> CommitProperties {
+        let mut transactions = vec![Transaction::new(self.fence_app(), self.generation)];
+        transactions.extend(stamp.epoch.map(|epoch| Transaction::new(self.epoch_app(), epoch)));
+        let mut metadata: Vec<(String, Value)> = vec![
+            ("tidemark.kind".to_owned(), json!(stamp.kind.as_str())),
+            ("tidemark.pipeline".to_owned(), json!(self.pipeline)),
+            ("tidemark.generation".to_owned(), json!(self.generation)),
+        ];
+        metadata.extend(stamp.epoch.map(|epoch| ("tidemark.epoch".to_owned(), json!(epoch))));
+        metadata.extend(stamp.watermark.map(|micros| ("tidemark.watermark".to_owned(), json!(micros))));
+        CommitProperties::default()
+            .with_application_transactions(transactions)
+            .with_metadata(metadata)
+            .with_max_retries(0)
+            // It lists the whole log: done by maintenance, not by every commit.
+            .with_cleanup_expired_logs(Some(false))
+    }
+}
+
+/// The transactions that a table holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) epoch: Option<i64>,
+    pub(crate) fence: Option<i64>,
+}
+
+impl Held {
+    /// Reads the log from the last checkpoint on, so it is for opening and doubt, not for every publication.
+    pub(crate) async fn read(table: &DeltaTable, identity: &Identity) -> DeltaResult<Self> {
+        let (state, log_store) = (table.snapshot()?, table.log_store());
+        Ok(Held {
+            epoch: state.transaction_version(log_store.as_ref(), identity.epoch_app()).await?,
+            fence: state.transaction_version(log_store.as_ref(), identity.fence_app()).await?,
+        })
+    }
+}

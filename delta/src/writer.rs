@@ -1,0 +1,232 @@
+//! The writer of one table: it publishes epochs, exactly once each, whatever a commit's reply says.
+//!
+//! The state that the last commit returned is the writer's lease. A commit is made for the version after it or not at all,
+//! so a commit of anyone else in between makes ours fail, and then the log decides (see [`TableWriter::reload`]).
+//! Opening is in `open`, rows are written by `merge` and `append`, files are kept by `maintain`.
+
+use arrow::record_batch::RecordBatch;
+use deltalake::kernel::Action;
+use deltalake::kernel::transaction::CommitBuilder;
+use deltalake::protocol::{DeltaOperation, OutputMode};
+use deltalake::{DeltaResult, DeltaTable, DeltaTableError};
+use tracing::warn;
+
+use crate::error::permanent;
+use crate::lake::Lake;
+use crate::maintain::Schedule;
+use crate::spec::{Shape, TableSpec};
+use crate::txn::{Held, Kind, Stamp};
+use crate::{Error, append, merge};
+
+/// The only writer of a table, as long as its generation is the greatest.
+///
+/// Commits on a local disk are hard links without `fsync`: they survive a killed process, not a power failure.
+#[derive(Debug)]
+pub struct TableWriter {
+    pub(crate) lake: Lake,
+    pub(crate) spec: TableSpec,
+    pub(crate) table: DeltaTable,
+    pub(crate) table_id: String,
+    pub(crate) epoch: Option<i64>,
+    pub(crate) schedule: Schedule,
+}
+
+/// What became of an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// A commit was made and acknowledged.
+    Committed,
+    /// A commit was made, though its reply said otherwise.
+    Recovered,
+    /// The table held the epoch already; nothing was done.
+    Skipped,
+}
+
+/// A publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// Version of the table that holds the epoch.
+    pub version: u64,
+    /// How it came to be.
+    pub outcome: Outcome,
+}
+
+/// An epoch on its way into the table.
+struct Publication<'a> {
+    epoch: i64,
+    watermark: Option<i64>,
+    batch: Option<&'a RecordBatch>,
+}
+
+impl TableWriter {
+    /// The specification that the table was opened with.
+    pub fn spec(&self) -> &TableSpec {
+        &self.spec
+    }
+
+    /// The greatest epoch that the table holds.
+    pub fn committed_epoch(&self) -> Option<u64> {
+        self.epoch.and_then(|epoch| u64::try_from(epoch).ok())
+    }
+
+    /// The version of the table that this writer made or found last.
+    pub fn version(&self) -> u64 {
+        self.table.version().unwrap_or_default()
+    }
+
+    /// Brings the table to `epoch` in exactly one commit: with the rows of `batch`, or, where nothing changed, with the
+    /// transaction alone. Rows of a keyed table are whole and absolute, so a repetition changes nothing; from an append
+    /// table's batch the rows of epochs that the table holds are left out. `watermark` (microseconds) goes into the
+    /// commit's metadata.
+    ///
+    /// An epoch that the table holds is skipped. After an error that [is not retryable](Error::is_retryable), the writer is
+    /// of no more use.
+    ///
+    /// # Errors
+    /// [`Error::DataCheck`] for a repeated key or a broken constraint, [`Error::Bug`] for a batch of another schema,
+    /// [`Error::Fenced`] when another writer has taken over, [`Error::StateMismatch`] when the table was replaced under us,
+    /// [`Error::Unavailable`] when the retries are used up.
+    pub async fn publish(
+        &mut self,
+        epoch: u64,
+        watermark: Option<i64>,
+        batch: Option<&RecordBatch>,
+    ) -> Result<Published, Error> {
+        let epoch = i64::try_from(epoch).map_err(|_| Error::bug(&self.spec.name, "epoch out of range"))?;
+        if self.epoch >= Some(epoch) {
+            return Ok(Published { version: self.version(), outcome: Outcome::Skipped });
+        }
+        let batch = batch.filter(|batch| batch.num_rows() > 0);
+        if let Some(batch) = batch {
+            self.check(batch)?;
+        }
+        let publication = Publication { epoch, watermark, batch };
+        let mut attempt = 1;
+        loop {
+            let failure = match self.try_publish(&publication).await {
+                Ok(()) => return Ok(Published { version: self.version(), outcome: Outcome::Committed }),
+                Err(failure) => failure,
+            };
+            if self.settle(&failure, epoch).await? {
+                return Ok(Published { version: self.version(), outcome: Outcome::Recovered });
+            }
+            self.wait_after(attempt, failure).await?;
+            attempt += 1;
+        }
+    }
+
+    /// A wrong schema is our bug: the library would cast, and round decimals, without a word.
+    fn check(&self, batch: &RecordBatch) -> Result<(), Error> {
+        let (ours, theirs) = (self.spec.schema.fields(), batch.schema_ref().fields());
+        let same = ours.len() == theirs.len()
+            && ours.iter().zip(theirs).all(|(a, b)| {
+                a.name() == b.name() && a.data_type() == b.data_type() && a.is_nullable() == b.is_nullable()
+            });
+        if !same {
+            return Err(Error::bug(&self.spec.name, format!("batch has columns {theirs:?} instead of {ours:?}")));
+        }
+        match &self.spec.shape {
+            Shape::Keyed { key } => merge::check_unique(&self.spec.name, batch, key),
+            Shape::Append { .. } => Ok(()),
+        }
+    }
+
+    async fn try_publish(&mut self, publication: &Publication<'_>) -> DeltaResult<()> {
+        let stamp = Stamp { kind: Kind::Publish, epoch: Some(publication.epoch), watermark: publication.watermark };
+        let rows = match (&self.spec.shape, publication.batch) {
+            (Shape::Append { epoch }, Some(batch)) => append::rows_after(batch, epoch, self.epoch)?,
+            (Shape::Keyed { .. }, Some(batch)) => Some(batch.clone()),
+            (_, None) => None,
+        };
+        match (&self.spec.shape, rows) {
+            (_, None) => self.commit(stamp, vec![], self.transaction_only(publication.epoch)).await?,
+            (Shape::Keyed { key }, Some(rows)) => self.table = merge::merge(self, key, rows, stamp).await?,
+            (Shape::Append { .. }, Some(rows)) => self.table = append::append(self, rows, stamp).await?,
+        }
+        self.epoch = Some(publication.epoch);
+        Ok(())
+    }
+
+    /// The operation of a commit that holds no files.
+    pub(crate) fn transaction_only(&self, epoch: i64) -> DeltaOperation {
+        DeltaOperation::StreamingUpdate {
+            output_mode: OutputMode::Update,
+            query_id: self.lake.identity.pipeline.clone(),
+            epoch_id: epoch,
+        }
+    }
+
+    /// Commits for the version after our snapshot, or fails; on success the new state is the snapshot.
+    pub(crate) async fn commit(
+        &mut self,
+        stamp: Stamp,
+        actions: Vec<Action>,
+        operation: DeltaOperation,
+    ) -> DeltaResult<()> {
+        let commit = CommitBuilder::from(self.lake.identity.commit_properties(stamp))
+            .with_actions(actions)
+            .build(Some(self.table.snapshot()?), self.table.log_store(), operation)
+            .await?;
+        self.table.state = Some(commit.snapshot);
+        Ok(())
+    }
+
+    /// Finds out whether `epoch` was committed after all. Any failure can follow a durable commit: a lost reply, a failed
+    /// checkpoint, a repeated request that meets its own commit.
+    async fn settle(&mut self, failure: &DeltaTableError, epoch: i64) -> Result<bool, Error> {
+        let name = self.spec.name.clone();
+        match self.reload(Some(epoch)).await {
+            Ok(()) if self.epoch == Some(epoch) => {
+                warn!(table = name, epoch, error = %failure, "commit was reported as failed, the log holds it");
+                Ok(true)
+            }
+            Ok(()) => permanent(&name, failure).map_or(Ok(false), Err),
+            // The snapshot is as old as it was: the next attempt fails on it, if the commit was made, and comes here again.
+            Err(error) if error.is_retryable() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes the newest state of the log as the snapshot, once it is known to be ours still: a writer that just reopens
+    /// could commit a lower epoch, and would be let through. `doubt` is the epoch that may have been committed.
+    pub(crate) async fn reload(&mut self, doubt: Option<i64>) -> Result<(), Error> {
+        let name = &self.spec.name;
+        let mut table = self.lake.location.table(name)?;
+        let unavailable = |error| Error::unavailable(name, 1, error);
+        match table.load().await {
+            Err(DeltaTableError::NotATable(_)) => return Err(Error::mismatch(name, "the table is gone")),
+            loaded => loaded.map_err(unavailable)?,
+        }
+        let state = table.snapshot().map_err(unavailable)?;
+        if state.metadata().id() != self.table_id {
+            return Err(Error::mismatch(name, "the table was replaced"));
+        }
+        crate::open::check_fits(&self.spec, state)?;
+        let held = Held::read(&table, &self.lake.identity).await.map_err(unavailable)?;
+        let ours = self.lake.identity.generation;
+        match held.fence {
+            Some(fence) if fence == ours => {}
+            Some(fence) if fence > ours => return Err(Error::Fenced { table: name.clone(), held: fence, ours }),
+            _ => return Err(Error::mismatch(name, "the table has lost our generation")),
+        }
+        if held.epoch < self.epoch {
+            return Err(Error::mismatch(name, format!("epoch fell from {:?} to {:?}", self.epoch, held.epoch)));
+        }
+        // Only a writer of our own generation can have gone further, and there may be no two.
+        if held.epoch > self.epoch.max(doubt) {
+            return Err(Error::Fenced { table: name.clone(), held: ours, ours });
+        }
+        self.table = table;
+        self.epoch = held.epoch;
+        Ok(())
+    }
+
+    async fn wait_after(&self, attempt: u32, failure: DeltaTableError) -> Result<(), Error> {
+        let Some(wait) = self.lake.policy.retry.wait_after(attempt) else {
+            return Err(Error::unavailable(&self.spec.name, attempt, failure));
+        };
+        warn!(table = self.spec.name, attempt, wait_ms = wait.as_millis(), error = %failure, "commit failed, trying again");
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+}
