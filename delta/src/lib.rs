@@ -21,6 +21,7 @@ mod writer;
 
 pub use error::Error;
 pub use lake::{Identity, Lake, Location};
+pub use maintain::Maintained;
 pub use policy::{Policy, RETENTION_MIN, Retry};
 pub use spec::{Check, Shape, TableSpec};
 pub use txn::Kind;

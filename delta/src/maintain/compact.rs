@@ -1,0 +1,148 @@
+//! Compaction: a run of small files becomes one, by a commit that removes and adds and changes no data.
+//!
+//! Rows keep their order: files are taken in the order of their epochs, and a run has no gaps. What to rewrite follows the
+//! rows, not the bytes, since small files are mostly overhead: a file joins a run only if the newer files of the run hold as
+//! many rows as it does, so each time a row is rewritten its file at least doubles, and n rows cost O(n log n) in all.
+
+use std::ops::Range;
+
+use deltalake::kernel::{Action, LogicalFileView};
+use deltalake::logstore::object_store::ObjectStoreExt;
+use deltalake::parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use deltalake::protocol::DeltaOperation;
+use deltalake::writer::{DeltaWriter, RecordBatchWriter};
+use deltalake::{DeltaResult, DeltaTableError};
+use serde_json::Value;
+
+use crate::merge::writer_properties;
+use crate::spec::Shape;
+use crate::writer::TableWriter;
+
+/// A live file, as the choice of a run sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Live {
+    /// Least epoch of its rows; 0 in a keyed table, where order means nothing.
+    epoch: i64,
+    rows: u64,
+    bytes: u64,
+}
+
+impl TableWriter {
+    /// Rewrites one run of files if the table has gathered too many, and returns how many they were.
+    pub(super) async fn compact(&mut self) -> DeltaResult<usize> {
+        let policy = &self.lake.policy;
+        let log_data = self.table.snapshot()?.log_data();
+        if log_data.num_files() < policy.compact_after_files {
+            return Ok(0);
+        }
+        let mut files = Vec::with_capacity(log_data.num_files());
+        for file in log_data.iter() {
+            files.push((self.live(&file)?, file));
+        }
+        files.sort_by_key(|(live, _)| *live);
+        let sizes: Vec<Live> = files.iter().map(|(live, _)| *live).collect();
+        let Some(run) = run_to_rewrite(&sizes, policy.compact_after_files, policy.target_file_bytes) else {
+            return Ok(0);
+        };
+        let files = files.get(run).unwrap_or_default();
+        let actions = self.rewrite(files).await?;
+        let target_size = i64::try_from(policy.target_file_bytes).unwrap_or(i64::MAX);
+        let operation = DeltaOperation::Optimize { predicate: None, target_size };
+        self.commit(self.maintenance(), actions, operation).await?;
+        Ok(files.len())
+    }
+
+    fn live(&self, file: &LogicalFileView) -> DeltaResult<Live> {
+        let statistics: Value = serde_json::from_str(&file.stats().unwrap_or_default())?;
+        let epoch = match &self.spec.shape {
+            Shape::Keyed { .. } => Some(0),
+            Shape::Append { epoch } => statistics["minValues"][epoch].as_i64(),
+        };
+        match (epoch, statistics["numRecords"].as_u64()) {
+            (Some(epoch), Some(rows)) => Ok(Live { epoch, rows, bytes: u64::try_from(file.size()).unwrap_or(0) }),
+            _ => Err(DeltaTableError::generic(format!("file {} has no statistics", file.path()))),
+        }
+    }
+
+    /// Writes the rows of `files` into a new one. It is an orphan until it is committed.
+    async fn rewrite(&self, files: &[(Live, LogicalFileView)]) -> DeltaResult<Vec<Action>> {
+        let store = self.table.object_store();
+        let mut writer = RecordBatchWriter::for_table(&self.table)?.with_writer_properties(writer_properties());
+        for (_, file) in files {
+            // Files below the target size: each fits into memory.
+            let bytes = store.get(&file.object_store_path()).await?.bytes().await?;
+            let options = ArrowReaderOptions::new().with_schema(self.spec.schema.clone());
+            for batch in ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options)?.build()? {
+                writer.write(batch?).await?;
+            }
+        }
+        let mut written = 0;
+        let mut actions: Vec<Action> =
+            files.iter().map(|(_, file)| Action::Remove(file.remove_action(false))).collect();
+        for mut add in writer.flush().await? {
+            let statistics: Value = serde_json::from_str(add.stats.as_deref().unwrap_or_default())?;
+            written += statistics["numRecords"].as_u64().unwrap_or(0);
+            add.data_change = false;
+            actions.push(Action::Add(add));
+        }
+        let expected: u64 = files.iter().map(|(live, _)| live.rows).sum();
+        if written != expected {
+            return Err(DeltaTableError::generic(format!("compaction wrote {written} rows instead of {expected}")));
+        }
+        Ok(actions)
+    }
+}
+
+/// The newest files that are worth rewriting, if there are `gathered` since the last one that is full.
+fn run_to_rewrite(files: &[Live], gathered: usize, full_bytes: u64) -> Option<Range<usize>> {
+    let first = files.iter().rposition(|file| file.bytes >= full_bytes).map_or(0, |full| full + 1);
+    let small = files.get(first..)?;
+    if small.len() < gathered {
+        return None;
+    }
+    let (mut newer, mut start) = (0u64, files.len());
+    for (index, file) in small.iter().enumerate().rev() {
+        if file.rows <= newer {
+            start = first + index;
+        }
+        newer = newer.saturating_add(file.rows);
+    }
+    (start < files.len()).then_some(start..files.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(epoch: i64, rows: u64) -> Live {
+        Live { epoch, rows, bytes: rows }
+    }
+
+    #[test]
+    fn full_files_and_files_larger_than_all_newer_ones_stay() {
+        let files: Vec<Live> = [100, 5, 3, 1, 1, 1].iter().map(|rows| file(0, *rows)).collect();
+        assert_eq!(run_to_rewrite(&files, 5, 1_000), Some(1..6));
+        assert_eq!(run_to_rewrite(&files, 5, 3), None, "only three files since the last full one");
+        assert_eq!(run_to_rewrite(&files, 3, 3), Some(3..6));
+        assert_eq!(run_to_rewrite(&files, 7, 1_000), None);
+    }
+
+    #[test]
+    fn total_cost_is_logarithmic_and_files_stay_few() {
+        let (epochs, gathered) = (20_000, 16);
+        let (mut files, mut rewritten, mut most) = (Vec::new(), 0, 0);
+        for epoch in 0..epochs {
+            files.push(file(epoch, 1 + (epoch as u64 * 7) % 5));
+            most = most.max(files.len());
+            if let Some(run) = run_to_rewrite(&files, gathered, u64::MAX) {
+                let rows = files.drain(run).map(|file| file.rows).sum();
+                rewritten += rows;
+                files.push(file(epoch, rows));
+            }
+        }
+        let rows: u64 = files.iter().map(|file| file.rows).sum();
+        assert!(most <= gathered, "{most} files");
+        let doublings = f64::log2(rows as f64);
+        assert!((rewritten as f64) < rows as f64 * doublings, "{rewritten} rows rewritten for {rows}");
+    }
+}
