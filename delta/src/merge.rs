@@ -72,7 +72,8 @@ fn column(table: &str, name: &str) -> Expr {
     Expr::Column(Column::new(Some(table), name))
 }
 
-/// Zstandard at its fastest: small files cost the same as with Snappy, large ones are a third smaller.
+/// Zstandard at its fastest, for size: 100,000 generated rows took 0.34 MB, with Snappy 1.17 MB; at six rows they are equal.
+/// No difference in time between codecs showed above the noise of the measurement.
 pub(crate) fn writer_properties() -> WriterProperties {
     let compression = ZstdLevel::try_new(1).map_or(Compression::SNAPPY, Compression::ZSTD);
     WriterProperties::builder().set_compression(compression).build()

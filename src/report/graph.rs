@@ -131,7 +131,9 @@ mod tests {
     fn blocks_reach_every_table() {
         let graph = Graph::of_the_dataflow();
         let number = |name: &str| *graph.operators.iter().find(|(_, found)| found.as_str() == name).unwrap().0;
-        for table in ["metrics/net_flow", "metrics/user_metrics", "monitoring/rejected_events", "monitoring/stream_health"] {
+        for table in
+            ["metrics/net_flow", "metrics/user_metrics", "monitoring/rejected_events", "monitoring/stream_health"]
+        {
             let mut reached = vec![number("Decode")];
             let mut next = 0;
             while let Some(from) = reached.get(next).copied() {

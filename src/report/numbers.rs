@@ -26,7 +26,11 @@ pub fn pounds(pence: i128) -> String {
 pub fn rate(events: u64, over: Duration) -> String {
     let seconds = over.as_secs_f64();
     let per_second = if seconds > 0.0 { events as f64 / seconds } else { 0.0 };
-    if per_second >= 1e6 { format!("{:.2} M/s", per_second / 1e6) } else { format!("{}/s", grouped(per_second.round() as u64)) }
+    if per_second >= 1e6 {
+        format!("{:.2} M/s", per_second / 1e6)
+    } else {
+        format!("{}/s", grouped(per_second.round() as u64))
+    }
 }
 
 /// An instant of the stream, to the second: `2026-01-01 10:00:00`.

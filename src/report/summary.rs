@@ -67,7 +67,8 @@ struct Reader {
 impl Reader {
     fn new(config: &Config) -> Result<Self, RunError> {
         let location = Location::parse(&config.output.path.to_string_lossy(), HashMap::new())?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        // The reader blocks inside its own tasks: a runtime of one thread could wait for itself.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         Ok(Reader { location, runtime: runtime.map_err(crate::sink::publisher::SinkError::Start)? })
     }
 

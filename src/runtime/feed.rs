@@ -13,7 +13,7 @@ const LANE_BLOCKS: usize = 4;
 
 /// What a worker is told, in order.
 #[derive(Debug)]
-pub enum Feed {
+pub(super) enum Feed {
     /// Decode this block as part of an epoch.
     Block(Epoch, Block),
     /// The epoch is cut; nothing more of it will come.
@@ -30,20 +30,20 @@ struct Shared {
 
 /// The coordinator's end of all lanes.
 #[derive(Debug)]
-pub struct Feeder {
+pub(super) struct Feeder {
     lanes: Vec<(Sender<Feed>, Arc<Shared>)>,
     next: usize,
 }
 
 /// A worker's end of its lane.
 #[derive(Debug)]
-pub struct Lane {
+pub(super) struct Lane {
     feeds: Receiver<Feed>,
     shared: Arc<Shared>,
 }
 
 /// Opens a lane to each of `workers` workers. The calling thread is the one that is woken when a lane has room.
-pub fn lanes(workers: usize) -> (Feeder, Vec<Lane>) {
+pub(super) fn lanes(workers: usize) -> (Feeder, Vec<Lane>) {
     let mut feeder = Feeder { lanes: Vec::new(), next: 0 };
     let mut ends = Vec::new();
     for _ in 0..workers {
@@ -65,10 +65,12 @@ impl Feeder {
     /// # Errors
     ///
     /// The block, when there is no room for it now.
-    pub fn offer(&mut self, epoch: Epoch, block: Block) -> Result<(), Block> {
+    pub(super) fn offer(&mut self, epoch: Epoch, block: Block) -> Result<(), Block> {
         let waiting = |i: &usize| self.lanes[*i].1.waiting_blocks.load(Ordering::Acquire);
         let count = self.lanes.len();
-        let Some(least) = (self.next..self.next + count).map(|i| i % count).min_by_key(waiting) else { return Err(block) };
+        let Some(least) = (self.next..self.next + count).map(|i| i % count).min_by_key(waiting) else {
+            return Err(block);
+        };
         if waiting(&least) >= LANE_BLOCKS {
             return Err(block);
         }
@@ -79,7 +81,7 @@ impl Feeder {
     }
 
     /// Tells every worker that an epoch is cut.
-    pub fn mark(&self, mark: EpochMark) {
+    pub(super) fn mark(&self, mark: EpochMark) {
         (0..self.lanes.len()).for_each(|lane| self.send(lane, Feed::Mark(mark)));
     }
 
@@ -95,7 +97,7 @@ impl Feeder {
 
 impl Lane {
     /// Makes the calling thread the one that is woken when something was fed.
-    pub fn attach(&self) {
+    pub(super) fn attach(&self) {
         let _ = self.shared.worker.set(std::thread::current());
     }
 
@@ -104,7 +106,7 @@ impl Lane {
     /// # Errors
     ///
     /// `Empty` when there is none now, `Disconnected` when there will be none.
-    pub fn next(&self) -> Result<Feed, TryRecvError> {
+    pub(super) fn next(&self) -> Result<Feed, TryRecvError> {
         let feed = self.feeds.try_recv()?;
         if matches!(feed, Feed::Block(..)) {
             self.shared.waiting_blocks.fetch_sub(1, Ordering::AcqRel);

@@ -111,9 +111,13 @@ pub fn run(config: &Config, stop: &Arc<AtomicBool>, watch: impl FnOnce(Observer)
 
 fn start_workers(lanes: Vec<Lane>, plan: Plan) -> Result<timely::communication::WorkerGuards<()>, RunError> {
     let lanes: Arc<[Mutex<Option<Lane>>]> = lanes.into_iter().map(|lane| Mutex::new(Some(lane))).collect();
-    let config = timely::Config { communication: timely::CommunicationConfig::Process(lanes.len()), worker: WorkerConfig::default() };
+    let config = timely::Config {
+        communication: timely::CommunicationConfig::Process(lanes.len()),
+        worker: WorkerConfig::default(),
+    };
     timely::execute(config, move |worker| {
-        let lane = lanes.get(worker.index()).and_then(|lane| lane.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let lane =
+            lanes.get(worker.index()).and_then(|lane| lane.lock().unwrap_or_else(PoisonError::into_inner).take());
         if let Some(lane) = lane {
             work(worker, &lane, &plan);
         }

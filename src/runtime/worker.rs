@@ -24,23 +24,23 @@ const LONGEST_PARK: Duration = Duration::from_millis(500);
 
 /// What every worker needs to build its part of the dataflow.
 #[derive(Clone)]
-pub struct Plan {
+pub(super) struct Plan {
     /// The computation's settings.
-    pub settings: Settings,
+    pub(super) settings: Settings,
     /// Whether accepted events are written too.
-    pub curated: bool,
+    pub(super) curated: bool,
     /// Names of the partitions.
-    pub partitions: PartitionNames,
+    pub(super) partitions: PartitionNames,
     /// What the run manifest says.
-    pub manifest: ManifestText,
+    pub(super) manifest: ManifestText,
     /// Where results go.
-    pub publisher: Publisher,
+    pub(super) publisher: Publisher,
 }
 
 type Input<D> = InputHandle<Epoch, CapacityContainerBuilder<Vec<D>>>;
 
 /// Runs one worker to the end of its lane and of everything that follows from it.
-pub fn work(worker: &mut Worker, lane: &Lane, plan: &Plan) {
+pub(super) fn work(worker: &mut Worker, lane: &Lane, plan: &Plan) {
     lane.attach();
     let mut blocks: Input<Block> = InputHandle::new();
     let mut marks: Input<EpochMark> = InputHandle::new();

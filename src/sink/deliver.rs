@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use tidemark_dataflows::event::{Epoch, EpochMark};
 use timely::Container;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::{Stream, StreamVec};
-use tidemark_dataflows::event::{Epoch, EpochMark};
 
 use super::publisher::{Delivery, Publisher};
 use super::tables::Table;

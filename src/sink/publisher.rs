@@ -118,11 +118,8 @@ impl Publisher {
     ///
     /// When a table cannot be opened, or is not what the schema says.
     pub fn start(options: Options) -> Result<(Publisher, JoinHandle<()>), SinkError> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("tables")
-            .enable_all()
-            .build()?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("tables").enable_all().build()?;
         let mut tables = Vec::new();
         for spec in &options.specs {
             tables.push(runtime.block_on(TableWriter::open_or_create(&options.lake, spec.clone()))?);
@@ -280,7 +277,8 @@ impl Writer {
 
     /// Time until the interval admits the next publication.
     fn due_in(&self) -> Duration {
-        self.last_start.map_or(Duration::ZERO, |at| (at + self.options.interval).saturating_duration_since(Instant::now()))
+        self.last_start
+            .map_or(Duration::ZERO, |at| (at + self.options.interval).saturating_duration_since(Instant::now()))
     }
 
     fn take(&mut self, message: Message) {

@@ -132,7 +132,7 @@ mod tests {
         let (epochs, gathered) = (20_000, 16);
         let (mut files, mut rewritten, mut most) = (Vec::new(), 0, 0);
         for epoch in 0..epochs {
-            files.push(file(epoch, 1 + (epoch as u64 * 7) % 5));
+            files.push(file(epoch, 1 + (epoch.unsigned_abs() * 7) % 5));
             most = most.max(files.len());
             if let Some(run) = run_to_rewrite(&files, gathered, u64::MAX) {
                 let rows = files.drain(run).map(|file| file.rows).sum();

@@ -59,7 +59,9 @@ fn spec(name: &str, comment: &str, shape: Shape, fields: Vec<Field>) -> TableSpe
 }
 
 fn is_count(column: &str) -> bool {
-    column.ends_with("_count") || column.starts_with("events_") || (column.starts_with("total_") && column.contains("event"))
+    column.ends_with("_count")
+        || column.starts_with("events_")
+        || (column.starts_with("total_") && column.contains("event"))
 }
 
 pub(super) fn money_array(pence: impl Iterator<Item = i128>) -> Result<ArrayRef, ArrowError> {

@@ -35,7 +35,12 @@ impl Table for NetFlow {
             double("deposit_to_withdrawal_ratio"),
             time("updated_at"),
         ];
-        merged("metrics/net_flow", "Deposits, withdrawals and their difference over everything accepted", &["id"], fields)
+        merged(
+            "metrics/net_flow",
+            "Deposits, withdrawals and their difference over everything accepted",
+            &["id"],
+            fields,
+        )
     }
 
     fn epoch_of(row: &Row<()>, _: Epoch) -> Epoch {

@@ -27,7 +27,9 @@ impl Table for StreamHealth {
 
     fn spec() -> TableSpec {
         let mut fields = vec![long("batch_id"), time("batch_start"), time("batch_end")];
-        fields.extend(["events_received", "events_valid", "events_rejected", "duplicate_events", "late_events"].map(long));
+        fields.extend(
+            ["events_received", "events_valid", "events_rejected", "duplicate_events", "late_events"].map(long),
+        );
         fields.push(text("rejected_by_reason"));
         fields.extend(["processing_time_ms", "lag_seconds"].map(long));
         let optional_time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));

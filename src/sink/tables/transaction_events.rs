@@ -8,9 +8,7 @@ use arrow::error::ArrowError;
 use tidemark_dataflows::event::{Epoch, EpochMark, Event};
 use tidemark_delta::TableSpec;
 
-use super::columns::{
-    MONEY_SCALE, appended, long, long_array, money_array_of, text, text_array, time, time_array,
-};
+use super::columns::{MONEY_SCALE, appended, long, long_array, money_array_of, text, text_array, time, time_array};
 use super::{PartitionNames, Table};
 
 /// Digits of a single amount: the contract admits less than 10^17 pence.

@@ -1,0 +1,97 @@
+//! Creating, opening, taking over, and refusing what does not fit.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema};
+use deltalake::arrow::array::RecordBatch;
+use tempfile::TempDir;
+use tidemark_delta::{Check, Error, Identity, Lake, Outcome, TableSpec, TableWriter};
+
+use crate::support::*;
+
+async fn refused(lake: &Lake, spec: TableSpec) -> Error {
+    TableWriter::open_or_create(lake, spec).await.expect_err("it must be refused")
+}
+
+#[tokio::test]
+async fn a_new_table_is_complete_after_its_first_commit() {
+    let dir = TempDir::new().unwrap();
+    let writer = open(&dir, 1, keyed()).await;
+    assert_eq!((writer.version(), writer.committed_epoch()), (0, None));
+    let table = path(&dir, &keyed());
+    assert_eq!(commit_info(&table, 0)["tidemark.kind"], "create");
+    assert_eq!(transactions(&table, 0), [("p/fence".to_owned(), 1)].into());
+    let metadata = actions(&table, 0).iter().find_map(|action| action.get("metaData").cloned()).unwrap();
+    let properties = &metadata["configuration"];
+    assert_eq!(properties["delta.constraints.count_not_negative"], "count >= 0");
+    assert_eq!(properties["delta.dataSkippingStatsColumns"], "id");
+    assert_eq!(properties["delta.deletedFileRetentionDuration"], "interval 3600 seconds");
+    assert!(properties.get("delta.enableDeletionVectors").is_none());
+    assert!(properties.get("delta.columnMapping.mode").is_none());
+}
+
+#[tokio::test]
+async fn an_opened_table_goes_on_where_it_stopped() {
+    let dir = TempDir::new().unwrap();
+    let mut writer = open(&dir, 1, keyed()).await;
+    writer.publish(7, Some(5), Some(&users(&[("a", 1, 1)]))).await.unwrap();
+    let mut again = open(&dir, 1, keyed()).await;
+    assert_eq!((again.committed_epoch(), again.version()), (Some(7), writer.version()));
+    assert_eq!(again.publish(7, None, None).await.unwrap().outcome, Outcome::Skipped);
+}
+
+#[tokio::test]
+async fn a_take_over_fences_the_writer_before_it() {
+    let dir = TempDir::new().unwrap();
+    let mut old = open(&dir, 1, keyed()).await;
+    old.publish(1, None, Some(&users(&[("a", 1, 1)]))).await.unwrap();
+    let mut new = open(&dir, 2, keyed()).await;
+    let table = path(&dir, &keyed());
+    assert_eq!(commit_info(&table, new.version())["tidemark.kind"], "fence");
+    assert_eq!(transactions(&table, new.version()), [("p/fence".to_owned(), 2), ("p/epoch".to_owned(), 1)].into());
+    for batch in [Some(users(&[("a", 2, 2)])), None] {
+        let error = old.publish(2, None, batch.as_ref()).await.unwrap_err();
+        assert!(matches!(error, Error::Fenced { held: 2, ours: 1, .. }), "{error}");
+    }
+    let error = refused(&lake(&dir, 1), keyed()).await;
+    assert!(matches!(error, Error::Fenced { .. }), "{error}");
+    new.publish(2, None, Some(&users(&[("a", 3, 3)]))).await.unwrap();
+    assert_eq!(read_users(&dir, None).await, [("a".to_owned(), 3, 3)]);
+}
+
+#[tokio::test]
+async fn another_schema_constraint_or_pipeline_is_refused() {
+    let dir = TempDir::new().unwrap();
+    open(&dir, 1, keyed()).await;
+    let mut fields: Vec<_> = keyed().schema.fields().iter().map(|field| field.as_ref().clone()).collect();
+    fields[1] = Field::new("total", DataType::Decimal128(38, 4), false);
+    let other_type = TableSpec { schema: Arc::new(Schema::new(fields.clone())), ..keyed() };
+    fields.swap(1, 2);
+    let other_order = TableSpec { schema: Arc::new(Schema::new(fields)), ..keyed() };
+    let other_check =
+        TableSpec { checks: vec![Check { name: "more".to_owned(), sql: "count >= 1".to_owned() }], ..keyed() };
+    for spec in [other_type, other_order, other_check] {
+        let error = refused(&lake(&dir, 1), spec).await;
+        assert!(matches!(error, Error::StateMismatch { .. }), "{error}");
+    }
+    let ours = lake(&dir, 1);
+    let foreign = Identity { pipeline: "q".to_owned(), generation: 9 };
+    let foreign = Lake::new(ours.location().clone(), foreign, policy()).unwrap();
+    let error = refused(&foreign, keyed()).await;
+    assert!(matches!(error, Error::StateMismatch { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn constraints_hold_for_other_writers_too() {
+    let dir = TempDir::new().unwrap();
+    open(&dir, 1, keyed()).await;
+    let foreign = load(&dir, &keyed(), None).await.write([users(&[("a", 1, -1)])]).await;
+    assert!(foreign.is_err(), "a broken CHECK constraint was accepted");
+    let nullable: Vec<_> =
+        keyed().schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
+    let nulls: Vec<_> = nullable.iter().map(|field| arrow::array::new_null_array(field.data_type(), 1)).collect();
+    let nulls = RecordBatch::try_new(Arc::new(Schema::new(nullable)), nulls).unwrap();
+    let foreign = load(&dir, &keyed(), None).await.write([nulls]).await;
+    assert!(foreign.is_err(), "a null was accepted");
+    assert_eq!(read_users(&dir, None).await, []);
+}

@@ -1,0 +1,155 @@
+//! Tables, rows and ways to read them back without the code under test.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{
+    ArrayRef, AsArray, Decimal128Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit};
+use deltalake::DeltaTableBuilder;
+use deltalake::datafusion::prelude::SessionContext;
+use serde_json::Value;
+use tempfile::TempDir;
+use tidemark_delta::{Check, Identity, Lake, Location, Policy, Retry, Shape, TableSpec, TableWriter};
+
+pub(crate) const PIPELINE: &str = "p";
+
+pub(crate) fn policy() -> Policy {
+    let retry = Retry { attempts: 3, first_wait: Duration::from_millis(1), longest_wait: Duration::from_millis(2) };
+    Policy { retry, ..Policy::default() }
+}
+
+pub(crate) fn lake(dir: &TempDir, generation: i64) -> Lake {
+    lake_with(dir, generation, policy())
+}
+
+pub(crate) fn lake_with(dir: &TempDir, generation: i64, policy: Policy) -> Lake {
+    let location = Location::parse(dir.path().to_str().unwrap(), HashMap::new()).unwrap();
+    Lake::new(location, Identity { pipeline: PIPELINE.to_owned(), generation }, policy).unwrap()
+}
+
+pub(crate) fn keyed() -> TableSpec {
+    let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    TableSpec {
+        name: "metrics/users".to_owned(),
+        comment: "Totals by user".to_owned(),
+        schema: Arc::new(Schema::new(vec![
+            Field::new("id", DataType::Utf8, false),
+            Field::new("total", DataType::Decimal128(38, 2), false),
+            Field::new("count", DataType::Int64, false),
+            Field::new("updated_at", time, false),
+        ])),
+        shape: Shape::Keyed { key: vec!["id".to_owned()] },
+        checks: vec![Check { name: "count_not_negative".to_owned(), sql: "count >= 0".to_owned() }],
+    }
+}
+
+pub(crate) fn appended() -> TableSpec {
+    TableSpec {
+        name: "monitoring/rejected".to_owned(),
+        comment: "Rejected events".to_owned(),
+        schema: Arc::new(Schema::new(vec![
+            Field::new("epoch", DataType::Int64, false),
+            Field::new("position", DataType::Int64, false),
+            Field::new("detail", DataType::Utf8, true),
+        ])),
+        shape: Shape::Append { epoch: "epoch".to_owned() },
+        checks: vec![],
+    }
+}
+
+/// Rows of [`keyed`]: id, pence, count.
+pub(crate) fn users(rows: &[(&str, i128, i64)]) -> RecordBatch {
+    let pence = Decimal128Array::from_iter_values(rows.iter().map(|row| row.1));
+    let times = TimestampMicrosecondArray::from_iter_values(rows.iter().map(|row| row.2)).with_timezone("UTC");
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.0))),
+        Arc::new(pence.with_precision_and_scale(38, 2).unwrap()),
+        Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.2))),
+        Arc::new(times),
+    ];
+    RecordBatch::try_new(keyed().schema, columns).unwrap()
+}
+
+/// Rows of [`appended`]: epoch, position.
+pub(crate) fn rejected(rows: impl IntoIterator<Item = (i64, i64)>) -> RecordBatch {
+    let (epochs, positions): (Vec<i64>, Vec<i64>) = rows.into_iter().unzip();
+    let detail = StringArray::from(vec![None::<&str>; epochs.len()]);
+    let columns: Vec<ArrayRef> =
+        vec![Arc::new(Int64Array::from(epochs)), Arc::new(Int64Array::from(positions)), Arc::new(detail)];
+    RecordBatch::try_new(appended().schema, columns).unwrap()
+}
+
+pub(crate) async fn open(dir: &TempDir, generation: i64, spec: TableSpec) -> TableWriter {
+    TableWriter::open_or_create(&lake(dir, generation), spec).await.unwrap()
+}
+
+pub(crate) fn path(dir: &TempDir, spec: &TableSpec) -> PathBuf {
+    dir.path().join(&spec.name)
+}
+
+/// The table as any reader sees it, at a version or the newest.
+pub(crate) async fn load(dir: &TempDir, spec: &TableSpec, version: Option<u64>) -> deltalake::DeltaTable {
+    let url = url::Url::from_directory_path(path(dir, spec)).unwrap();
+    let mut builder = DeltaTableBuilder::from_url(url).unwrap();
+    if let Some(version) = version {
+        builder = builder.with_version(version);
+    }
+    builder.load().await.unwrap()
+}
+
+pub(crate) async fn query(dir: &TempDir, spec: &TableSpec, version: Option<u64>, sql: &str) -> Vec<RecordBatch> {
+    let session: SessionContext = deltalake::delta_datafusion::create_session().into_inner();
+    let table = load(dir, spec, version).await;
+    session.register_table("t", table.table_provider().await.unwrap()).unwrap();
+    session.sql(sql).await.unwrap().collect().await.unwrap()
+}
+
+/// Rows of a keyed table, by id.
+pub(crate) async fn read_users(dir: &TempDir, version: Option<u64>) -> Vec<(String, i128, i64)> {
+    let sql = "select arrow_cast(id, 'Utf8'), total, count from t order by id";
+    let mut rows = Vec::new();
+    for batch in query(dir, &keyed(), version, sql).await {
+        let ids = batch.column(0).as_string::<i32>();
+        let totals = batch.column(1).as_primitive::<arrow::datatypes::Decimal128Type>();
+        let counts = batch.column(2).as_primitive::<Int64Type>();
+        rows.extend((0..batch.num_rows()).map(|i| (ids.value(i).to_owned(), totals.value(i), counts.value(i))));
+    }
+    rows
+}
+
+/// Rows of an append table in the order of epoch and position.
+pub(crate) async fn read_rejected(dir: &TempDir, version: Option<u64>) -> Vec<(i64, i64)> {
+    let mut rows = Vec::new();
+    for batch in query(dir, &appended(), version, "select epoch, position from t order by 1, 2").await {
+        let (epochs, positions) =
+            (batch.column(0).as_primitive::<Int64Type>(), batch.column(1).as_primitive::<Int64Type>());
+        rows.extend((0..batch.num_rows()).map(|i| (epochs.value(i), positions.value(i))));
+    }
+    rows
+}
+
+/// The actions of one commit.
+pub(crate) fn actions(table: &Path, version: u64) -> Vec<Value> {
+    let text = std::fs::read_to_string(table.join(format!("_delta_log/{version:020}.json"))).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+pub(crate) fn commit_info(table: &Path, version: u64) -> Value {
+    actions(table, version).iter().find_map(|action| action.get("commitInfo").cloned()).unwrap()
+}
+
+/// The transactions that a commit carries, by application.
+pub(crate) fn transactions(table: &Path, version: u64) -> HashMap<String, i64> {
+    let txns = actions(table, version);
+    let txns = txns.iter().filter_map(|action| action.get("txn"));
+    txns.map(|txn| (txn["appId"].as_str().unwrap().to_owned(), txn["version"].as_i64().unwrap())).collect()
+}
+
+pub(crate) fn files(table: &Path, extension: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(table).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    entries.filter(|name| name.ends_with(extension)).collect()
+}
