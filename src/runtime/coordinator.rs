@@ -74,7 +74,7 @@ pub struct Coordinator {
 
 impl Coordinator {
     /// A coordinator that starts at the beginning of `source`.
-    pub fn new(
+    pub(super) fn new(
         source: Box<dyn Source>,
         feeder: Feeder,
         publisher: Publisher,

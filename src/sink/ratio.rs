@@ -4,7 +4,7 @@
 ///
 /// Converting both to doubles first would round up to three times once a total passes 2^53 pence. A denominator of
 /// zero counts as one: callers have already replaced it.
-pub fn nearest_f64(numerator: i128, denominator: u128) -> f64 {
+pub(super) fn nearest_f64(numerator: i128, denominator: u128) -> f64 {
     let (n, d) = (numerator.unsigned_abs(), denominator.max(1));
     let magnitude = if n < 1 << 53 && d < 1 << 53 {
         // Both are exact as doubles, and IEEE 754 division rounds once.
