@@ -1,0 +1,16 @@
+//! Runs the real program over generated events and compares every table with what must come out.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod cells;
+mod commits;
+mod data;
+mod errors;
+mod files;
+mod live;
+mod oracle;
+mod program;
+mod properties;
+mod python;
+mod rules;
+mod tables;
+mod verbs;

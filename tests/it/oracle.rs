@@ -1,0 +1,335 @@
+//! What every table must hold, computed from the same files in the plainest way: split lines, cut epochs, ask the
+//! oracle of the dataflows about each event, and write the rows out.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use tidemark_dataflows::block::Body;
+use tidemark_dataflows::contract::Contract;
+use tidemark_dataflows::event::{Event, EventType, Micros, Offset, PartitionId, Position};
+use tidemark_dataflows::oracle::Oracle;
+use tidemark_dataflows::reason::Reason;
+use tidemark_dataflows::tally::Tally;
+
+use crate::cells::{Row, row};
+use crate::tables::{CHANNELS, CURATED, HEALTH, MANIFEST, Mark, NET_FLOW, REJECTED, Tables, USER_METRICS};
+
+const HOUR_US: i64 = 3_600_000_000;
+const MAX_BODY_BYTES: usize = 1 << 20;
+const KEPT_BYTES: usize = 64 << 10;
+
+/// The settings that decide what is computed; the defaults are those of the program.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    pub(crate) epoch_events: usize,
+    pub(crate) watermark_delay_us: i64,
+    pub(crate) dedup_retention_us: i64,
+    pub(crate) max_future_skew_us: i64,
+}
+
+impl Default for Rules {
+    fn default() -> Rules {
+        Rules {
+            epoch_events: 100_000,
+            watermark_delay_us: 24 * HOUR_US,
+            dedup_retention_us: 24 * HOUR_US,
+            max_future_skew_us: HOUR_US,
+        }
+    }
+}
+
+impl Rules {
+    pub(crate) fn epochs_of(epoch_events: usize) -> Rules {
+        Rules { epoch_events, ..Rules::default() }
+    }
+
+    /// The flags that say the same to the program.
+    pub(crate) fn flags(&self) -> Vec<String> {
+        let hours = |us: i64| format!("{}h", us / HOUR_US);
+        let flags = [
+            ("--epoch-events", self.epoch_events.to_string()),
+            ("--watermark-delay", hours(self.watermark_delay_us)),
+            ("--dedup-retention", hours(self.dedup_retention_us)),
+            ("--max-future-skew", hours(self.max_future_skew_us)),
+        ];
+        flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
+    }
+}
+
+/// One input: its name in the tables, and the bodies of its events.
+#[derive(Clone, Debug)]
+pub(crate) struct Partition {
+    pub(crate) name: String,
+    pub(crate) bodies: Vec<Vec<u8>>,
+}
+
+impl Partition {
+    pub(crate) fn new(name: &str, content: &[u8]) -> Partition {
+        let blank = |line: &[u8]| line.iter().all(|byte| b" \t\r".contains(byte));
+        let lines = content.split(|byte| *byte == b'\n').filter(|line| !blank(line));
+        Partition { name: name.to_owned(), bodies: lines.map(<[u8]>::to_vec).collect() }
+    }
+
+    /// The files directly in a directory, in the order of their names.
+    pub(crate) fn of_directory(directory: &Path) -> Vec<Partition> {
+        let mut paths: Vec<PathBuf> = directory.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+        paths.iter().map(|path| Partition::new(&name(path), &std::fs::read(path).unwrap())).collect()
+    }
+}
+
+/// Epochs of so many events of each partition, as long as there are any: by epoch, the count of each partition.
+pub(crate) fn cuts_by_events(partitions: &[Partition], events: usize) -> Vec<Vec<usize>> {
+    let epochs = partitions.iter().map(|p| p.bodies.len().div_ceil(events)).max().unwrap_or(0);
+    let count = |p: &Partition, epoch: usize| p.bodies.len().saturating_sub(epoch * events).min(events);
+    (0..epochs).map(|epoch| partitions.iter().map(|p| count(p, epoch)).collect()).collect()
+}
+
+/// One event of the stream in its epoch.
+struct Judged<'a> {
+    epoch: usize,
+    partition: &'a Partition,
+    body: Body<'a>,
+    mark: Mark,
+}
+
+/// Events by position, which is their order of arrival within an epoch.
+type Arrived<'a> = BTreeMap<Position, Judged<'a>>;
+
+/// Every event; opening times come from `marks`.
+fn arrivals<'a>(partitions: &'a [Partition], cuts: &[Vec<usize>], marks: &[Mark]) -> Arrived<'a> {
+    let mut next = vec![0; partitions.len()];
+    let mut all = BTreeMap::new();
+    for (epoch, (counts, mark)) in (1..).zip(cuts.iter().zip(marks)) {
+        for (index, count) in counts.iter().enumerate() {
+            for offset in next[index]..next[index] + count {
+                let whole = &partitions[index].bodies[offset];
+                let kept = if whole.len() > MAX_BODY_BYTES { KEPT_BYTES } else { whole.len() };
+                let at =
+                    Position { partition: PartitionId(u32::try_from(index).unwrap()), offset: Offset(offset as u64) };
+                let arrival = Micros(mark.opened);
+                let body = Body { bytes: &whole[..kept], whole_len: whole.len() as u64, at, arrival };
+                all.insert(at, Judged { epoch, partition: &partitions[index], body, mark: *mark });
+            }
+            next[index] += count;
+        }
+    }
+    all
+}
+
+/// The double nearest to a fraction, by way of its decimal expansion and the parser of the standard library.
+pub(crate) fn nearest(numerator: i128, denominator: i128) -> f64 {
+    assert!(numerator >= 0 && denominator > 0);
+    let mut digits = format!("{}.", numerator / denominator);
+    let mut rest = numerator % denominator;
+    for _ in 0..400 {
+        rest *= 10;
+        digits.push(char::from(b'0' + u8::try_from(rest / denominator).unwrap()));
+        rest %= denominator;
+    }
+    digits.push(if rest == 0 { '0' } else { '1' });
+    digits.parse().unwrap()
+}
+
+/// Compares the tables of `output` with those of epochs of a fixed number of events, and returns them.
+pub(crate) fn check(output: &Path, partitions: &[Partition], rules: Rules) -> Tables {
+    let cuts = cuts_by_events(partitions, rules.epoch_events);
+    check_cuts(output, partitions, &cuts, rules)
+}
+
+/// Compares the tables of `output` with those of the given epochs, and returns them.
+pub(crate) fn check_cuts(output: &Path, partitions: &[Partition], cuts: &[Vec<usize>], rules: Rules) -> Tables {
+    let tables = Tables::read(output);
+    let marks = tables.marks();
+    assert_eq!(marks.len(), cuts.len(), "epochs");
+    let in_order = |pair: &[Mark]| pair[0].opened <= pair[0].closed && pair[0].closed <= pair[1].opened;
+    assert!(marks.windows(2).all(in_order) && marks.iter().all(|m| m.opened <= m.closed), "{marks:?}");
+
+    let contract = Contract { max_future_skew_us: rules.max_future_skew_us, id_key: [17, 4], curated: true };
+    let mut oracle = Oracle::new(contract.clone(), rules.watermark_delay_us, rules.dedup_retention_us);
+    let arrived = arrivals(partitions, cuts, &marks);
+    for events in (1..=cuts.len()).map(|epoch| arrived.values().filter(move |event| event.epoch == epoch)) {
+        oracle.epoch(events.map(|event| event.body));
+    }
+
+    let mut expected = vec![
+        (NET_FLOW.name, vec![net_flow(&oracle, &marks)]),
+        (USER_METRICS.name, user_metrics(&oracle, &marks)),
+        (CHANNELS.name, channels(&oracle, &marks)),
+        (REJECTED.name, rejected(&oracle, &arrived)),
+        (HEALTH.name, health(&oracle, &marks)),
+        (MANIFEST.name, manifest(&oracle, &marks)),
+    ];
+    if output.join(CURATED.name).is_dir() {
+        expected.push((CURATED.name, curated(&oracle, &arrived, &contract)));
+    }
+    let judged = tables.clone().without_free_columns();
+    judged.assert_equals(&Tables::of(expected).without_free_columns());
+    check_details(&tables, &arrived);
+    tables
+}
+
+fn net_flow(oracle: &Oracle, marks: &[Mark]) -> Row {
+    let totals = oracle.net_flow();
+    let average = |pence: i128, count: u64| nearest(pence, 100 * i128::from(count.max(1)));
+    let changed = oracle.channels.values().map(|(_, epoch)| *epoch).max();
+    let updated = changed.map_or(marks[0].opened, |epoch| marks[epoch as usize - 1].closed);
+    row![
+        1i64,
+        totals.deposits,
+        totals.withdrawals,
+        totals.deposits - totals.withdrawals,
+        totals.deposit_count,
+        totals.withdrawal_count,
+        average(totals.deposits, totals.deposit_count),
+        average(totals.withdrawals, totals.withdrawal_count),
+        nearest(totals.deposits, totals.withdrawals.max(1)),
+        updated,
+    ]
+}
+
+fn user_metrics(oracle: &Oracle, marks: &[Mark]) -> Vec<Row> {
+    let row = |(user, (totals, epoch)): (&tidemark_dataflows::event::UserId, &(_, u64))| {
+        let t: &tidemark_dataflows::metrics::Totals = totals;
+        row![
+            user.0.as_str(),
+            t.deposits,
+            t.withdrawals,
+            t.deposit_count,
+            t.withdrawal_count,
+            t.first_seen.0,
+            t.last_seen.0,
+            marks[*epoch as usize - 1].closed,
+        ]
+    };
+    let mut rows: Vec<Row> = oracle.users.iter().map(row).collect();
+    rows.sort();
+    rows
+}
+
+fn channels(oracle: &Oracle, marks: &[Mark]) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for ((channel, event_type), (totals, epoch)) in &oracle.channels {
+        let (count, amount) = match event_type {
+            EventType::Deposit => (totals.deposit_count, totals.deposits),
+            EventType::Withdrawal => (totals.withdrawal_count, totals.withdrawals),
+        };
+        let closed = marks[*epoch as usize - 1].closed;
+        rows.push(row![channel.as_str(), event_type.as_str(), count, amount, closed]);
+    }
+    rows.sort();
+    rows
+}
+
+fn rejected(oracle: &Oracle, arrived: &Arrived<'_>) -> Vec<Row> {
+    #[derive(Deserialize)]
+    struct Id {
+        event_id: String,
+    }
+    let mut rows = Vec::new();
+    for (epoch, at, reason) in &oracle.rejected {
+        let event = &arrived[at];
+        let kept = &event.body.bytes[..event.body.bytes.len().min(KEPT_BYTES)];
+        let cut = event.body.whole_len > kept.len() as u64;
+        let (payload, encoding) = match std::str::from_utf8(kept) {
+            Ok(text) => (text.to_owned(), "utf-8"),
+            // The cut went through a character.
+            Err(error) if cut && error.error_len().is_none() => {
+                (String::from_utf8(kept[..error.valid_up_to()].to_vec()).unwrap(), "utf-8")
+            }
+            Err(_) => (STANDARD.encode(kept), "base64"),
+        };
+        let nameless = matches!(reason, Reason::MalformedEvent | Reason::NullEventId);
+        let id = (!nameless).then(|| serde_json::from_slice::<Id>(event.body.bytes).unwrap().event_id);
+        let partition = event.partition.name.as_str();
+        let (offset, closed) = (at.offset.0, event.mark.closed);
+        rows.push(row![id, payload, encoding, reason.as_str(), None::<String>, partition, offset, *epoch, closed]);
+    }
+    rows
+}
+
+fn health(oracle: &Oracle, marks: &[Mark]) -> Vec<Row> {
+    let by_reason = |tally: &Tally| {
+        let counts = Reason::ALL.iter().map(|reason| (reason.as_str(), tally.rejected_for(*reason)));
+        let members: Vec<String> = counts.filter(|(_, n)| *n > 0).map(|(name, n)| format!("\"{name}\":{n}")).collect();
+        format!("{{{}}}", members.join(","))
+    };
+    let row = |(epoch, (tally, mark)): (i64, (&Tally, &Mark))| {
+        let lag = tally.newest.map_or(0, |newest| (mark.closed - newest.0).max(0) / 1_000_000);
+        row![
+            epoch,
+            mark.opened,
+            mark.closed,
+            tally.received,
+            tally.accepted,
+            tally.rejected_total(),
+            tally.duplicates,
+            tally.rejected_for(Reason::LateEvent),
+            by_reason(tally),
+            None::<i64>,
+            lag,
+            tally.watermark.map(|w| w.0),
+            tally.retained_ids,
+            "ok",
+        ]
+    };
+    (1..).zip(oracle.epochs.iter().zip(marks)).map(row).collect()
+}
+
+fn manifest(oracle: &Oracle, marks: &[Mark]) -> Vec<Row> {
+    let sum = |count: fn(&Tally) -> u64| oracle.epochs.iter().map(count).sum::<u64>();
+    vec![row![
+        marks[0].opened,
+        marks[marks.len() - 1].closed,
+        marks.len() as u64,
+        sum(|t| t.received),
+        sum(|t| t.accepted),
+        sum(Tally::rejected_total),
+        sum(|t| t.duplicates),
+        None::<String>,
+        None::<String>,
+        None::<String>,
+    ]]
+}
+
+fn curated(oracle: &Oracle, arrived: &Arrived<'_>, contract: &Contract) -> Vec<Row> {
+    let row = |(epoch, at): &(u64, Position)| {
+        let judged = &arrived[at];
+        let event: Event = contract.check_strict(&judged.body, 0).unwrap();
+        let members = event.curated.unwrap();
+        row![
+            members.event_id,
+            event.user.0.as_str(),
+            event.time.0,
+            members.ingest_time.0,
+            event.event_type.as_str(),
+            event.amount.0,
+            "GBP",
+            event.channel.as_str(),
+            *epoch,
+            judged.partition.name.as_str(),
+            at.offset.0,
+        ]
+    };
+    oracle.accepted.iter().map(row).collect()
+}
+
+/// What the specification says of the columns that are left free: a body that was cut has its whole length told, times
+/// are plausible, and words are there.
+fn check_details(tables: &Tables, arrived: &Arrived<'_>) {
+    let long: Vec<u64> =
+        arrived.values().map(|event| event.body.whole_len).filter(|n| *n > KEPT_BYTES as u64).collect();
+    let details = tables.column(&REJECTED, "detail");
+    let told = |length: &u64| details.iter().any(|detail| format!("{detail:?}").contains(&length.to_string()));
+    assert!(long.iter().all(told), "{long:?} not all in {details:?}");
+    assert!(tables.wholes(&HEALTH, "processing_time_ms").iter().all(|ms| (0..120_000).contains(ms)));
+    let scope = tables.texts(&MANIFEST, "dedup_scope").remove(0);
+    assert!(scope.contains("event_id") && scope.contains("retention") && scope.contains("watermark"), "{scope}");
+    assert!(
+        tables.texts(&MANIFEST, "source").iter().chain(&tables.texts(&MANIFEST, "output_path")).all(|t| !t.is_empty())
+    );
+}

@@ -1,0 +1,215 @@
+//! The program as a child process: arguments and input in, output, log and status out.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// A program that takes longer hangs; the slowest run of these tests takes a tenth of it.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// How a program ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ended {
+    pub(crate) fn code(&self) -> i32 {
+        self.status.code().unwrap_or_else(|| panic!("ended by a signal: {:?}\n{}", self.status, self.stderr))
+    }
+
+    /// Status 0, and nothing in the log that somebody would have to look into.
+    pub(crate) fn well(self) -> Ended {
+        assert_eq!(self.code(), 0, "{}{}", self.stdout, self.stderr);
+        self.quiet()
+    }
+
+    /// Fails on every line of the log that is a warning or an error.
+    pub(crate) fn quiet(self) -> Ended {
+        let alarming: Vec<&str> = self.stderr.lines().filter(|line| is_alarming(line)).collect();
+        assert!(alarming.is_empty(), "unexpected warnings:\n{}", alarming.join("\n"));
+        self
+    }
+
+    /// That status, with an error on standard error that holds each of `words`, nothing on standard output, and no
+    /// panic.
+    pub(crate) fn fails_with(self, status: i32, words: &[&str]) -> Ended {
+        assert_eq!(self.code(), status, "{}{}", self.stdout, self.stderr);
+        for word in words {
+            assert!(self.stderr.contains(word), "no {word:?} in:\n{}", self.stderr);
+        }
+        assert!(self.stdout.is_empty(), "{}", self.stdout);
+        assert!(!self.stderr.contains("panicked") && !self.stderr.contains("bug in Tidemark"), "{}", self.stderr);
+        self.quiet()
+    }
+}
+
+/// Whether a line of the log, for people or JSON, is a warning or an error.
+fn is_alarming(line: &str) -> bool {
+    let level = line.split_whitespace().nth(1);
+    let human = line.starts_with(|c: char| c.is_ascii_digit()) && matches!(level, Some("WARN" | "ERROR"));
+    human || line.contains(r#""level":"WARN""#) || line.contains(r#""level":"ERROR""#)
+}
+
+/// The program with the given arguments, in `directory`, and with none of this process's settings.
+pub(crate) fn tidemark<A: AsRef<OsStr>>(directory: &Path, args: impl IntoIterator<Item = A>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidemark"));
+    let settings = std::env::vars_os().map(|(key, _)| key);
+    for key in settings.filter(|key| key.to_string_lossy().starts_with("TIDEMARK__")) {
+        command.env_remove(key);
+    }
+    command.current_dir(directory).args(args);
+    command
+}
+
+/// Runs a command to its end, with `input` on its standard input.
+pub(crate) fn finish(command: &mut Command, input: &[u8]) -> Ended {
+    let mut running = Running::start(command.stdin(Stdio::piped()));
+    let mut stdin = running.take_stdin();
+    std::thread::scope(|scope| {
+        // A program that does not read to the end may close the pipe.
+        scope.spawn(move || stdin.write_all(input));
+        running.ended()
+    })
+}
+
+enum Heard {
+    Line(String),
+    Stdout(Vec<u8>),
+}
+
+/// A program that still runs. It is killed when this is dropped.
+pub(crate) struct Running {
+    child: Child,
+    heard: Receiver<Heard>,
+    log: String,
+    stdout: Vec<u8>,
+}
+
+impl Running {
+    /// Starts a command whose standard input the caller has set up.
+    pub(crate) fn start(command: &mut Command) -> Running {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (mut stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let (sender, heard) = channel();
+        let lines = sender.clone();
+        std::thread::spawn(move || {
+            let lossy = |line: Vec<u8>| String::from_utf8_lossy(&line).into_owned();
+            let log = BufReader::new(stderr).split(b'\n').map_while(Result::ok);
+            log.map_while(|line| lines.send(Heard::Line(lossy(line))).ok()).count()
+        });
+        std::thread::spawn(move || {
+            let mut all = Vec::new();
+            stdout.read_to_end(&mut all).unwrap();
+            sender.send(Heard::Stdout(all))
+        });
+        Running { child, heard, log: String::new(), stdout: Vec::new() }
+    }
+
+    pub(crate) fn take_stdin(&mut self) -> ChildStdin {
+        self.child.stdin.take().unwrap()
+    }
+
+    /// Waits for a line of the log that holds `word`.
+    pub(crate) fn await_line(&mut self, word: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.log.lines().any(|line| line.contains(word)) {
+            assert!(self.hear(deadline), "ended before it said {word:?}:\n{}", self.log);
+        }
+    }
+
+    /// Takes the next thing that is heard; `false` at the end.
+    fn hear(&mut self, deadline: Instant) -> bool {
+        match self.heard.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(Heard::Line(line)) => {
+                self.log.push_str(&line);
+                self.log.push('\n');
+            }
+            Ok(Heard::Stdout(all)) => self.stdout = all,
+            Err(RecvTimeoutError::Disconnected) => return false,
+            Err(RecvTimeoutError::Timeout) => panic!("no end in sight after {PATIENCE:?}:\n{}", self.log),
+        }
+        true
+    }
+
+    /// Sends a signal by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        // It may have ended in the meantime.
+        let _ = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).output().unwrap();
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for its end.
+    pub(crate) fn ended(mut self) -> Ended {
+        let deadline = Instant::now() + PATIENCE;
+        while self.hear(deadline) {}
+        let status = self.child.wait().unwrap();
+        let stdout = String::from_utf8_lossy(&self.stdout).into_owned();
+        Ended { status, stdout, stderr: std::mem::take(&mut self.log) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A directory for one test: input files in `in`, and as many outputs as it wants.
+pub(crate) struct Case {
+    directory: tempfile::TempDir,
+}
+
+impl Case {
+    pub(crate) fn new() -> Case {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("in")).unwrap();
+        Case { directory }
+    }
+
+    /// A case with one input file for each of `partitions`: `p0.ndjson`, `p1.ndjson`, ….
+    pub(crate) fn of(partitions: &[Vec<String>]) -> Case {
+        let case = Case::new();
+        for (index, lines) in partitions.iter().enumerate() {
+            let text: String = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
+            case.file(&format!("in/p{index}.ndjson"), text);
+        }
+        case
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.root().join(name)
+    }
+
+    pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+
+    /// Any verb.
+    pub(crate) fn tidemark(&self, args: &[&str]) -> Ended {
+        finish(&mut tidemark(self.root(), args), b"")
+    }
+
+    /// `run` over the files in `in` to `output`, which must go well.
+    pub(crate) fn run(&self, output: &str, args: &[&str]) -> Ended {
+        let fixed = ["run", "--input", "in", "--output", output].map(OsString::from);
+        let args = fixed.into_iter().chain(args.iter().map(OsString::from));
+        finish(&mut tidemark(self.root(), args), b"").well()
+    }
+}
