@@ -1,1 +1,115 @@
-//! Soon.
+//! What goes wrong before the first event: each with its exit status, the name of what is wrong, and what to do.
+
+use std::os::unix::fs::PermissionsExt;
+
+use crate::data::eventful;
+use crate::oracle::{Partition, Rules, check};
+use crate::program::{Case, finish, skipped, tidemark};
+
+fn case() -> Case {
+    Case::of(&eventful(31, &[50]))
+}
+
+#[test]
+fn a_missing_input_is_named() {
+    let case = case();
+    let ended = case.tidemark(&["run", "--input", "in", "nowhere.ndjson", "--output", "out"]);
+    ended.fails_with(3, &["nowhere.ndjson", "check the spelling"]);
+    assert!(!case.path("out").exists(), "nothing is begun");
+}
+
+#[test]
+fn a_directory_or_pattern_without_files_is_refused() {
+    let case = case();
+    case.file("bare/readme.txt", "no events");
+    case.tidemark(&["run", "--input", "bare", "--output", "out"]).fails_with(2, &["bare", ".ndjson"]);
+    case.tidemark(&["run", "--input", "in/*.json", "--output", "out"]).fails_with(2, &["in/*.json", "no file"]);
+    case.tidemark(&["run", "--input", "-", "-", "--output", "out"]).fails_with(2, &["-"]);
+    case.tidemark(&["run", "--source", "file", "--output", "out"]).fails_with(2, &["input"]);
+    case.file("in/p9.ndjson.gz", "");
+    case.tidemark(&["run", "--input", "in/p9.ndjson.gz", "--output", "out"]).fails_with(2, &["p9.ndjson.gz", "zcat"]);
+}
+
+#[test]
+fn an_unreadable_file_is_named() {
+    let case = case();
+    case.file("in/secret.ndjson", "{}");
+    let path = case.path("in/secret.ndjson");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
+    if std::fs::read(&path).is_ok() {
+        skipped("this user reads every file");
+        return;
+    }
+    case.tidemark(&["run", "--input", "in", "--output", "out"]).fails_with(3, &["secret.ndjson", "grant"]);
+}
+
+#[test]
+fn settings_are_refused_all_at_once() {
+    let case = case();
+    case.file("c.toml", "[epochs]\ntriger = \"1s\"\nevents = 0\n\n[sinks]\nx = 1\n");
+    let args = ["run", "--config", "c.toml", "--input", "in", "--workers", "5000", "--set", "dedup.retentoin=1s"];
+    let ended = finish(tidemark(case.root(), args).env("TIDEMARK__GENERATOR__USERS", "none"), b"");
+    let places = ["c.toml:2:1", "epochs.triger", "did you mean epochs.trigger?", "c.toml:3:1", "epochs.events"];
+    let more = ["sinks", "--workers", "1024", "dedup.retentoin", "--set", "TIDEMARK__GENERATOR__USERS"];
+    let ended = ended.fails_with(2, &[&places[..], &more].concat());
+    assert!(ended.stderr.lines().filter(|line| line.starts_with("error: ")).count() >= 6, "{}", ended.stderr);
+    assert!(!case.path("data").exists() && !case.path("out").exists());
+}
+
+#[test]
+fn wrong_usage_has_status_2() {
+    let case = case();
+    case.tidemark(&["run", "--inptu", "in"]).fails_with(2, &["--inptu", "--input"]);
+    case.tidemark(&["walk"]).fails_with(2, &["walk"]);
+    case.tidemark(&[]).fails_with(2, &["run"]);
+    case.tidemark(&["run", "--config", "nowhere.toml"]).fails_with(2, &["nowhere.toml"]);
+    case.file("broken.toml", "[run\n");
+    case.tidemark(&["validate", "--config", "broken.toml"]).fails_with(2, &["broken.toml:1"]);
+    case.tidemark(&["run", "--input", "in", "--dedup-retention", "soon"]).fails_with(2, &["dedup.retention", "soon"]);
+    case.tidemark(&["generate", "--events", "5"]).fails_with(2, &["--out", "--stdout"]);
+}
+
+#[test]
+fn an_output_that_is_no_directory_is_refused() {
+    let case = case();
+    case.file("taken", "a file");
+    let ended = case.tidemark(&["run", "--input", "in", "--output", "taken"]);
+    assert_eq!(ended.code(), 3, "{}", ended.stderr);
+    assert!(ended.stderr.contains("taken") || ended.stderr.contains("net_flow"), "{}", ended.stderr);
+    assert_eq!(std::fs::read(case.path("taken")).unwrap(), b"a file");
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_refused() {
+    let case = case();
+    let locked = case.path("locked");
+    std::fs::create_dir(&locked).unwrap();
+    std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o555)).unwrap();
+    if std::fs::create_dir(locked.join("probe")).is_ok() {
+        skipped("this user writes everywhere");
+        return;
+    }
+    let ended = case.tidemark(&["run", "--input", "in", "--output", "locked/out"]);
+    assert_eq!(ended.code(), 3, "{}", ended.stderr);
+}
+
+#[test]
+fn an_output_of_an_earlier_run_is_left_as_it_is() {
+    let case = case();
+    let partitions = Partition::of_directory(&case.path("in"));
+    case.run("out", &["--epoch-events", "20"]);
+    let before = check(&case.path("out"), &partitions, Rules::epochs_of(20));
+    let again = case.tidemark(&["run", "--input", "in", "--output", "out", "--epoch-events", "20"]);
+    again.fails_with(5, &["out", "epoch 3", "--output"]);
+    check(&case.path("out"), &partitions, Rules::epochs_of(20)).assert_equals(&before);
+}
+
+#[test]
+fn files_that_are_there_are_not_overwritten() {
+    let case = case();
+    let before = std::fs::read(case.path("in/p0.ndjson")).unwrap();
+    case.tidemark(&["generate", "--out", "in", "--events", "5"]).fails_with(2, &["p0.ndjson", "exists"]);
+    assert_eq!(std::fs::read(case.path("in/p0.ndjson")).unwrap(), before);
+    case.tidemark(&["generate", "--out", "in", "--events", "5", "--force"]).well();
+    assert_ne!(std::fs::read(case.path("in/p0.ndjson")).unwrap(), before);
+}

@@ -1,1 +1,138 @@
-//! Soon.
+//! Live runs: signals, pipes between two programs, and a reader that goes away.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use crate::oracle::{Partition, Rules, check, check_cuts};
+use crate::program::{Case, Ended, Running, tidemark};
+use crate::tables::{CURATED, HEALTH, MANIFEST, NET_FLOW, USER_METRICS};
+
+/// Shows each publication in the log.
+const CHATTY: &str = "--set log.level=warn,tidemark=debug,deltalake_core=error";
+
+/// Every event is accepted.
+const NO_FAULTS: &str = "--set generator.duplicates=0 --set generator.invalid=0 --set generator.late=0";
+
+fn start(case: &Case, args: &str) -> Running {
+    let args = args.split_whitespace().chain(CHATTY.split_whitespace());
+    Running::start(tidemark(case.root(), args).stdin(Stdio::null()))
+}
+
+#[test]
+fn the_first_signal_drains_a_live_run() {
+    for signal in ["INT", "TERM"] {
+        let case = Case::new();
+        // Without duplicates and rejected events, the curated table tells where each epoch was cut.
+        let stream = "--users 50 --seed 5 --set generator.partitions=3 --set generator.disordered=0.3";
+        let rate = "--rate 2000 --trigger 50ms --workers 2 --curated";
+        let mut running = start(&case, &format!("run --output out {stream} {NO_FAULTS} {rate}"));
+        (0..2).for_each(|_| running.await_line("published"));
+        running.signal(signal);
+        let ended = running.ended().well();
+        assert!(ended.stderr.contains("stopped as asked"), "{}", ended.stderr);
+        consistent(&case, &ended);
+    }
+}
+
+/// Rebuilds the input of a run from its curated events, and its cuts from their offsets; everything must agree.
+fn consistent(case: &Case, ended: &Ended) {
+    let tables = crate::tables::Tables::read(&case.path("out"));
+    let epochs = tables.wholes(&CURATED, "epoch").into_iter().map(|epoch| usize::try_from(epoch).unwrap() - 1);
+    let offsets = tables.wholes(&CURATED, "source_offset").into_iter().map(|o| usize::try_from(o).unwrap());
+    let names = tables.texts(&CURATED, "source_partition");
+    let mut partitions: Vec<Partition> =
+        ["0", "1", "2"].map(|name| Partition { name: name.to_owned(), bodies: Vec::new() }).to_vec();
+    let mut cuts = vec![vec![0; 3]; tables.marks().len()];
+    for (index, ((epoch, offset), name)) in epochs.zip(offsets).zip(&names).enumerate() {
+        let partition = partitions.iter().position(|partition| partition.name == *name).unwrap();
+        assert_eq!(offset, partitions[partition].bodies.len(), "a gap in partition {name}");
+        cuts[epoch][partition] += 1;
+        partitions[partition].bodies.push(body(&tables.rows(&CURATED)[index]).into_bytes());
+    }
+    check_cuts(&case.path("out"), &partitions, &cuts, Rules::default());
+    assert!(cuts.len() >= 2, "{cuts:?}");
+    let count = tables.wholes(&MANIFEST, "total_events_received")[0];
+    assert_eq!(count, i128::try_from(names.len()).unwrap());
+    assert!(ended.stdout.contains("accepted"), "{}", ended.stdout);
+}
+
+/// The event of a row of the curated table.
+fn body(row: &[crate::cells::Cell]) -> String {
+    use crate::cells::Cell;
+    let values: Vec<String> = CURATED
+        .columns
+        .iter()
+        .zip(row)
+        .take(8)
+        .map(|((name, kind), cell)| {
+            let value = match (cell, *kind) {
+                (Cell::Text(text), _) => crate::data::quoted(text),
+                (Cell::Whole(us), "time") => crate::data::quoted(&crate::data::instant(i64::try_from(*us).unwrap())),
+                (Cell::Whole(pence), _) => format!("{}.{:02}", pence / 100, pence % 100),
+                other => panic!("{name} is {other:?}"),
+            };
+            format!("\"{name}\":{value}")
+        })
+        .collect();
+    format!("{{{}}}", values.join(","))
+}
+
+#[test]
+fn the_second_signal_ends_at_once() {
+    let case = Case::new();
+    // So many users that the last publication takes a while.
+    let args = "run --output out --users 1000000 --rate 40000 --trigger 100ms --workers 1";
+    let mut running = start(&case, args);
+    running.await_line("published");
+    while running.is_running() {
+        running.signal("INT");
+    }
+    assert_eq!(running.ended().code(), 130);
+    // What was published before is whole.
+    let tables = crate::tables::Tables::read(&case.path("out"));
+    let accepted: i128 = tables.wholes(&HEALTH, "events_valid").iter().sum();
+    assert!(accepted >= tables.wholes(&NET_FLOW, "deposit_count")[0]);
+}
+
+#[test]
+fn a_generator_feeds_a_run_through_a_pipe() {
+    let case = Case::new();
+    let stream = "--events 3000 --users 40 --seed 8 --start 2025-01-01T00:00:00Z";
+    let generate = format!("generate --stdout {stream}");
+    let whole = case.tidemark(&generate.split_whitespace().collect::<Vec<_>>()).well().stdout;
+    let mut generator = tidemark(case.root(), generate.split_whitespace());
+    let mut generator = generator.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let events = generator.stdout.take().unwrap();
+    let args = "run --input - --output out --epoch-events 800";
+    let run = Running::start(tidemark(case.root(), args.split_whitespace()).stdin(events)).ended().well();
+    assert!(generator.wait().unwrap().success());
+    let tables = check(&case.path("out"), &[Partition::new("stdin", whole.as_bytes())], Rules::epochs_of(800));
+    assert_eq!(tables.wholes(&HEALTH, "events_received"), [800, 800, 800, 600]);
+    assert!(tables.rows(&USER_METRICS).len() <= 40 && run.stdout.contains("4 epochs"), "{}", run.stdout);
+}
+
+#[test]
+fn generate_ends_quietly_when_its_reader_goes_away() {
+    let case = Case::new();
+    let mut command = tidemark(case.root(), ["generate", "--stdout", "--events", "0", "--rate", "0"]);
+    let mut generator = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let head: Vec<String> =
+        BufReader::new(generator.stdout.take().unwrap()).lines().take(3).map(Result::unwrap).collect();
+    let ended = generator.wait_with_output().unwrap();
+    let stderr = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{stderr}");
+    assert!(!stderr.contains("error") && !stderr.contains("panicked"), "{stderr}");
+    assert!(head.len() == 3 && head.iter().all(|line| line.starts_with('{') && line.ends_with('}')), "{head:?}");
+}
+
+#[test]
+fn a_bounded_generator_ends_by_itself() {
+    let case = Case::new();
+    let stream = "--events 2500 --users 30 --seed 3 --rate 5000 --trigger 100ms";
+    let args = format!("run --output out {stream} --curated {NO_FAULTS}");
+    let ended = case.tidemark(&args.split_whitespace().collect::<Vec<_>>()).well();
+    let tables = crate::tables::Tables::read(&case.path("out"));
+    assert_eq!(tables.wholes(&MANIFEST, "total_events_valid"), [2500]);
+    assert!(tables.marks().len() >= 3, "{}", ended.stderr);
+    assert_eq!(tables.rows(&CURATED).len(), 2500);
+}

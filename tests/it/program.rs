@@ -56,6 +56,11 @@ fn is_alarming(line: &str) -> bool {
     human || line.contains(r#""level":"WARN""#) || line.contains(r#""level":"ERROR""#)
 }
 
+/// Says that a test could not do its work here, past the harness, which shows nothing of tests that pass.
+pub(crate) fn skipped(reason: &str) {
+    writeln!(std::io::stderr(), "skipped: {reason}").unwrap();
+}
+
 /// The program with the given arguments, in `directory`, and with none of this process's settings.
 pub(crate) fn tidemark<A: AsRef<OsStr>>(directory: &Path, args: impl IntoIterator<Item = A>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidemark"));
