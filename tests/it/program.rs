@@ -58,7 +58,7 @@ fn is_alarming(line: &str) -> bool {
 
 /// Says that a test could not do its work here, past the harness, which shows nothing of tests that pass.
 pub(crate) fn skipped(reason: &str) {
-    writeln!(std::io::stderr(), "skipped: {reason}").unwrap();
+    std::io::stderr().write_all(format!("skipped: {reason}\n").as_bytes()).unwrap();
 }
 
 /// The program with the given arguments, in `directory`, and with none of this process's settings.
