@@ -1,6 +1,8 @@
 //! Everything of Tidemark that touches the world: sources, configuration, tables, command line, and the runtime that
 //! composes them around the pure dataflows of `tidemark-dataflows`.
 
+#![forbid(unsafe_code)]
+
 pub mod cli;
 pub mod config;
 pub mod exit;

@@ -4,6 +4,8 @@
 //! three metrics come out, each at the logical time of its epoch. There is no I/O and no clock in here: the same
 //! blocks cut into the same epochs give the same output, whatever the number of workers.
 
+#![forbid(unsafe_code)]
+
 pub mod arrangement;
 pub mod baselines;
 pub mod block;

@@ -8,6 +8,8 @@
 //!
 //! Commits on a local disk are hard links without `fsync`: safe against a killed process, not against a power failure.
 
+#![forbid(unsafe_code)]
+
 mod append;
 mod error;
 mod lake;

@@ -1,0 +1,271 @@
+//! The whole pipeline, file to tables, beside the speed of light: one plain thread that decodes, deduplicates and
+//! aggregates in ordinary hash maps, and keeps nothing durable. Then where the time goes, operator by operator.
+//!
+//! ```text
+//! cargo run --release --example pipeline -- [--input DIR] [--events N] [--users N] [--epoch-events N] [--rounds N]
+//! ```
+//!
+//! Contenders take turns, so that whatever else the machine does meets all of them; the ratios are what to trust.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use differential_dataflow::difference::Semigroup;
+use hashbrown::HashMap;
+use tidemark::config::{Config, Effective, Layers};
+use tidemark::runtime::{build, clock, run};
+use tidemark::source::generator::{EventGenerator, EventWriter, GeneratorOptions, Pacing};
+use tidemark::source::{FileSource, Pull, ReadAhead, Source};
+use tidemark_dataflows::block::{Arrival, Block};
+use tidemark_dataflows::contract::Contract;
+use tidemark_dataflows::event::{Epoch, EpochMark, Micros, Offset, PartitionId, UserId};
+use tidemark_dataflows::metrics::Totals;
+use tidemark_dataflows::pipeline::{Inputs, tidemark};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::InputHandle;
+use timely::dataflow::operators::Probe;
+use timely::logging::{StartStop, TimelyEvent, TimelyEventBuilder};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+struct Options {
+    input: PathBuf,
+    events: u64,
+    users: u32,
+    epoch_events: u64,
+    rounds: usize,
+    // Keeps a generated input alive.
+    _directory: Option<tempfile::TempDir>,
+}
+
+fn options() -> Options {
+    let arguments: Vec<String> = std::env::args().collect();
+    let value = |name: &str| arguments.iter().position(|a| a == name).and_then(|i| arguments.get(i + 1));
+    let number = |name: &str, default: u64| value(name).map_or(default, |v| v.parse().expect("a number"));
+    let (events, users) = (number("--events", 2_000_000), number("--users", 500) as u32);
+    let directory = value("--input").is_none().then(|| tempfile::tempdir().unwrap());
+    let input = match (&directory, value("--input")) {
+        (Some(directory), _) => directory.path().to_owned(),
+        (None, Some(given)) => given.into(),
+        (None, None) => unreachable!("one of the two is there"),
+    };
+    if directory.is_some() {
+        let options = GeneratorOptions { users, events: Some(events), ..GeneratorOptions::default() };
+        let generator = EventGenerator::new(options).unwrap();
+        EventWriter::new(&generator, Pacing::AtOnce, &AtomicBool::new(false)).write_files(&input, false).unwrap();
+    }
+    let (epoch_events, rounds) = (number("--epoch-events", 100_000), number("--rounds", 3) as usize);
+    Options { input, events, users, epoch_events, rounds, _directory: directory }
+}
+
+fn source(input: &Path) -> FileSource {
+    FileSource::open(&[input.display().to_string()], ReadAhead::default()).unwrap()
+}
+
+/// The next block of a partition of a bounded source; `None` at its end.
+fn next_block(source: &mut FileSource, partition: PartitionId, from: Offset, most: usize) -> Option<Block> {
+    loop {
+        match source.pull(partition, from, most, Micros(i64::MAX)).unwrap() {
+            Pull::Block(block) => return Some(block),
+            Pull::Pending => std::thread::yield_now(),
+            Pull::End => return None,
+        }
+    }
+}
+
+fn contract() -> Contract {
+    Contract { max_future_skew_us: 3_600_000_000, id_key: [1, 2], curated: false }
+}
+
+/// One plain thread: read, split, decode, deduplicate, aggregate. Returns events and accepted events.
+fn limit(input: &Path) -> (u64, u64) {
+    let (contract, now) = (contract(), clock::now());
+    let mut seen: HashMap<u128, i64> = HashMap::with_capacity(1 << 21);
+    let mut users: HashMap<UserId, Totals> = HashMap::new();
+    let mut channels = [Totals::NONE; 6];
+    let (mut events, mut accepted) = (0, 0);
+    let mut files: Vec<PathBuf> = std::fs::read_dir(input).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "ndjson"));
+    files.sort();
+    for (partition, file) in files.iter().enumerate() {
+        let bytes = std::fs::read(file).unwrap();
+        let mut start = 0;
+        let partition = PartitionId(partition as u32);
+        for end in memchr::memchr_iter(b'\n', &bytes) {
+            let body = tidemark_dataflows::block::Body {
+                bytes: &bytes[start..end],
+                whole_len: (end - start) as u64,
+                at: tidemark_dataflows::event::Position { partition, offset: Offset(events) },
+                arrival: now,
+            };
+            start = end + 1;
+            events += 1;
+            let Ok(event) = contract.check(&body, 0) else { continue };
+            if seen.insert(event.id.0, event.time.0).is_some() {
+                continue;
+            }
+            accepted += 1;
+            let totals = Totals::of(&event);
+            channels[event.channel as usize * 2 + event.event_type as usize].plus_equals(&totals);
+            users.entry(event.user).or_insert(Totals::NONE).plus_equals(&totals);
+        }
+    }
+    std::hint::black_box((&users, &channels));
+    (events, accepted)
+}
+
+fn config(options: &Options, workers: usize, output: &Path) -> Config {
+    let given = |key: &str, value: String| format!("TIDEMARK__{}={value}", key.replace('.', "__").to_uppercase());
+    let settings = [
+        given("source.kind", "file".to_owned()),
+        given("source.inputs", options.input.display().to_string()),
+        given("epochs.events", options.epoch_events.to_string()),
+        given("runtime.workers", workers.to_string()),
+        given("output.path", output.display().to_string()),
+        given("dedup.expected_ids", options.events.to_string()),
+    ];
+    let environment = settings.iter().filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k.into(), v.into()));
+    Effective::load(Layers { environment: environment.collect(), ..Layers::default() }).unwrap().config
+}
+
+/// The real thing, with durable tables. Returns the time from the first read to the last commit.
+fn whole(options: &Options, workers: usize) -> Duration {
+    let output = tempfile::tempdir().unwrap();
+    let config = config(options, workers, &output.path().join("tables"));
+    run(&config, &Arc::new(AtomicBool::new(false)), |_| {}).unwrap().took
+}
+
+/// Time that one worker spends in each operator, in nanoseconds, over the whole input.
+fn stages(options: &Options) -> (u64, BTreeMap<String, u64>) {
+    let input = options.input.clone();
+    let (per_epoch, settings) = (options.epoch_events, build::settings(&config(options, 1, &input), 1).unwrap());
+    timely::execute_directly(move |worker| {
+        let spent = std::rc::Rc::new(std::cell::RefCell::new(Schedule::default()));
+        let log = std::rc::Rc::clone(&spent);
+        worker.log_register().unwrap().insert::<TimelyEventBuilder, _>("timely", move |_, events| {
+            for (at, event) in events.iter_mut().flat_map(|events| events.drain(..)) {
+                log.borrow_mut().learn(at, event);
+            }
+        });
+        let mut blocks: InputHandle<Epoch, CapacityContainerBuilder<Vec<Block>>> = InputHandle::new();
+        let mut marks: InputHandle<Epoch, CapacityContainerBuilder<Vec<EpochMark>>> = InputHandle::new();
+        let probe = worker.dataflow(|scope| {
+            let outputs =
+                tidemark(Inputs { blocks: blocks.to_stream(scope), marks: marks.to_stream(scope) }, &settings);
+            outputs.users.probe().0
+        });
+        let mut source = source(&input);
+        let mut at = vec![Offset(0); source.partitions().len()];
+        let (mut events, mut epoch) = (0, 1);
+        loop {
+            let before = events;
+            let opened = clock::now();
+            blocks.advance_to(epoch);
+            marks.advance_to(epoch);
+            for (partition, at) in at.iter_mut().enumerate() {
+                let mut left = per_epoch;
+                while let Some(mut block) = (left > 0)
+                    .then(|| next_block(&mut source, PartitionId(partition as u32), *at, left as usize))
+                    .flatten()
+                {
+                    block.arrival = Arrival::Opening(opened);
+                    left -= block.len() as u64;
+                    at.0 += block.len() as u64;
+                    events += block.len() as u64;
+                    blocks.send(block);
+                    blocks.flush();
+                    worker.step();
+                }
+            }
+            if events == before {
+                break;
+            }
+            marks.send(EpochMark { epoch, opened, closed: clock::now() });
+            epoch += 1;
+        }
+        drop((blocks, marks));
+        while !probe.done() {
+            worker.step();
+        }
+        worker.log_register().unwrap().flush();
+        let spent = spent.borrow();
+        (events, spent.by_name())
+    })
+}
+
+/// What timely says of its own scheduling.
+#[derive(Default)]
+struct Schedule {
+    names: BTreeMap<usize, String>,
+    started: BTreeMap<usize, Duration>,
+    nanoseconds: BTreeMap<usize, u64>,
+}
+
+impl Schedule {
+    fn learn(&mut self, at: Duration, event: TimelyEvent) {
+        match event {
+            TimelyEvent::Operates(operator) if operator.addr.len() == 2 => {
+                self.names.insert(operator.id, operator.name);
+            }
+            TimelyEvent::Schedule(event) if matches!(event.start_stop, StartStop::Start) => {
+                self.started.insert(event.id, at);
+            }
+            TimelyEvent::Schedule(event) => {
+                if let Some(started) = self.started.remove(&event.id) {
+                    *self.nanoseconds.entry(event.id).or_default() += (at - started).as_nanos() as u64;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn by_name(&self) -> BTreeMap<String, u64> {
+        let mut sums = BTreeMap::new();
+        for (id, name) in &self.names {
+            *sums.entry(name.clone()).or_default() += self.nanoseconds.get(id).copied().unwrap_or_default();
+        }
+        sums
+    }
+}
+
+fn median(times: &mut [Duration]) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+fn main() {
+    let options = options();
+    let (events, accepted) = limit(&options.input);
+    println!(
+        "{events} events, {accepted} distinct ids, {} users wanted, epochs of {}",
+        options.users, options.epoch_events
+    );
+    let mut times: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
+    for _ in 0..options.rounds {
+        let begun = Instant::now();
+        limit(&options.input);
+        times.entry("limit (one plain thread)").or_default().push(begun.elapsed());
+        times.entry("tidemark, 1 worker").or_default().push(whole(&options, 1));
+        times.entry("tidemark, 2 workers").or_default().push(whole(&options, 2));
+    }
+    let light = median(times.get_mut("limit (one plain thread)").unwrap()).as_secs_f64();
+    println!("\n| contender | seconds, median | events/s | ratio to limit | spread |\n|---|---|---|---|---|");
+    for (name, times) in &mut times {
+        let (middle, low, high) = (median(times).as_secs_f64(), times[0], times[times.len() - 1]);
+        let (per_second, ratio) = (events as f64 / middle, light / middle);
+        println!("| {name} | {middle:.2} | {per_second:.0} | {ratio:.2} | {low:.2?} to {high:.2?} |");
+    }
+    let (events, spent) = stages(&options);
+    let mut spent: Vec<(String, u64)> = spent.into_iter().filter(|(_, ns)| *ns / events > 0).collect();
+    spent.sort_by_key(|(_, ns)| std::cmp::Reverse(*ns));
+    println!("\n| operator (one worker, no tables) | ns per event |\n|---|---|");
+    for (name, nanoseconds) in &spent {
+        println!("| {name} | {} |", nanoseconds / events);
+    }
+    println!("| all | {} |", spent.iter().map(|(_, ns)| ns).sum::<u64>() / events);
+}
