@@ -31,8 +31,8 @@ fn slots() -> Vec<Slot> {
     let mix = |n: u64| (n ^ (n >> 31)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(27);
     let slot = |n: u64| Slot {
         id: (mix(n), mix(n + EVENTS)),
-        time_us: 1_767_261_600_000_000 + n as i64,
-        pence: (mix(n) % 50_000) as i64,
+        time_us: 1_767_261_600_000_000 + n.cast_signed(),
+        pence: (mix(n) % 50_000).cast_signed(),
         offset: n,
         partition: (n % 4) as u32,
         kind: (n % 6) as u32,
@@ -99,8 +99,7 @@ fn codecs(criterion: &mut Criterion) {
                 // SAFETY: encoded and decoded in this process, from memory that no other writes; that is the only use
                 // for which the crate can be sound.
                 unsafe { abomonation::encode(&slots, &mut bytes) }.unwrap();
-                let back = unsafe { abomonation::decode::<Vec<Slot>>(&mut bytes) }.unwrap().0.clone();
-                back
+                unsafe { abomonation::decode::<Vec<Slot>>(&mut bytes) }.unwrap().0.clone()
             },
             BatchSize::SmallInput,
         );

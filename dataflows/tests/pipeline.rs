@@ -138,7 +138,7 @@ fn run(stream: &Stream, settings: &Settings, workers: usize, size: usize, deal: 
                 }
             }
             mark_input.send(mark(*epoch));
-            if deal % 3 == 0 {
+            if deal.is_multiple_of(3) {
                 worker.step();
             }
         }

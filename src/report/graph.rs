@@ -53,8 +53,7 @@ impl Graph {
             while worker.has_dataflows() {
                 worker.step();
             }
-            let graph = graph.borrow().clone();
-            graph
+            graph.take()
         })
     }
 

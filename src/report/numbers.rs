@@ -4,7 +4,10 @@ use std::time::Duration;
 
 /// A count with its thousands separated: `1,234,567`.
 pub fn grouped(count: u64) -> String {
-    let digits = count.to_string();
+    separated(&count.to_string())
+}
+
+fn separated(digits: &str) -> String {
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
         if i > 0 && (digits.len() - i).is_multiple_of(3) {
@@ -29,7 +32,7 @@ pub fn rate(events: u64, over: Duration) -> String {
     if per_second >= 1e6 {
         format!("{:.2} M/s", per_second / 1e6)
     } else {
-        format!("{}/s", grouped(per_second.round() as u64))
+        format!("{}/s", separated(&format!("{per_second:.0}")))
     }
 }
 

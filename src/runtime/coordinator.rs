@@ -123,12 +123,9 @@ impl Coordinator {
             self.open(clock::now());
             while wanted.iter().any(|w| *w > 0) {
                 let mut moved = false;
-                for partition in 0..wanted.len() {
-                    if wanted[partition] == 0 {
-                        continue;
-                    }
-                    let read = self.pull(partition, wanted[partition])?;
-                    wanted[partition] = if self.ended[partition] { 0 } else { wanted[partition] - read };
+                for (partition, wanted) in wanted.iter_mut().enumerate().filter(|(_, wanted)| **wanted > 0) {
+                    let read = self.pull(partition, *wanted)?;
+                    *wanted = if self.ended[partition] { 0 } else { *wanted - read };
                     moved |= read > 0 || self.ended[partition];
                 }
                 if !moved {
