@@ -53,7 +53,9 @@ fn consistent(case: &Case, ended: &Ended) {
     assert!(cuts.len() >= 2, "{cuts:?}");
     let count = tables.wholes(&MANIFEST, "total_events_received")[0];
     assert_eq!(count, i128::try_from(names.len()).unwrap());
-    assert!(ended.stdout.contains("accepted"), "{}", ended.stdout);
+    // What was read and what was recorded is the same.
+    let read = ended.stderr.split(" events=").nth(1).and_then(|rest| rest.split_whitespace().next());
+    assert_eq!(read, Some(count.to_string().as_str()), "{}", ended.stderr);
 }
 
 /// The event of a row of the curated table.

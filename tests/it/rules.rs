@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::cells::Cell;
 use crate::data::{Event, HOUR_US, START_US, instant, quoted};
-use crate::oracle::{Partition, Rules, check};
+use crate::oracle::{Partition, Rules, check, nearest};
 use crate::program::Case;
 use crate::tables::{CHANNELS, CURATED, HEALTH, NET_FLOW, REJECTED, Tables, USER_METRICS};
 
@@ -101,14 +101,15 @@ fn amounts_are_read_from_their_digits() {
 
 #[test]
 fn sums_stay_exact_beyond_doubles_and_64_bits() {
-    let line = |index: i32| {
-        let event = Event::new(&format!("e{index}"), 0).amount("999999999999999.97");
-        // Every third is a withdrawal of one penny less.
-        if index % 3 == 0 { event.withdrawal().amount("999999999999999.96").line() } else { event.line() }
+    let line = |index: i32| match (index, Event::new(&format!("e{index}"), 0)) {
+        (0, event) => event.amount("0.01").line(),
+        (1, event) => event.amount("0.01").withdrawal().line(),
+        (_, event) if index % 3 == 0 => event.amount("999999999999996").withdrawal().line(),
+        (_, event) => event.amount("999999999999996.14").line(),
     };
-    let lines: Vec<String> = (0..3_000).map(line).collect();
+    let lines: Vec<String> = (0..3_002).map(line).collect();
     let tables = tables_of(&lines, Rules::epochs_of(700), &["--workers", "2"]);
-    let (deposits, withdrawals) = (2_000 * 99_999_999_999_999_997, 1_000 * 99_999_999_999_999_996);
+    let (deposits, withdrawals) = (2_000 * 99_999_999_999_999_614 + 1, 1_000 * 99_999_999_999_999_600 + 1);
     assert!(deposits > i128::from(u64::MAX));
     let money = |shape, column| tables.wholes(shape, column);
     assert_eq!(money(&NET_FLOW, "total_deposits"), [deposits]);
@@ -116,7 +117,27 @@ fn sums_stay_exact_beyond_doubles_and_64_bits() {
     assert_eq!(money(&NET_FLOW, "net_flow"), [deposits - withdrawals]);
     assert_eq!(money(&USER_METRICS, "total_deposits"), [deposits]);
     assert_eq!(money(&CHANNELS, "total_amount"), [deposits, withdrawals]);
-    assert_eq!(tables.column(&NET_FLOW, "avg_deposit"), [Cell::from(999_999_999_999_999.97)]);
+    // The sums were chosen so that doubles all along would round to another result.
+    let fractions = [
+        ("avg_deposit", deposits, 200_100),
+        ("avg_withdrawal", withdrawals, 100_100),
+        ("deposit_to_withdrawal_ratio", deposits, withdrawals),
+    ];
+    for (column, numerator, denominator) in fractions {
+        let exact = nearest(numerator, denominator);
+        assert_eq!(tables.column(&NET_FLOW, column), [Cell::from(exact)]);
+        assert_ne!(exact, numerator as f64 / denominator as f64, "{column}");
+    }
+}
+
+#[test]
+fn an_event_at_the_watermark_is_late() {
+    let day = 24 * 3600;
+    let at = |id: &str, us: i64| Event::new(id, 0).at(&instant(START_US + us)).line();
+    let lines = [at("a", 0), at("b", -day * 1_000_000), at("c", -day * 1_000_000 + 1), at("d", -day * 1_000_000 - 1)];
+    let tables = tables_of(&lines, Rules::epochs_of(1), &["--curated"]);
+    assert_eq!(tables.texts(&CURATED, "event_id"), ["a", "c"]);
+    assert_eq!(tables.texts(&REJECTED, "rejection_reason"), ["R200_late_event"; 2]);
 }
 
 #[test]
