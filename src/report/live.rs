@@ -13,6 +13,9 @@ use crate::runtime::Observer;
 /// Time between two pictures.
 const REFRESH: Duration = Duration::from_millis(200);
 
+/// Time that the rate is taken over.
+const WINDOW: Duration = Duration::from_secs(1);
+
 /// A thread that draws until it is told to end. Draws nothing when standard error is no terminal.
 #[derive(Debug)]
 pub struct Live {
@@ -47,11 +50,11 @@ fn draw_until(ended: &AtomicBool, observer: &Observer) {
         None => ProgressBar::new_spinner().with_style(style("{spinner} {msg}")),
     };
     let mut window = (Instant::now(), 0);
-    let mut per_second = String::new();
+    let mut per_second = rate(0, WINDOW);
     while !ended.load(Ordering::Acquire) {
         let events = observer.intake.events.load(Ordering::Relaxed);
         let since = window.0.elapsed();
-        if since >= Duration::from_secs(1) || per_second.is_empty() {
+        if since >= WINDOW {
             per_second = rate(events - window.1, since);
             window = (Instant::now(), events);
         }

@@ -18,9 +18,25 @@ pub enum RunError {
     /// The tables could not be opened.
     #[error(transparent)]
     Delta(#[from] tidemark_delta::Error),
+    /// The output cannot be written.
+    #[error("{output}: it cannot be written: {error}; choose another --output, or grant the right to it")]
+    Output {
+        /// The output.
+        output: String,
+        /// What the operating system says.
+        error: std::io::Error,
+    },
     /// Publishing failed; the reason is in the publisher.
     #[error("publishing failed")]
     PublishingFailed,
+    /// Another process writes to the output now.
+    #[error("{output}: another instance is running there ({holder}); end it first, or choose another --output")]
+    OutputTaken {
+        /// The output.
+        output: String,
+        /// Who holds it.
+        holder: String,
+    },
     /// The output belongs to an earlier run.
     #[error(
         "the tables below {output} already hold epoch {epoch} of an earlier run; choose another --output, or move them away"
@@ -56,9 +72,11 @@ impl RunError {
             },
             RunError::Sink(SinkError::Delta(error)) | RunError::Delta(error) => delta_status(error),
             RunError::Sink(SinkError::Rows(_)) | RunError::Worker(_) => ExitStatus::Bug,
-            RunError::Sink(SinkError::Start(_)) | RunError::Randomness(_) | RunError::PublishingFailed => {
-                ExitStatus::Unavailable
-            }
+            RunError::Sink(SinkError::Start(_))
+            | RunError::Output { .. }
+            | RunError::Randomness(_)
+            | RunError::PublishingFailed => ExitStatus::Unavailable,
+            RunError::OutputTaken { .. } => ExitStatus::Refused,
             RunError::OutputInUse { .. } => ExitStatus::Corrupt,
         }
     }

@@ -9,6 +9,8 @@ pub mod clock;
 pub mod coordinator;
 mod error;
 mod feed;
+mod lock;
+pub mod probe;
 mod worker;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +23,7 @@ use timely::WorkerConfig;
 
 use self::coordinator::{Coordinator, Ended, Intake};
 use self::feed::{Lane, lanes};
+use self::lock::OutputLock;
 use self::worker::{Plan, work};
 use crate::config::Config;
 use crate::sink::publisher::{Delivery, Progress, Publisher, SinkError};
@@ -70,6 +73,7 @@ pub fn run(config: &Config, stop: &Arc<AtomicBool>, watch: impl FnOnce(Observer)
     let workers = config.runtime.worker_count();
     let output = config.output.path.display().to_string();
 
+    let _held = OutputLock::take(&config.output.path)?;
     let (publisher, writer) = Publisher::start(build::publishing(config, workers)?)?;
     if let Some(epoch) = publisher.held() {
         return Err(RunError::OutputInUse { output, epoch });

@@ -1,10 +1,12 @@
-//! `tidemark validate`: checks the configuration, and reaches nothing outside.
+//! `tidemark validate`: checks the configuration, and on request what it names outside.
 
 use super::print;
 use crate::cli::Global;
 use crate::cli::flags::{OfRun, SettingFlags};
 use crate::config::Origin;
 use crate::exit::{ExitStatus, Failure};
+use crate::report::numbers::grouped;
+use crate::runtime::probe::probe;
 use clap::Args;
 use std::io::Write;
 
@@ -12,17 +14,29 @@ use std::io::Write;
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Example:\n  tidemark validate --config tidemark.toml")]
 pub struct Validate {
+    /// Also open the source and write to the output, and say what was found
+    #[arg(long)]
+    pub online: bool,
     /// Settings.
     #[command(flatten)]
     pub settings: SettingFlags<OfRun>,
 }
 
 impl Validate {
-    /// Says that the configuration is valid.
+    /// Says that the configuration is valid, and what is there.
     pub(super) fn execute(&self, global: &Global, out: &mut dyn Write) -> Result<ExitStatus, Failure> {
         let effective = global.load(&self.settings)?;
         let changed = effective.iter().filter(|(_, assigned)| assigned.origin != Origin::Default).count();
         let all = effective.iter().count();
-        print(out, format!("the configuration is valid: {all} settings, {changed} not at their default\n"))
+        let mut text = format!("the configuration is valid: {all} settings, {changed} not at their default\n");
+        if self.online {
+            let found = probe(&effective.config)?;
+            let size = found.bytes.map_or("of unknown size".to_owned(), |bytes| format!("{} bytes", grouped(bytes)));
+            let tables = if found.tables { "holds tables of an earlier run" } else { "is free" };
+            let output = effective.config.output.path.display();
+            text += &format!("the source is there: {} partitions, {size}\n", found.partitions);
+            text += &format!("the output can be written: {output} {tables}\n");
+        }
+        print(out, text)
     }
 }

@@ -1,0 +1,38 @@
+//! A look at source and storage without running anything.
+
+use std::fs;
+use std::io;
+
+use super::{RunError, build};
+use crate::config::Config;
+
+/// What was found outside.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Number of partitions of the source.
+    pub partitions: usize,
+    /// Size of the whole input in bytes, where it is known.
+    pub bytes: Option<u64>,
+    /// Whether there are tables already.
+    pub tables: bool,
+}
+
+/// Opens the source, and writes and removes a file below the output, which is created if need be.
+///
+/// # Errors
+///
+/// What a run would fail with: an input that is missing, or an output that cannot be written.
+pub fn probe(config: &Config) -> Result<Found, RunError> {
+    let source = build::source(config)?;
+    let output = &config.output.path;
+    let unwritable = |error: io::Error| RunError::Output { output: output.display().to_string(), error };
+    fs::create_dir_all(output).map_err(unwritable)?;
+    let file = output.join(format!(".tidemark-probe-{}", std::process::id()));
+    fs::write(&file, b"probe").map_err(unwritable)?;
+    fs::remove_file(&file).map_err(unwritable)?;
+    Ok(Found {
+        partitions: source.partitions().len(),
+        bytes: source.total_bytes(),
+        tables: output.join("metrics/net_flow/_delta_log").is_dir(),
+    })
+}
