@@ -14,10 +14,11 @@ fn repository() -> &'static Path {
 /// A Python that has the packages of `tests/workload/requirements.txt`.
 fn python() -> Option<PathBuf> {
     let named = std::env::var_os("TIDEMARK_PYTHON").map(PathBuf::from);
-    let candidates = [named, Some(repository().join(".venv/bin/python")), Some(PathBuf::from("python3"))];
+    let usual = || vec![repository().join(".venv/bin/python"), PathBuf::from("python3")];
+    let candidates = named.map_or_else(usual, |python| vec![python]);
     let able =
         |python: &PathBuf| Command::new(python).args(["-c", PACKAGES]).output().is_ok_and(|o| o.status.success());
-    let found = candidates.into_iter().flatten().find(able);
+    let found = candidates.into_iter().find(able);
     if found.is_none() {
         let remedy = "no Python with the packages of tests/workload/requirements.txt; name one with TIDEMARK_PYTHON";
         assert!(std::env::var_os("CI").is_none(), "{remedy}");
