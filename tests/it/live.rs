@@ -138,3 +138,14 @@ fn a_bounded_generator_ends_by_itself() {
     assert!(ended.stderr.contains("the input has ended"), "{}", ended.stderr);
     assert_eq!(tables.rows(&CURATED).len(), 2500);
 }
+
+#[test]
+fn a_second_instance_on_one_output_is_refused() {
+    let case = Case::new();
+    let args = "run --output out --rate 500 --users 20 --trigger 50ms";
+    let mut first = start(&case, args);
+    first.await_line("published");
+    case.tidemark(&args.split_whitespace().collect::<Vec<_>>()).fails_with(4, &["out"]);
+    first.signal("INT");
+    first.ended().well();
+}
