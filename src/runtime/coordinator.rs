@@ -99,7 +99,7 @@ impl Coordinator {
         }
     }
 
-    /// Runs until the source ends, a stop is asked for, or something fails. Whatever was begun is cut.
+    /// Runs until the source ends, a stop is asked for, or something fails.
     ///
     /// # Errors
     ///
@@ -115,13 +115,16 @@ impl Coordinator {
         self.stop.load(Ordering::Acquire)
     }
 
-    /// Epochs of `count` events of each partition. An epoch that was begun is finished even when a stop is asked for:
-    /// a shorter one would be another cut of the same input.
+    /// Epochs of `count` events of each partition. When a stop is asked for, an epoch that was begun is discarded: cut
+    /// short, it would be another cut of the same input, and what is never marked has no effect.
     fn by_events(&mut self, count: u64) -> Result<Ended, RunError> {
         while !self.stopping() {
             let mut wanted: Vec<u64> = self.ended.iter().map(|ended| if *ended { 0 } else { count }).collect();
             self.open(clock::now());
             while wanted.iter().any(|w| *w > 0) {
+                if self.stopping() {
+                    return Ok(Ended::Stopped);
+                }
                 let mut moved = false;
                 for (partition, wanted) in wanted.iter_mut().enumerate().filter(|(_, wanted)| **wanted > 0) {
                     let read = self.pull(partition, *wanted)?;
