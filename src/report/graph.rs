@@ -18,7 +18,7 @@ use timely::dataflow::operators::generic::Operator;
 use timely::logging::{TimelyEvent, TimelyEventBuilder};
 
 use crate::sink::tables::{
-    ChannelDistribution, NetFlow, RejectedEvents, StreamHealth, Table, TransactionEvents, UserMetrics,
+    ChannelDistribution, NetFlow, RejectedEvents, RunManifest, StreamHealth, Table, TransactionEvents, UserMetrics,
 };
 
 /// Operators by number, and the channels between them.
@@ -104,7 +104,8 @@ fn name_the_ends(outputs: Outputs<'_>) {
     end(outputs.channels, &ChannelDistribution::spec().name);
     end(outputs.accepted, &TransactionEvents::spec().name);
     end(outputs.rejected, &RejectedEvents::spec().name);
-    end(outputs.summaries, &StreamHealth::spec().name);
+    end(outputs.summaries.clone(), &StreamHealth::spec().name);
+    end(outputs.summaries, &RunManifest::spec().name);
 }
 
 /// The graph is the same for all settings.

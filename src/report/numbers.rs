@@ -18,6 +18,11 @@ fn separated(digits: &str) -> String {
     out
 }
 
+/// A count with what it counts: `1 epoch`, `2,000 epochs`.
+pub fn counted(count: u64, what: &str) -> String {
+    format!("{} {what}{}", grouped(count), if count == 1 { "" } else { "s" })
+}
+
 /// Pence as pounds: `-1,234.05`.
 pub fn pounds(pence: i128) -> String {
     let sign = if pence < 0 { "-" } else { "" };
@@ -60,6 +65,7 @@ mod tests {
         assert_eq!(grouped(0), "0");
         assert_eq!(grouped(999), "999");
         assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!((counted(1, "epoch"), counted(2_000, "epoch")), ("1 epoch".to_owned(), "2,000 epochs".to_owned()));
         assert_eq!(pounds(-123_405), "-1,234.05");
         assert_eq!(rate(50, Duration::from_secs(2)), "25/s");
         assert_eq!(rate(5_000_000, Duration::from_secs(2)), "2.50 M/s");

@@ -8,7 +8,7 @@ use arrow::datatypes::{Decimal128Type, Int64Type};
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use tidemark_delta::{Location, query};
 
-use super::numbers::{grouped, pounds, rate};
+use super::numbers::{counted, grouped, pounds, rate};
 use crate::config::Config;
 use crate::runtime::{Outcome, RunError};
 use crate::sink::tables::{ChannelDistribution, NetFlow, Table as _, UserMetrics};
@@ -28,12 +28,12 @@ pub fn of(config: &Config, outcome: &Outcome) -> Result<String, RunError> {
     // Writing to a string cannot fail.
     let _ = writeln!(
         text,
-        "{} events in {:.2} s ({}), {} epochs in {} publications\naccepted {}, duplicates {}, rejected {}\ntables below {}\n",
-        grouped(progress.received),
+        "{} in {:.2} s ({}), {} in {}\naccepted {}, duplicates {}, rejected {}\ntables below {}\n",
+        counted(progress.received, "event"),
         outcome.took.as_secs_f64(),
         rate(outcome.events, outcome.took),
-        progress.epoch,
-        progress.publications,
+        counted(progress.epoch, "epoch"),
+        counted(progress.publications, "publication"),
         grouped(progress.accepted),
         grouped(progress.duplicates),
         grouped(progress.rejected),
@@ -44,7 +44,10 @@ pub fn of(config: &Config, outcome: &Outcome) -> Result<String, RunError> {
         ("M2 users with the most events", UserMetrics::spec().name, format!("{USERS} limit {TOP_USERS}")),
         ("M3 channels", ChannelDistribution::spec().name, CHANNELS.to_owned()),
     ] {
-        let _ = writeln!(text, "{title}\n{}\n", picture(&reader.rows(&table, &sql)?));
+        let rows = reader.rows(&table, &sql)?;
+        let none = rows.iter().all(|batch| batch.num_rows() == 0);
+        let picture = if none { "no rows".to_owned() } else { picture(&rows).to_string() };
+        let _ = writeln!(text, "{title}\n{picture}\n");
     }
     Ok(text)
 }

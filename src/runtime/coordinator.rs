@@ -146,6 +146,8 @@ impl Coordinator {
     fn by_time(&mut self, trigger: Duration) -> Result<Ended, RunError> {
         let trigger_us = i64::try_from(trigger.as_micros()).unwrap_or(i64::MAX);
         loop {
+            // Looked at once a round: a stop that comes later finds the open epoch in the next round, and closes it.
+            let stopping = self.stopping();
             let mut read = 0;
             for partition in 0..self.ended.len() {
                 if !self.ended[partition] {
@@ -154,10 +156,10 @@ impl Coordinator {
             }
             let exhausted = self.ended.iter().all(|ended| *ended);
             let left_us = self.open.map(|at| trigger_us - clock::now().0.saturating_sub(at.0));
-            if left_us.is_some_and(|left| left <= 0) || exhausted || self.stopping() {
+            if left_us.is_some_and(|left| left <= 0) || exhausted || stopping {
                 self.close()?;
             }
-            if exhausted || self.stopping() {
+            if exhausted || stopping {
                 return Ok(if exhausted { Ended::Exhausted } else { Ended::Stopped });
             }
             if read == 0 {

@@ -1,6 +1,6 @@
 //! Live runs: signals, pipes between two programs, and a reader that goes away.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
 use crate::oracle::{Partition, Rules, check, check_cuts};
@@ -148,4 +148,22 @@ fn a_second_instance_on_one_output_is_refused() {
     case.tidemark(&args.split_whitespace().collect::<Vec<_>>()).fails_with(4, &["out"]);
     first.signal("INT");
     first.ended().well();
+}
+
+#[test]
+fn a_stop_does_not_wait_for_an_idle_pipe() {
+    let case = Case::new();
+    let three = case.tidemark(&["generate", "--stdout", "--events", "3", "--seed", "4"]).well().stdout;
+    let args = "run --input - --output out --epoch-events 2";
+    let args = args.split_whitespace().chain(CHATTY.split_whitespace());
+    let mut run = Running::start(tidemark(case.root(), args).stdin(Stdio::piped()));
+    let mut pipe = run.take_stdin();
+    pipe.write_all(three.as_bytes()).unwrap();
+    run.await_line("published");
+    run.signal("INT");
+    run.ended().well();
+    // The pipe was open to the end; the third event belongs to an epoch that was never cut.
+    drop(pipe);
+    let tables = crate::tables::Tables::read(&case.path("out"));
+    assert_eq!(tables.wholes(&HEALTH, "events_received"), [2]);
 }
