@@ -92,8 +92,7 @@ fn connect(outputs: Outputs<'_>, marks: timely::dataflow::StreamVec<'_, Epoch, E
     };
     let mut index = 0..;
     let mut next = || index.next().unwrap_or_default();
-    let move_rows = |from: &mut Vec<_>, to: &mut Vec<_>| to.append(from);
-    deliver(outputs.net_flow, marks.clone(), NetFlow { first_worker }, next(), publisher, move_rows);
+    deliver(outputs.net_flow, marks.clone(), NetFlow { first_worker }, next(), publisher, |from, to| to.append(from));
     deliver(outputs.users, marks.clone(), UserMetrics, next(), publisher, |from, to| to.append(from));
     deliver(outputs.channels, marks.clone(), ChannelDistribution, next(), publisher, |from, to| to.append(from));
     if plan.curated {
