@@ -1,0 +1,6 @@
+//! What survives a crash: the cuts, checkpoints and generations of one pipeline, in one folder of an object store.
+//!
+//! Objects are written once and never changed. This crate knows what they hold and in which order they may appear; it
+//! neither computes anything nor writes tables.
+
+#![forbid(unsafe_code)]
