@@ -4,3 +4,11 @@
 //! neither computes anything nor writes tables.
 
 #![forbid(unsafe_code)]
+
+pub mod envelope;
+mod error;
+pub mod lease;
+pub mod runs;
+pub mod store;
+
+pub use error::{BoxedError, Error};
