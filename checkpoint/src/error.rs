@@ -40,6 +40,22 @@ pub enum Error {
         what: String,
     },
 
+    /// An object that others name is not there.
+    #[error("{what} is missing; restore it from a copy, or start from an older checkpoint")]
+    Missing {
+        /// The object.
+        what: String,
+    },
+
+    /// A later generation has taken over. This one can make nothing durable any more.
+    #[error("taken over: generation {by} has begun, and this instance has generation {ours}")]
+    Fenced {
+        /// The later generation.
+        by: u64,
+        /// Ours.
+        ours: u64,
+    },
+
     /// An object of a format that this program does not know.
     #[error(
         "'{name}' has format version {found}, and this program knows version {known} only: \
@@ -87,7 +103,7 @@ fn in_words(holder: Option<&Holder>) -> String {
 
 impl Error {
     /// An object that is not what was written.
-    pub(crate) fn damaged(name: &str, what: impl Into<String>) -> Self {
+    pub fn damaged(name: &str, what: impl Into<String>) -> Self {
         Error::Damaged { name: name.to_owned(), what: what.into() }
     }
 

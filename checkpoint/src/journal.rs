@@ -33,7 +33,7 @@ pub struct Restorable {
 }
 
 /// What is stored of a pipeline.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Past {
     /// What the pipeline is.
     pub identity: Identity,

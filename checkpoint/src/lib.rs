@@ -5,9 +5,15 @@
 
 #![forbid(unsafe_code)]
 
+pub mod compaction;
 pub mod envelope;
 mod error;
+pub mod journal;
 pub mod lease;
+pub mod names;
+mod prune;
+pub mod reach;
+pub mod records;
 pub mod runs;
 pub mod store;
 

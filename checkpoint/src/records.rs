@@ -25,7 +25,7 @@ pub trait Record: Serialize + DeserializeOwned {
     ///
     /// [`Error::Damaged`] when the record cannot be written as JSON, which would be a bug.
     fn to_object(&self, name: &str) -> Result<Bytes, Error> {
-        let body = serde_json::to_vec(self).map_err(|error| Error::damaged(name, error))?;
+        let body = serde_json::to_vec(self).map_err(|error| Error::damaged(name, error.to_string()))?;
         Ok(envelope::wrap(Self::KIND, &body))
     }
 
@@ -36,7 +36,7 @@ pub trait Record: Serialize + DeserializeOwned {
     /// [`Error::Damaged`] or [`Error::Version`] when the object is not what was written.
     fn of_object(name: &str, object: &Bytes) -> Result<Self, Error> {
         let body = envelope::unwrap(Self::KIND, name, object)?;
-        serde_json::from_slice(&body).map_err(|error| Error::damaged(name, error))
+        serde_json::from_slice(&body).map_err(|error| Error::damaged(name, error.to_string()))
     }
 }
 
