@@ -65,13 +65,15 @@ where
 }
 
 /// Tells the writer of a checkpoint as of the end of an epoch once its runs are durable and every table holds the epoch,
-/// on all workers. `counters` are those of the epochs before the first one here.
+/// on all workers. `counters` are those of the epochs before the first one here. Once `published` says no, `visible` has
+/// lost its meaning, and nothing is completed any more.
 pub fn complete<'s>(
     requests: StreamVec<'s, Epoch, ()>,
     receipts: StreamVec<'s, Epoch, (Epoch, Receipt)>,
     summaries: StreamVec<'s, Epoch, EpochSummary>,
     visible: StreamVec<'s, Epoch, Epoch>,
     writer: &CheckpointWriter,
+    published: impl Fn() -> bool + 'static,
     mut counters: Counters,
 ) {
     let writer = writer.clone();
@@ -106,7 +108,7 @@ pub fn complete<'s>(
             let passed = |epoch: &Epoch| !frontiers[1..].iter().any(|frontier| frontier.less_equal(epoch));
             while let Some(first) = asked.first_entry().filter(|first| passed(first.key())) {
                 let (epoch, _held) = first.remove_entry();
-                if writer.has_failed() {
+                if writer.has_failed() || !published() {
                     continue;
                 }
                 let later = closed.split_off(&(epoch + 1));

@@ -169,7 +169,9 @@ fn connect<'s>(
         ];
         let receipts = scope.concatenate(receipts);
         let visible = scope.concatenate(visible);
-        complete(checkpoints, receipts, summaries, visible, writer, plan.counters.clone());
+        let publisher = publisher.clone();
+        let published = move || !publisher.has_failed();
+        complete(checkpoints, receipts, summaries, visible, writer, published, plan.counters.clone());
     }
 }
 
