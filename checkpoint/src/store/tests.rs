@@ -239,9 +239,9 @@ fn a_full_disk_is_waited_for_beyond_all_patience() {
 
 #[test]
 fn the_success_of_one_call_is_no_recovery_while_another_still_fails() {
-    // The first of two reads meets a full disk twice, the second goes well.
-    let bench = Bench::new([Fault::Full, Fault::None, Fault::Full]);
-    bench.store.read_all(&["a".to_owned(), "b".to_owned()]).unwrap();
+    // The first of three reads fails, the second goes well, the third fails: one bad time and not two.
+    let bench = Bench::new([Fault::Full, Fault::None, Fault::Throttled]);
+    bench.store.read_all(&["a".to_owned(), "b".to_owned(), "c".to_owned()]).unwrap();
     assert_eq!(bench.told(), ["failing", "recovered"]);
 }
 
