@@ -1,7 +1,7 @@
 //! Named places at which tests stop the program, to kill it there.
 //!
-//! Without the `failpoints` feature of the `fail` crate, which nothing but tests switches on, this is an empty function.
-//! With it, `FAILPOINTS="cut-written=2*off->return"` in the environment stops the program when it comes to that place
+//! Without the feature `failpoints`, which nothing but tests switches on, [`reach`] does nothing. With it,
+//! `FAILPOINTS="cut-written=2*off->return"` in the environment stops the program when it comes to that place
 //! for the third time.
 
 /// Every place, in the order in which an epoch and a checkpoint come to them.
@@ -32,11 +32,12 @@ pub const PLACES: [&str; 21] = [
 /// Stops here for good if a test asks for it.
 pub fn reach(place: &str) {
     debug_assert!(PLACES.contains(&place), "{place} is not in the list");
+    #[cfg(feature = "failpoints")]
     fail::fail_point!(place, |_| stop(place));
 }
 
 /// Says so on standard error, and waits to be killed. Other threads go on, as they would until a signal comes.
-#[cfg_attr(not(test), allow(dead_code))]
+#[cfg(feature = "failpoints")]
 fn stop(place: &str) {
     eprintln!("stopped at {place}");
     loop {
