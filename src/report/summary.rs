@@ -25,14 +25,18 @@ pub fn of(config: &Config, outcome: &Outcome) -> Result<String, RunError> {
     let reader = Reader::new(config)?;
     let mut text = String::new();
     let progress = &outcome.progress;
+    let since = match outcome.resumed_after {
+        0 => String::new(),
+        epoch => format!("went on after epoch {epoch}; since the first start: received {}, ", grouped(progress.received)),
+    };
     // Writing to a string cannot fail.
     let _ = writeln!(
         text,
-        "{} in {:.2} s ({}), {} in {}\naccepted {}, duplicates {}, rejected {}\ntables below {}\n",
-        counted(progress.received, "event"),
+        "{} in {:.2} s ({}), {} in {}\n{since}accepted {}, duplicates {}, rejected {}\ntables below {}\n",
+        counted(outcome.events, "event"),
         outcome.took.as_secs_f64(),
         rate(outcome.events, outcome.took),
-        counted(progress.epoch, "epoch"),
+        counted(progress.epoch.saturating_sub(outcome.resumed_after), "epoch"),
         counted(progress.publications, "publication"),
         grouped(progress.accepted),
         grouped(progress.duplicates),

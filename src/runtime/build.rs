@@ -135,6 +135,7 @@ pub fn publishing(config: &Config, workers: usize, generation: u64, health: &Arc
         clean_every: sink.maintain_every,
         compact_after_files: sink.compact_after_files,
         target_file_bytes: sink.compact_target,
+        sync: sink.sync,
         retry: Retry { attempts: 3, ..Retry::default() },
         ..Policy::default()
     };
