@@ -27,7 +27,9 @@ pub fn of(config: &Config, outcome: &Outcome) -> Result<String, RunError> {
     let progress = &outcome.progress;
     let since = match outcome.resumed_after {
         0 => String::new(),
-        epoch => format!("went on after epoch {epoch}; since the first start: received {}, ", grouped(progress.received)),
+        epoch => {
+            format!("went on after epoch {epoch}; since the first start: received {}, ", grouped(progress.received))
+        }
     };
     // Writing to a string cannot fail.
     let _ = writeln!(

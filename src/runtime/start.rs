@@ -4,9 +4,10 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tidemark_checkpoint::Error;
-use tidemark_checkpoint::journal::{self, CutLog, Journal, ManifestLog, Past};
+use tidemark_checkpoint::journal::{self, CutLog, Journal, ManifestLog, Past, Restorable};
 use tidemark_checkpoint::reach::reach;
 use tidemark_checkpoint::records::{Claimant, Counters, Cut, Identity, Manifest, Position};
 use tidemark_checkpoint::store::{Patience, Store};
@@ -158,9 +159,22 @@ fn claimant() -> Claimant {
 /// The newest state that can be restored. What is damaged is told of, and passed over where that is safe.
 fn load(store: &Store, past: Option<&Past>) -> Result<Loaded, Error> {
     let Some(past) = past else { return Ok(Loaded::nothing()) };
+    let started = Instant::now();
     let (loaded, damage) = Loaded::newest(store, past)?;
     for error in past.warnings.iter().chain(&damage) {
         tracing::warn!(%error, "passed over");
+    }
+    if let Some(Restorable { manifest, .. }) = &loaded.from {
+        let runs = manifest.runs().count();
+        let bytes: u64 = manifest.runs().map(|run| run.bytes).sum();
+        tracing::info!(
+            epoch = manifest.epoch,
+            ids = manifest.counters.retained_ids,
+            runs,
+            bytes,
+            took_ms = started.elapsed().as_millis(),
+            "checkpoint read"
+        );
     }
     Ok(loaded)
 }
