@@ -6,4 +6,8 @@ mod doubt;
 mod maintain;
 mod open;
 mod publish;
+mod read;
+mod repeat;
+mod store;
 mod support;
+mod zombie;

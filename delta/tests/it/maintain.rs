@@ -10,8 +10,6 @@ use tidemark_delta::{Error, Lake, Maintained, Policy, TableWriter};
 
 use crate::support::*;
 
-const HOUR: Duration = Duration::from_secs(3_600);
-
 fn small() -> Policy {
     Policy { compact_after_files: 4, checkpoint_interval_commits: 10, ..policy() }
 }

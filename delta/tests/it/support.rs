@@ -15,7 +15,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tidemark_delta::{Check, Identity, Lake, Location, Policy, Retry, Shape, TableSpec, TableWriter};
 
+use crate::store::Judged;
+
 pub(crate) const PIPELINE: &str = "p";
+pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
 
 pub(crate) fn policy() -> Policy {
     let retry = Retry { attempts: 3, first_wait: Duration::from_millis(1), longest_wait: Duration::from_millis(2) };
@@ -29,6 +32,21 @@ pub(crate) fn lake(dir: &TempDir, generation: i64) -> Lake {
 pub(crate) fn lake_with(dir: &TempDir, generation: i64, policy: Policy) -> Lake {
     let location = Location::parse(dir.path().to_str().unwrap(), HashMap::new()).unwrap();
     Lake::new(location, Identity { pipeline: PIPELINE.to_owned(), generation }, policy).unwrap()
+}
+
+/// A lake on a store that the test judges. Every second commit is followed by a checkpoint of the log.
+pub(crate) fn judged_lake(dir: &TempDir, generation: i64, store: &Judged) -> Lake {
+    judged_lake_with(dir, generation, store, Policy { checkpoint_interval_commits: 2, ..policy() })
+}
+
+pub(crate) fn judged_lake_with(dir: &TempDir, generation: i64, store: &Judged, policy: Policy) -> Lake {
+    let plain = lake(dir, generation);
+    let location = plain.location().clone().with_store(Arc::new(store.clone()));
+    Lake::new(location, plain.identity().clone(), policy).unwrap()
+}
+
+pub(crate) fn location(dir: &TempDir) -> Location {
+    lake(dir, 1).location().clone()
 }
 
 pub(crate) fn keyed() -> TableSpec {
@@ -106,6 +124,12 @@ pub(crate) async fn query(dir: &TempDir, spec: &TableSpec, version: Option<u64>,
     let table = load(dir, spec, version).await;
     session.register_table("t", table.table_provider().await.unwrap()).unwrap();
     session.sql(sql).await.unwrap().collect().await.unwrap()
+}
+
+/// The one row of a query, all of it `Int64`.
+pub(crate) async fn numbers(dir: &TempDir, spec: &TableSpec, sql: &str) -> Vec<i64> {
+    let batches = query(dir, spec, None, sql).await;
+    batches[0].columns().iter().map(|column| column.as_primitive::<Int64Type>().value(0)).collect()
 }
 
 /// Rows of a keyed table, by id.
