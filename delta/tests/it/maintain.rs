@@ -134,6 +134,37 @@ async fn vacuum_deletes_the_dead_and_keeps_the_living() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn synced_tables_are_the_same_and_fenced_alike() {
+    let dir = TempDir::new().unwrap();
+    let policy = Policy { sync: true, checkpoint_interval_commits: 2, ..small() };
+    let mut appends = writer(&dir, policy.clone(), appended()).await;
+    let mut merges = writer(&dir, policy.clone(), keyed()).await;
+    let compacted = fill(&mut appends, 1, 9, SystemTime::now()).await.files_compacted;
+    assert!(compacted >= 4, "{compacted} files");
+    for epoch in 1..4 {
+        merges.publish(epoch, None, Some(&users(&[("a", i128::from(epoch), 1)]))).await.unwrap();
+    }
+    for spec in [appended(), keyed()] {
+        let table = path(&dir, &spec);
+        assert!(table.join("_delta_log/_last_checkpoint").exists());
+        for directory in [table.join("_delta_log"), table.clone()] {
+            assert!(!files(&directory, "").iter().any(|name| name.ends_with(".tmp") || name.contains('#')));
+        }
+        std::fs::write(table.join("_upload_1_1.tmp"), "killed").unwrap();
+    }
+    assert_eq!(appends.maintain(two_hours_on()).await.unwrap().leftovers_deleted, 1);
+    assert_eq!(merges.maintain(two_hours_on()).await.unwrap().leftovers_deleted, 1);
+    let second = lake_with(&dir, 2, policy);
+    for old in [&mut appends, &mut merges] {
+        let mut new = TableWriter::open_or_create(&second, old.spec().clone()).await.unwrap();
+        assert!(matches!(old.publish(9, None, None).await, Err(Error::Fenced { held: 2, .. })));
+        new.publish(10, None, None).await.unwrap();
+    }
+    assert_eq!(read_rejected(&dir, None).await, expected(1, 9));
+    assert_eq!(read_users(&dir, None).await, [("a".to_owned(), 3, 1)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn hundreds_of_epochs_leave_a_small_directory() {
     let dir = TempDir::new().unwrap();
     let policy = Policy { clean_every: Duration::from_secs(1), ..small() };
