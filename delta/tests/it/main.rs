@@ -5,6 +5,7 @@
 mod doubt;
 mod maintain;
 mod open;
+mod points;
 mod publish;
 mod read;
 mod repeat;

@@ -68,6 +68,21 @@ async fn compaction_keeps_rows_order_and_transactions() {
     assert_eq!(read_rejected(&dir, Some(version - 1)).await, expected(1, 5));
 }
 
+/// A MERGE of new keys alone adds a file, and the files that it writes have nullable columns.
+#[tokio::test(flavor = "multi_thread")]
+async fn compaction_of_a_keyed_table_keeps_its_rows() {
+    let dir = TempDir::new().unwrap();
+    let mut writer = writer(&dir, small(), keyed()).await;
+    let ids: Vec<String> = (1..5).map(|epoch| format!("user {epoch}")).collect();
+    for (epoch, id) in (1..).zip(&ids) {
+        writer.publish(epoch, None, Some(&users(&[(id, 7, 1)]))).await.unwrap();
+    }
+    assert_eq!(writer.maintain(SystemTime::now()).await.unwrap().files_compacted, 4);
+    writer.publish(5, None, Some(&users(&[("user 2", 8, 2)]))).await.unwrap();
+    let expected = ids.iter().map(|id| if id == "user 2" { (id.clone(), 8, 2) } else { (id.clone(), 7, 1) });
+    assert_eq!(read_users(&dir, None).await, expected.collect::<Vec<_>>());
+}
+
 /// Once where compaction is due and meets the fence, once where vacuum does.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fenced_writer_maintains_nothing() {
@@ -165,18 +180,18 @@ async fn synced_tables_are_the_same_and_fenced_alike() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hundreds_of_epochs_leave_a_small_directory() {
+async fn many_epochs_leave_a_small_directory() {
     let dir = TempDir::new().unwrap();
     let policy = Policy { clean_every: Duration::from_secs(1), ..small() };
     let mut appends = writer(&dir, policy.clone(), appended()).await;
     let mut merges = writer(&dir, policy, keyed()).await;
     let mut log_files = 0;
-    for round in 0..20_u32 {
+    for round in 0..10_u32 {
         // Every file is two hours old at once, so that only what lives may stay; cleaned once a round.
         let now = two_hours_on() + round * HOUR;
-        let from = 1 + i64::from(round) * 10;
-        log_files += fill(&mut appends, from, from + 10, now).await.log_files_deleted;
-        for epoch in from..from + 10 {
+        let from = 1 + i64::from(round) * 6;
+        log_files += fill(&mut appends, from, from + 6, now).await.log_files_deleted;
+        for epoch in from..from + 6 {
             let rows = users(&[("a", i128::from(epoch), epoch), ("b", 1, 1)]);
             let rows = (epoch % 3 > 0).then_some(&rows);
             merges.publish(u64::try_from(epoch).unwrap(), None, rows).await.unwrap();
@@ -186,14 +201,14 @@ async fn hundreds_of_epochs_leave_a_small_directory() {
     for writer in [&mut appends, &mut merges] {
         writer.maintain(two_hours_on() + 100 * HOUR).await.unwrap();
     }
-    assert!(log_files > 150, "{log_files} log files expired");
+    assert!(log_files > 40, "{log_files} log files expired");
     for spec in [appended(), keyed()] {
         let table = path(&dir, &spec);
         let (data, log) = (files(&table, ".parquet").len(), files(&table.join("_delta_log"), "").len());
         assert!(data <= 6 && log <= 40, "{}: {data} data files, {log} log files", spec.name);
     }
-    assert_eq!(read_rejected(&dir, None).await, expected(1, 201));
-    assert_eq!(read_users(&dir, None).await, [("a".to_owned(), 200, 200), ("b".to_owned(), 1, 1)]);
+    assert_eq!(read_rejected(&dir, None).await, expected(1, 61));
+    assert_eq!(read_users(&dir, None).await, [("a".to_owned(), 59, 59), ("b".to_owned(), 1, 1)]);
     let again = open(&dir, 1, appended()).await;
-    assert_eq!(again.committed_epoch(), Some(200), "transactions outlive the log entries");
+    assert_eq!(again.committed_epoch(), Some(60), "transactions outlive the log entries");
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 use deltalake::ObjectStore;
 use deltalake::logstore::object_store::local::LocalFileSystem;
@@ -17,7 +17,7 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use tokio::sync::watch;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     Put,
     Begin,
@@ -26,6 +26,12 @@ pub(crate) enum Kind {
     Get,
     List,
     Delete,
+}
+
+impl Kind {
+    pub(crate) fn writes(self) -> bool {
+        !matches!(self, Kind::Get | Kind::List | Kind::Delete)
+    }
 }
 
 /// What becomes of a request.
@@ -68,6 +74,31 @@ pub(crate) fn is_commit(path: &str) -> bool {
     path.contains("_delta_log/") && path.ends_with(".json")
 }
 
+static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+static WATCH: Once = Once::new();
+
+/// The panics outside of the tests since the first [`Judged`] was made, whoever caught them: a release catches none.
+pub(crate) fn panics() -> Vec<String> {
+    PANICS.lock().unwrap().clone()
+}
+
+fn watch_panics() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let ours = panic.location().is_some_and(|location| location.file().contains("tests/it"));
+        // A thread of the library that listed the log when the runtime was dropped, as at the end of a test that left a
+        // request without an answer.
+        let dropped =
+            panic.payload_as_str().is_some_and(|text| text == "TokioMultiThreadExecutor has crashed: RecvError");
+        if !dropped {
+            report(panic);
+        }
+        if !ours && !dropped {
+            PANICS.lock().unwrap().push(panic.to_string());
+        }
+    }));
+}
+
 /// Closed until it is opened, once and for all.
 #[derive(Debug, Clone)]
 pub(crate) struct Gate(watch::Sender<bool>);
@@ -100,6 +131,7 @@ pub(crate) struct Judged {
 
 impl Judged {
     pub(crate) fn new() -> Self {
+        WATCH.call_once(watch_panics);
         let pass: Arc<Judge> = Arc::new(|_, _| Verdict::Pass);
         Judged {
             disk: Arc::new(LocalFileSystem::new()),
@@ -258,16 +290,14 @@ struct Upload {
 }
 
 impl MultipartUpload for Upload {
+    /// The order of the calls is that of the parts, so the part is made here, whenever it is delivered.
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        let (store, inner) = (self.store.clone(), Arc::clone(&self.inner));
-        let verdict = store.of(Kind::Part, self.path.as_ref());
+        let (store, verdict) = (self.store.clone(), self.store.of(Kind::Part, self.path.as_ref()));
+        let part = Mutex::new(Some(self.inner.try_lock().unwrap().put_part(data)));
         Box::pin(async move {
             let act = || {
-                let (inner, data) = (Arc::clone(&inner), data.clone());
-                async move {
-                    let part = inner.lock().await.put_part(data);
-                    part.await
-                }
+                let part = part.lock().unwrap().take();
+                async move { futures::future::OptionFuture::from(part).await.unwrap_or(Ok(())) }
             };
             store.request(verdict, act).await
         })
