@@ -17,12 +17,13 @@ const REMEMBERED_GENERATIONS: u64 = 16;
 
 impl ManifestLog {
     /// Keeps the newest `keep` manifests (at least two, so that one can fall back) and deletes what is needed by older
-    /// ones alone. Returns how many objects were deleted.
+    /// ones alone, and of `replaced`, runs of this generation that were merged into others, what no kept one names.
+    /// Returns how many objects were deleted.
     ///
     /// # Errors
     ///
     /// [`Error::Fenced`] when a later generation has been claimed, [`Error::Unavailable`] when the store fails for good.
-    pub fn prune(&mut self, keep: usize) -> Result<usize, Error> {
+    pub fn prune(&mut self, keep: usize, replaced: Vec<String>) -> Result<usize, Error> {
         check_newest(&self.store, self.generation)?;
         let dropped = self.kept.split_off(keep.max(2).min(self.kept.len()));
         let needed: HashSet<&str> = self.kept.iter().flat_map(|kept| &kept.runs).map(String::as_str).collect();
