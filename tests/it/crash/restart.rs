@@ -169,3 +169,20 @@ fn tables_without_their_checkpoint_and_the_other_way_round_are_refused() {
     job.finish(2);
     job.check();
 }
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_ends_the_run_and_is_made_up_for() {
+    // The last checkpoint of a run is the one that nothing comes after; the first is met by a run in full flow.
+    for epochs in [1, 40] {
+        let job = Job::new(&eventful(46, &[10 * epochs]), Rules::epochs_of(10), EAGER);
+        let runs = job.output().join("_tidemark/runs");
+        fs::create_dir_all(runs.parent().unwrap()).unwrap();
+        fs::write(&runs, "in the way").unwrap();
+        let failed = job.start(2, "", "").ended();
+        assert_eq!(failed.code(), 3, "{}", failed.stderr);
+        assert!(failed.stderr.contains("runs"), "{}", failed.stderr);
+        fs::remove_file(&runs).unwrap();
+        job.finish(1);
+        job.check();
+    }
+}
