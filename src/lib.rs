@@ -3,9 +3,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod checkpoint;
 pub mod cli;
 pub mod config;
 pub mod exit;
+pub mod health;
 pub mod logging;
 pub mod report;
 pub mod runtime;

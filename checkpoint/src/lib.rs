@@ -4,3 +4,17 @@
 //! neither computes anything nor writes tables.
 
 #![forbid(unsafe_code)]
+
+pub mod compaction;
+pub mod envelope;
+mod error;
+pub mod journal;
+pub mod lease;
+pub mod names;
+mod prune;
+pub mod reach;
+pub mod records;
+pub mod runs;
+pub mod store;
+
+pub use error::{BoxedError, Error};

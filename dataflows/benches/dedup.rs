@@ -22,20 +22,23 @@ use tidemark_dataflows::event::*;
 use tidemark_dataflows::watermark::Horizon;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::Probe;
+use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::{InputHandle, ProbeHandle, Stream};
 
 const HOUR: i64 = 3_600_000_000;
 const HORIZON: Horizon = Horizon { watermark_delay_us: HOUR, dedup_retention_us: 24 * HOUR };
 /// Delay, retention and half a bucket: what is remembered on average.
 const REMEMBERED_HALF_HOURS: i64 = 2 * 25 + 1;
-const CONTENDERS: [&str; 6] = ["plain loop", "operator", "ring", "threshold", "reduce", "temporal"];
+const CONTENDERS: [&str; 7] = ["plain loop", "operator", "with log", "ring", "threshold", "reduce", "temporal"];
+/// Ids after which the log of admissions is handed on, with "with log": some megabytes.
+const LOGGED: usize = 1 << 18;
 
 #[derive(Clone, Debug)]
 struct Arguments {
     ids: Vec<u64>,
     epoch_events: u64,
     rounds: usize,
-    /// Above this many ids, only the plain loop, the operator and the ring run.
+    /// Above this many ids, only the plain loop, the operator with and without a log, and the ring run.
     baselines_up_to: u64,
     presized: bool,
     only: Option<String>,
@@ -252,15 +255,18 @@ fn run(arguments: &Arguments, contender: &str) -> Figures {
     let ids = arguments.ids[0];
     let expected = if arguments.presized { ids + ids / 10 } else { 0 };
     let epochs_remembered = ids.div_ceil(arguments.epoch_events);
+    let logs = contender == "with log";
     match contender {
         "plain loop" => {
             let mut plain = PlainLoop::new(expected);
             measure(arguments, ids, |_, mut batches| plain.decide(&mut batches))
         }
-        "operator" => measure_dataflow(arguments, ids, move |events, marks| {
+        "operator" | "with log" => measure_dataflow(arguments, ids, move |events, marks| {
             let expected_ids = usize::try_from(expected).unwrap();
             let settings = Settings { horizon: HORIZON, key: [1, 2], expected_ids, sweep: SweepRate::default() };
-            distinct_within_watermark(events, marks, TimeBoundedArrangement::shared(settings), None).accepted
+            let (no_requests, index) = (empty(events.scope()), TimeBoundedArrangement::shared(settings));
+            let limit = logs.then_some(LOGGED);
+            distinct_within_watermark(events, marks, no_requests, index, None, limit).accepted
         }),
         "ring" => measure_dataflow(arguments, ids, |events, _| baselines::ring(events, HORIZON)),
         "threshold" => measure_dataflow(arguments, ids, |events, _| baselines::threshold(events)),
@@ -292,7 +298,7 @@ fn median(runs: &[Figures], figure: impl Fn(&Figures) -> f64) -> f64 {
 
 fn compare(arguments: &Arguments, ids: u64) {
     let mut runs: BTreeMap<&str, Vec<Figures>> = BTreeMap::new();
-    let contenders = if ids > arguments.baselines_up_to { &CONTENDERS[..3] } else { &CONTENDERS[..] };
+    let contenders = if ids > arguments.baselines_up_to { &CONTENDERS[..4] } else { &CONTENDERS[..] };
     for _ in 0..arguments.rounds {
         for contender in contenders {
             runs.entry(contender).or_default().push(run_apart(arguments, ids, contender));

@@ -9,6 +9,7 @@
 pub mod arrangement;
 pub mod baselines;
 pub mod block;
+pub mod checkpoints;
 pub mod combine;
 pub mod contract;
 pub mod decode;

@@ -3,6 +3,9 @@
 //! To add a metric, write its [`GroupBy`](crate::metrics::GroupBy) in a file of its own below `metrics`, and add a line
 //! here and a field to [`Outputs`].
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use timely::dataflow::StreamVec;
 use timely::dataflow::operators::Concat;
 use timely::dataflow::operators::rc::SharedStream;
@@ -12,9 +15,12 @@ use crate::arrangement::{Settings as IndexSettings, SharedArrangement, TimeBound
 use crate::block::Block;
 use crate::contract::Contract;
 use crate::decode::{Rejected, decode};
-use crate::distinct::distinct_within_watermark;
-use crate::event::{Epoch, EpochMark, UserId};
-use crate::metrics::{Accepted, ByChannel, ByUser, ChannelKey, Row, net_flow, running_totals};
+use crate::distinct::{Admitted, distinct_within_watermark};
+use crate::event::{Epoch, EpochMark, Micros, UserId};
+use crate::metrics::{
+    Accepted, ByChannel, ByUser, Changed, ChannelKey, Row, Totals, all_totals, changed_totals, net_flow, news,
+    running_totals,
+};
 use crate::quarantine::quarantine;
 use crate::tally::{EpochSummary, summaries};
 
@@ -25,6 +31,9 @@ pub struct Settings {
     pub contract: Contract,
     /// What is remembered of the stream, and for how long.
     pub index: IndexSettings,
+    /// Whether checkpoints are asked for, and after how many admitted ids a worker hands them on unasked, at the end of
+    /// an epoch. `None` means never, and costs nothing.
+    pub log_admissions: Option<usize>,
 }
 
 /// What goes in, on each worker.
@@ -33,6 +42,39 @@ pub struct Inputs<'s> {
     pub blocks: StreamVec<'s, Epoch, Block>,
     /// One mark for each epoch, on every worker.
     pub marks: StreamVec<'s, Epoch, EpochMark>,
+    /// On every worker, a message at the time of each epoch that a checkpoint is asked for; see
+    /// [`crate::checkpoints`]. An epoch is decided only once this has come to it, so it is advanced along with the
+    /// epochs. Not looked at where checkpoints are off.
+    pub checkpoints: StreamVec<'s, Epoch, ()>,
+}
+
+/// What earlier runs leave to this one, on each worker: the state as of the end of some epoch. The inputs are advanced
+/// to the epoch after it at once.
+#[derive(Debug)]
+pub struct Restored {
+    /// The greatest event time of all epochs so far.
+    pub newest: Option<Micros>,
+    /// The remembered ids that [`Hashes::route`](crate::arrangement::Hashes::route) gives to this worker.
+    pub index: TimeBoundedArrangement,
+    /// M2: any share of the users, each on one worker.
+    pub users: Vec<(UserId, Totals)>,
+    /// M3: any share of the groups, each on one worker.
+    pub channels: Vec<(ChannelKey, Totals)>,
+}
+
+impl Restored {
+    /// The state before epoch 1.
+    pub fn nothing(settings: &Settings) -> Self {
+        Self::up_to(None, settings)
+    }
+
+    /// No ids and no totals yet, after epochs whose greatest event time was `newest`. The index has been advanced to the
+    /// watermark that follows, so it takes up only ids that are still remembered.
+    pub fn up_to(newest: Option<Micros>, settings: &Settings) -> Self {
+        let mut index = TimeBoundedArrangement::new(settings.index);
+        index.advance(settings.index.horizon.watermark(newest));
+        Restored { newest, index, users: Vec::new(), channels: Vec::new() }
+    }
 }
 
 /// What comes out, at the time of the epoch that it belongs to.
@@ -51,19 +93,45 @@ pub struct Outputs<'s> {
     pub summaries: StreamVec<'s, Epoch, EpochSummary>,
     /// The remembered ids of this worker.
     pub remembered: SharedArrangement,
+    /// What checkpoints are made of, unless they are off.
+    pub exports: Option<Exports<'s>>,
 }
 
-/// Builds the computation.
-pub fn tidemark<'s>(inputs: Inputs<'s>, settings: &Settings) -> Outputs<'s> {
-    let blocks = inputs.blocks.shared();
+/// What changed from checkpoint to checkpoint, at the time of a request or before. Each worker has its part.
+pub struct Exports<'s> {
+    /// The ids that were admitted.
+    pub admitted: StreamVec<'s, Epoch, Admitted>,
+    /// The totals of the users that changed.
+    pub changed_users: StreamVec<'s, Epoch, Changed<UserId>>,
+    /// The totals of the channels that changed.
+    pub changed_channels: StreamVec<'s, Epoch, Changed<ChannelKey>>,
+}
+
+/// Builds the computation, to go on after what was restored.
+pub fn tidemark<'s>(inputs: Inputs<'s>, settings: &Settings, restored: Restored) -> Outputs<'s> {
+    let Inputs { blocks, marks, checkpoints } = inputs;
+    let blocks = blocks.shared();
     let decoded = decode(blocks.clone(), settings.contract.clone());
-    let remembered = TimeBoundedArrangement::shared(settings.index);
-    let distinct = distinct_within_watermark(decoded.events, inputs.marks.clone(), remembered.clone(), None);
+    let remembered = Rc::new(RefCell::new(restored.index));
+    let distinct = distinct_within_watermark(
+        decoded.events,
+        marks.clone(),
+        checkpoints.clone(),
+        remembered.clone(),
+        restored.newest,
+        settings.log_admissions,
+    );
     let accepted = distinct.accepted.shared();
 
-    let users = running_totals::<ByUser>(accepted.clone());
-    let channels = running_totals::<ByChannel>(accepted.clone());
-    let net_flow = net_flow(channels.clone());
+    let users = running_totals::<ByUser>(accepted.clone(), restored.users);
+    let all_channels = all_totals::<ByChannel>(accepted.clone(), restored.channels);
+    let net_flow = net_flow(all_channels.clone());
+    let channels = news(all_channels);
+    let exports = settings.log_admissions.map(|_| Exports {
+        admitted: distinct.admitted,
+        changed_users: changed_totals(users.clone(), checkpoints.clone()),
+        changed_channels: changed_totals(channels.clone(), checkpoints),
+    });
 
     let refused = quarantine(blocks, distinct.refused, settings.contract.clone());
     let tallies = decoded.tallies.concat(distinct.tallies.map(|tally| (tally.epoch, tally.into())));
@@ -74,7 +142,8 @@ pub fn tidemark<'s>(inputs: Inputs<'s>, settings: &Settings) -> Outputs<'s> {
         channels,
         accepted,
         rejected: decoded.rejected.concat(refused),
-        summaries: summaries(tallies, inputs.marks),
+        summaries: summaries(tallies, marks),
         remembered,
+        exports,
     }
 }

@@ -1,12 +1,14 @@
 //! Appending rows, less those of epochs that the table holds.
 
-use arrow::array::{Int64Array, Scalar};
-use arrow::compute::filter_record_batch;
+use arrow::array::{AsArray, Int64Array, Scalar};
 use arrow::compute::kernels::cmp::gt;
+use arrow::compute::{filter_record_batch, max};
+use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
 use deltalake::protocol::SaveMode;
 use deltalake::{DeltaResult, DeltaTable, DeltaTableError};
 
+use crate::Error;
 use crate::merge::writer_properties;
 use crate::txn::Stamp;
 use crate::writer::TableWriter;
@@ -19,6 +21,17 @@ pub(crate) fn rows_after(batch: &RecordBatch, epoch: &str, held: Option<i64>) ->
     let epochs = batch.column_by_name(epoch).ok_or_else(|| DeltaTableError::generic("no epoch column"))?;
     let rows = filter_record_batch(batch, &gt(epochs, &Scalar::new(Int64Array::from(vec![held])))?)?;
     Ok((rows.num_rows() > 0).then_some(rows))
+}
+
+/// Refuses rows of epochs after the one that is published: they would be left out, or added twice, later.
+pub(crate) fn check_epochs(table: &str, batch: &RecordBatch, column: &str, epoch: i64) -> Result<(), Error> {
+    let epochs = batch.column_by_name(column).and_then(|column| column.as_primitive_opt::<Int64Type>());
+    match epochs.and_then(max) {
+        Some(latest) if latest > epoch => {
+            Err(Error::bug(table, format!("epoch {epoch} is published with a row of epoch {latest}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Adds the rows as one file, in one commit.
@@ -40,8 +53,7 @@ mod tests {
 
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, AsArray};
-    use arrow::datatypes::Int64Type;
+    use arrow::array::ArrayRef;
 
     use super::*;
 
@@ -56,5 +68,7 @@ mod tests {
         assert_eq!(left(None), Some(vec![4, 5, 5, 6, 7]));
         assert_eq!(left(Some(5)), Some(vec![6, 7]));
         assert_eq!(left(Some(7)), None);
+        assert!(check_epochs("t", &batch, "epoch", 7).is_ok());
+        assert!(matches!(check_epochs("t", &batch, "epoch", 6), Err(Error::Bug { .. })));
     }
 }

@@ -3,10 +3,14 @@
 
 use deltalake::DeltaTableError;
 
+use crate::cause::{self, Cause};
+
 /// What went wrong with a table, by what can be done about it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Storage failed, or other commits kept winning, until the retries were used up. Trying again later can help.
+    /// Storage failed, or other commits kept winning, until the retries were used up; they are for what
+    /// [passes](Cause::Passing), anything else is reported at once. Whether the operation took effect is not known, and need
+    /// not be: the same call on the same writer finds out.
     #[error("table {table}: not available after {attempts} attempt(s): {source}")]
     Unavailable {
         /// Name of the table below the root.
@@ -53,9 +57,18 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the same call can succeed later without anybody acting.
+    /// Whether the same call, on the same writer, can still succeed. [`cause`](Error::cause) tells whether somebody has to
+    /// act first.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Error::Unavailable { .. })
+    }
+
+    /// What is behind the error, by what can be done about it.
+    pub fn cause(&self) -> Cause {
+        match self {
+            Error::Unavailable { source, .. } => cause::of(source.as_ref()),
+            _ => Cause::Lasting,
+        }
     }
 
     pub(crate) fn unavailable(table: &str, attempts: u32, source: DeltaTableError) -> Self {

@@ -9,6 +9,7 @@ use deltalake::delta_datafusion::DeltaSessionContext;
 use deltalake::{DeltaTable, DeltaTableBuilder, ObjectStore};
 use url::Url;
 
+use crate::durable::{self, Durable};
 use crate::{Error, Policy};
 
 /// The directory or container below which all tables lie.
@@ -17,6 +18,7 @@ pub struct Location {
     root: Url,
     options: HashMap<String, String>,
     store: Option<Arc<dyn ObjectStore>>,
+    sync: bool,
 }
 
 impl Location {
@@ -35,7 +37,7 @@ impl Location {
         if !url.path().ends_with('/') {
             url.set_path(&format!("{}/", url.path()));
         }
-        Ok(Location { root: url, options, store: None })
+        Ok(Location { root: url, options, store: None, sync: false })
     }
 
     /// Uses an object store that the caller has made; its `/` is the root of the URL's authority. All tables of one
@@ -45,18 +47,41 @@ impl Location {
         self
     }
 
+    /// Makes what is written to a local disk durable before it counts as written.
+    fn synced(mut self) -> Self {
+        if self.root.scheme() == "file" && self.store.is_none() {
+            self.store = Some(Arc::new(Durable::default()));
+            self.sync = true;
+        }
+        self
+    }
+
     /// The URL of a table.
     pub(crate) fn url(&self, table: &str) -> Result<Url, Error> {
         self.root.join(&format!("{table}/")).map_err(|error| Error::bug(table, error.to_string()))
     }
 
-    /// A handle without state.
+    /// A handle without state. A local table's directory is created.
     pub(crate) fn table(&self, name: &str) -> Result<DeltaTable, Error> {
         let url = self.url(name)?;
         if let Ok(path) = url.to_file_path() {
-            let made = std::fs::create_dir_all(path);
+            let made = if self.sync { durable::create_dir_all(&path) } else { std::fs::create_dir_all(path) };
             made.map_err(|error| Error::unavailable(name, 1, error.into()))?;
         }
+        self.handle(name, url)
+    }
+
+    /// A handle without state, unless a local table's directory is missing. Nothing is created.
+    pub(crate) fn existing(&self, name: &str) -> Result<Option<DeltaTable>, Error> {
+        let url = self.url(name)?;
+        let exists = url.to_file_path().map_or(Ok(true), |path| path.try_exists());
+        if !exists.map_err(|error| Error::unavailable(name, 1, error.into()))? {
+            return Ok(None);
+        }
+        self.handle(name, url).map(Some)
+    }
+
+    fn handle(&self, name: &str, url: Url) -> Result<DeltaTable, Error> {
         let builder = DeltaTableBuilder::from_url(url.clone()).map_err(|error| Error::bug(name, error.to_string()))?;
         let builder = match &self.store {
             Some(store) => builder.with_storage_backend(Arc::clone(store), url),
@@ -98,6 +123,7 @@ impl Lake {
     /// [`Error::Bug`] for a policy out of bounds.
     pub fn new(location: Location, identity: Identity, policy: Policy) -> Result<Self, Error> {
         policy.validate()?;
+        let location = if policy.sync { location.synced() } else { location };
         // Batches are small and one file is rewritten: more partitions only add tasks, and files.
         let overrides = HashMap::from([("datafusion.execution.target_partitions".to_owned(), "1".to_owned())]);
         let session = DeltaSessionContext::new_with_session_overrides(&overrides)

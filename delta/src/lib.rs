@@ -6,11 +6,14 @@
 //! Every commit carries two application transactions, `<pipeline>/epoch` and `<pipeline>/fence` (the writer's generation),
 //! and metadata: `tidemark.kind`, `tidemark.pipeline`, `tidemark.generation`, `tidemark.epoch` and `tidemark.watermark`.
 //!
-//! Commits on a local disk are hard links without `fsync`: safe against a killed process, not against a power failure.
+//! Files on a local disk are not synced unless [`Policy::sync`] says so: by default they are safe against a killed process,
+//! not against a power failure.
 
 #![forbid(unsafe_code)]
 
 mod append;
+mod cause;
+mod durable;
 mod error;
 mod lake;
 mod maintain;
@@ -22,11 +25,12 @@ mod spec;
 mod txn;
 mod writer;
 
+pub use cause::Cause;
 pub use error::Error;
 pub use lake::{Identity, Lake, Location};
 pub use maintain::Maintained;
 pub use policy::{Policy, RETENTION_MIN, Retry};
-pub use read::query;
+pub use read::{Commit, held, history, query, query_at};
 pub use spec::{Check, Shape, TableSpec};
-pub use txn::Kind;
+pub use txn::{Held, Kind};
 pub use writer::{Outcome, Published, TableWriter};

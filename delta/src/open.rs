@@ -2,7 +2,7 @@
 
 use arrow::error::ArrowError;
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
-use deltalake::kernel::{Action, Protocol, StructType};
+use deltalake::kernel::{Action, Metadata, MetadataExt, Protocol, StructType};
 use deltalake::protocol::SaveMode;
 use deltalake::table::state::DeltaTableState;
 use deltalake::{DeltaResult, DeltaTable};
@@ -21,7 +21,10 @@ const WRITER_VERSION_WITH_CHECKS: u8 = 3;
 
 impl TableWriter {
     /// Opens the table of `spec`, created if it is missing, and takes it over for the lake's generation: from then on no
-    /// writer of an earlier generation can commit. Call it only once the generation is won.
+    /// writer of an earlier generation can commit. Call it only once the generation is won. The commit that takes over also
+    /// brings the table's properties to the policy.
+    ///
+    /// After [`Error::Unavailable`], or when the future was dropped, the same call can be made again.
     ///
     /// # Errors
     /// [`Error::Fenced`] when the table holds a later generation, [`Error::StateMismatch`] when it has another schema, lacks a
@@ -33,7 +36,7 @@ impl TableWriter {
         loop {
             match try_open(lake, &spec).await {
                 Err(Error::Unavailable { source, .. }) => {
-                    let Some(wait) = lake.policy.retry.wait_after(attempt) else {
+                    let Some(wait) = lake.policy.retry.wait_after(attempt, &source) else {
                         return Err(Error::Unavailable { table: spec.name, attempts: attempt, source });
                     };
                     let wait_ms = wait.as_millis();
@@ -59,7 +62,7 @@ async fn try_open(lake: &Lake, spec: &TableSpec) -> Result<TableWriter, Error> {
     let state = table.snapshot().map_err(unavailable)?;
     check_fits(spec, state)?;
     let table_id = state.metadata().id().to_owned();
-    let held = Held::read(&table, &lake.identity).await.map_err(unavailable)?;
+    let held = Held::read(&table, &lake.identity.pipeline).await.map_err(unavailable)?;
     let ours = lake.identity.generation;
     let fence = held.fence.ok_or_else(|| {
         Error::mismatch(&spec.name, format!("it was not created by pipeline {:?}", lake.identity.pipeline))
@@ -68,12 +71,20 @@ async fn try_open(lake: &Lake, spec: &TableSpec) -> Result<TableWriter, Error> {
         return Err(Error::Fenced { table: spec.name.clone(), held: fence, ours });
     }
     let schedule = Schedule::default();
-    let mut writer =
-        TableWriter { lake: lake.clone(), spec: spec.clone(), table, table_id, epoch: held.epoch, schedule };
+    let mut writer = TableWriter {
+        lake: lake.clone(),
+        spec: spec.clone(),
+        table,
+        table_id,
+        epoch: held.epoch,
+        attempted: None,
+        schedule,
+    };
     if fence < ours {
         let stamp = Stamp { kind: Kind::Fence, epoch: held.epoch, watermark: None };
+        let actions = changed_properties(lake, spec, writer.table.snapshot().map_err(unavailable)?);
         let operation = writer.transaction_only(held.epoch.unwrap_or_default());
-        writer.commit(stamp, vec![], operation).await.map_err(unavailable)?;
+        writer.commit(stamp, actions.map_err(unavailable)?, operation).await.map_err(unavailable)?;
     }
     Ok(writer)
 }
@@ -96,6 +107,18 @@ async fn create(lake: &Lake, spec: &TableSpec, empty: &DeltaTable) -> DeltaResul
         .with_save_mode(SaveMode::ErrorIfExists)
         .with_commit_properties(lake.identity.commit_properties(stamp))
         .await
+}
+
+/// The metadata with the properties that the policy asks for now, if the table has others. Properties that we do not set stay.
+fn changed_properties(lake: &Lake, spec: &TableSpec, state: &DeltaTableState) -> DeltaResult<Vec<Action>> {
+    let stored = state.metadata().configuration();
+    let wanted = spec.properties(&lake.policy);
+    let changed: Vec<_> = wanted.into_iter().filter(|(key, value)| stored.get(key) != Some(value)).collect();
+    if changed.is_empty() {
+        return Ok(vec![]);
+    }
+    let set = |metadata: Metadata, (key, value)| metadata.add_config_key(key, value);
+    Ok(vec![Action::Metadata(changed.into_iter().try_fold(state.metadata().clone(), set)?)])
 }
 
 /// Whether a stored table is the one that is specified: the same columns in the same order, unpartitioned, with all our

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use deltalake::DeltaTableError;
+
 use crate::Error;
+use crate::cause::{self, Cause};
 
 /// Readers and writers in flight must outlive no retention shorter than this.
 pub const RETENTION_MIN: Duration = Duration::from_secs(3_600);
@@ -24,6 +27,9 @@ pub struct Policy {
     pub target_file_bytes: u64,
     /// Allows retentions below [`RETENTION_MIN`]. For tests: a reader may find its files gone.
     pub allow_short_retention: bool,
+    /// Syncs every file on a local disk, and its directory, before it counts as written: safe against a power failure too,
+    /// at several `fsync`s a commit. Without effect on object stores, which always do, and on a store that the caller made.
+    pub sync: bool,
     /// How failed commits are tried again.
     pub retry: Retry,
 }
@@ -38,6 +44,7 @@ impl Default for Policy {
             compact_after_files: 64,
             target_file_bytes: 64 << 20,
             allow_short_retention: false,
+            sync: false,
             retry: Retry::default(),
         }
     }
@@ -63,7 +70,7 @@ impl Policy {
     }
 }
 
-/// Bounded exponential backoff.
+/// Bounded exponential backoff, for failures that [pass](Cause::Passing).
 #[derive(Debug, Clone)]
 pub struct Retry {
     /// Attempts in all, the first one included. At least 1.
@@ -81,10 +88,12 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// The wait after failed attempt number `attempt` (from 1), or nothing when no attempt is left.
-    pub(crate) fn wait_after(&self, attempt: u32) -> Option<Duration> {
+    /// The wait after failed attempt number `attempt` (from 1), or nothing when no attempt is left, or when nobody can say
+    /// how long the failure lasts: then waiting is for the caller.
+    pub(crate) fn wait_after(&self, attempt: u32, failure: &DeltaTableError) -> Option<Duration> {
         let doublings = attempt.saturating_sub(1).min(20);
-        (attempt < self.attempts).then(|| self.first_wait.saturating_mul(1 << doublings).min(self.longest_wait))
+        let left = attempt < self.attempts && cause::of(failure) == Cause::Passing;
+        left.then(|| self.first_wait.saturating_mul(1 << doublings).min(self.longest_wait))
     }
 }
 
@@ -96,8 +105,15 @@ mod tests {
     fn waits_double_up_to_the_longest_and_end() {
         let retry =
             Retry { attempts: 5, first_wait: Duration::from_millis(100), longest_wait: Duration::from_millis(350) };
-        let waits: Vec<_> = (1..6).map(|n| retry.wait_after(n).map(|wait| wait.as_millis())).collect();
+        let failure = DeltaTableError::generic("timed out");
+        let waits: Vec<_> = (1..6).map(|n| retry.wait_after(n, &failure).map(|wait| wait.as_millis())).collect();
         assert_eq!(waits, [Some(100), Some(200), Some(350), Some(350), None]);
+    }
+
+    #[test]
+    fn a_full_disk_is_reported_at_once() {
+        let full = DeltaTableError::Io { source: std::io::ErrorKind::StorageFull.into() };
+        assert_eq!(Retry::default().wait_after(1, &full), None);
     }
 
     #[test]

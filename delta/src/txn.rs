@@ -21,6 +21,13 @@ pub enum Kind {
 }
 
 impl Kind {
+    const ALL: [Kind; 4] = [Kind::Create, Kind::Fence, Kind::Publish, Kind::Maintenance];
+
+    /// The kind that a word in the metadata names.
+    pub(crate) fn from_word(word: &str) -> Option<Self> {
+        Kind::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+
     /// The word in the metadata.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -42,21 +49,23 @@ pub(crate) struct Stamp {
     pub(crate) watermark: Option<i64>,
 }
 
+/// The application whose version is the epoch.
+pub(crate) fn epoch_app(pipeline: &str) -> String {
+    format!("{pipeline}/epoch")
+}
+
+/// The application whose version is the generation.
+pub(crate) fn fence_app(pipeline: &str) -> String {
+    format!("{pipeline}/fence")
+}
+
 impl Identity {
-    fn epoch_app(&self) -> String {
-        format!("{}/epoch", self.pipeline)
-    }
-
-    fn fence_app(&self) -> String {
-        format!("{}/fence", self.pipeline)
-    }
-
     /// The library sees a conflict only between commits that share an application id, so every commit carries both: then
     /// none can slip past a take-over. And it makes no second attempt on its own (`max_retries` 0): whatever came in
     /// between, the caller reads the log again before it goes on.
     pub(crate) fn commit_properties(&self, stamp: Stamp) -> CommitProperties {
-        let mut transactions = vec![Transaction::new(self.fence_app(), self.generation)];
-        transactions.extend(stamp.epoch.map(|epoch| Transaction::new(self.epoch_app(), epoch)));
+        let mut transactions = vec![Transaction::new(fence_app(&self.pipeline), self.generation)];
+        transactions.extend(stamp.epoch.map(|epoch| Transaction::new(epoch_app(&self.pipeline), epoch)));
         let mut metadata: Vec<(String, Value)> = vec![
             ("tidemark.kind".to_owned(), json!(stamp.kind.as_str())),
             ("tidemark.pipeline".to_owned(), json!(self.pipeline)),
@@ -73,20 +82,22 @@ impl Identity {
     }
 }
 
-/// The transactions that a table holds.
+/// The transactions of one pipeline that a table holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Held {
-    pub(crate) epoch: Option<i64>,
-    pub(crate) fence: Option<i64>,
+pub struct Held {
+    /// The greatest epoch; none before the first publication.
+    pub epoch: Option<i64>,
+    /// The generation that has taken the table over last; none where another pipeline created it.
+    pub fence: Option<i64>,
 }
 
 impl Held {
     /// Reads the log from the last checkpoint on, so it is for opening and doubt, not for every publication.
-    pub(crate) async fn read(table: &DeltaTable, identity: &Identity) -> DeltaResult<Self> {
+    pub(crate) async fn read(table: &DeltaTable, pipeline: &str) -> DeltaResult<Self> {
         let (state, log_store) = (table.snapshot()?, table.log_store());
         Ok(Held {
-            epoch: state.transaction_version(log_store.as_ref(), identity.epoch_app()).await?,
-            fence: state.transaction_version(log_store.as_ref(), identity.fence_app()).await?,
+            epoch: state.transaction_version(log_store.as_ref(), epoch_app(pipeline)).await?,
+            fence: state.transaction_version(log_store.as_ref(), fence_app(pipeline)).await?,
         })
     }
 }

@@ -20,7 +20,8 @@ use crate::{Error, append, merge};
 
 /// The only writer of a table, as long as its generation is the greatest.
 ///
-/// Commits on a local disk are hard links without `fsync`: they survive a killed process, not a power failure.
+/// A call that failed, or whose future was dropped, may have taken effect, or may take effect later: a request can still be on
+/// its way. The next call finds out, and one version holds one commit, so nothing is done twice.
 #[derive(Debug)]
 pub struct TableWriter {
     pub(crate) lake: Lake,
@@ -28,6 +29,8 @@ pub struct TableWriter {
     pub(crate) table: DeltaTable,
     pub(crate) table_id: String,
     pub(crate) epoch: Option<i64>,
+    /// The greatest epoch that was ever tried. The table may come to hold it at any time.
+    pub(crate) attempted: Option<i64>,
     pub(crate) schedule: Schedule,
 }
 
@@ -79,11 +82,14 @@ impl TableWriter {
     /// table's batch the rows of epochs that the table holds are left out. `watermark` (microseconds) goes into the
     /// commit's metadata.
     ///
-    /// An epoch that the table holds is skipped. After an error that [is not retryable](Error::is_retryable), the writer is
-    /// of no more use.
+    /// An epoch that the table holds is skipped, so tables that hold different epochs are brought to the greatest of them by
+    /// the same call to each. After an error that [is retryable](Error::is_retryable), or when the future was dropped, the
+    /// same epoch, or a later one that includes it, is to be published again; after any other error than
+    /// [`Error::DataCheck`], the writer is of no more use.
     ///
     /// # Errors
-    /// [`Error::DataCheck`] for a repeated key or a broken constraint, [`Error::Bug`] for a batch of another schema,
+    /// [`Error::DataCheck`] for a repeated key or a broken constraint, [`Error::Bug`] for a batch of another schema or with
+    /// rows of a later epoch,
     /// [`Error::Fenced`] when another writer has taken over, [`Error::StateMismatch`] when the table was replaced under us,
     /// [`Error::Unavailable`] when the retries are used up.
     pub async fn publish(
@@ -98,8 +104,9 @@ impl TableWriter {
         }
         let batch = batch.filter(|batch| batch.num_rows() > 0);
         if let Some(batch) = batch {
-            self.check(batch)?;
+            self.check(batch, epoch)?;
         }
+        self.attempted = self.attempted.max(Some(epoch));
         let publication = Publication { epoch, watermark, batch };
         let mut attempt = 1;
         loop {
@@ -116,7 +123,7 @@ impl TableWriter {
     }
 
     /// A wrong schema is our bug: the library would cast, and round decimals, without a word.
-    fn check(&self, batch: &RecordBatch) -> Result<(), Error> {
+    fn check(&self, batch: &RecordBatch, epoch: i64) -> Result<(), Error> {
         let (ours, theirs) = (self.spec.schema.fields(), batch.schema_ref().fields());
         let same = ours.len() == theirs.len()
             && ours.iter().zip(theirs).all(|(a, b)| {
@@ -127,7 +134,7 @@ impl TableWriter {
         }
         match &self.spec.shape {
             Shape::Keyed { key } => merge::check_unique(&self.spec.name, batch, key),
-            Shape::Append { .. } => Ok(()),
+            Shape::Append { epoch: column } => append::check_epochs(&self.spec.name, batch, column, epoch),
         }
     }
 
@@ -175,8 +182,8 @@ impl TableWriter {
     /// checkpoint, a repeated request that meets its own commit.
     async fn settle(&mut self, failure: &DeltaTableError, epoch: i64) -> Result<bool, Error> {
         let name = self.spec.name.clone();
-        match self.reload(Some(epoch)).await {
-            Ok(()) if self.epoch == Some(epoch) => {
+        match self.reload().await {
+            Ok(()) if self.epoch >= Some(epoch) => {
                 warn!(table = name, epoch, error = %failure, "commit was reported as failed, the log holds it");
                 Ok(true)
             }
@@ -188,13 +195,14 @@ impl TableWriter {
     }
 
     /// Takes the newest state of the log as the snapshot, once it is known to be ours still: a writer that just reopens
-    /// could commit a lower epoch, and would be let through. `doubt` is the epoch that may have been committed.
-    pub(crate) async fn reload(&mut self, doubt: Option<i64>) -> Result<(), Error> {
+    /// could commit a lower epoch, and would be let through.
+    pub(crate) async fn reload(&mut self) -> Result<(), Error> {
         let name = &self.spec.name;
-        let mut table = self.lake.location.table(name)?;
+        let gone = || Error::mismatch(name, "the table is gone");
+        let mut table = self.lake.location.existing(name)?.ok_or_else(gone)?;
         let unavailable = |error| Error::unavailable(name, 1, error);
         match table.load().await {
-            Err(DeltaTableError::NotATable(_)) => return Err(Error::mismatch(name, "the table is gone")),
+            Err(DeltaTableError::NotATable(_)) => return Err(gone()),
             loaded => loaded.map_err(unavailable)?,
         }
         let state = table.snapshot().map_err(unavailable)?;
@@ -202,7 +210,7 @@ impl TableWriter {
             return Err(Error::mismatch(name, "the table was replaced"));
         }
         crate::open::check_fits(&self.spec, state)?;
-        let held = Held::read(&table, &self.lake.identity).await.map_err(unavailable)?;
+        let held = Held::read(&table, &self.lake.identity.pipeline).await.map_err(unavailable)?;
         let ours = self.lake.identity.generation;
         match held.fence {
             Some(fence) if fence == ours => {}
@@ -213,7 +221,7 @@ impl TableWriter {
             return Err(Error::mismatch(name, format!("epoch fell from {:?} to {:?}", self.epoch, held.epoch)));
         }
         // Only a writer of our own generation can have gone further, and there may be no two.
-        if held.epoch > self.epoch.max(doubt) {
+        if held.epoch > self.epoch.max(self.attempted) {
             return Err(Error::Fenced { table: name.clone(), held: ours, ours });
         }
         self.table = table;
@@ -222,7 +230,7 @@ impl TableWriter {
     }
 
     async fn wait_after(&self, attempt: u32, failure: DeltaTableError) -> Result<(), Error> {
-        let Some(wait) = self.lake.policy.retry.wait_after(attempt) else {
+        let Some(wait) = self.lake.policy.retry.wait_after(attempt, &failure) else {
             return Err(Error::unavailable(&self.spec.name, attempt, failure));
         };
         warn!(table = self.spec.name, attempt, wait_ms = wait.as_millis(), error = %failure, "commit failed, trying again");

@@ -10,7 +10,10 @@ pub enum Kind {
     /// A name of ASCII letters, digits, `-` and `_`; names the application in every table's transactions.
     Name,
     /// A path on a local disk.
-    Path,
+    Path {
+        /// What an empty text stands for, where it is allowed.
+        empty: Option<&'static str>,
+    },
     /// Paths, globs or `-`.
     Inputs,
     /// One of the given words.
@@ -137,7 +140,10 @@ impl Kind {
     pub fn allowed(&self) -> String {
         match self {
             Kind::Name => "1 to 64 letters, digits, - and _".to_owned(),
-            Kind::Path => "a path on a local disk".to_owned(),
+            Kind::Path { empty } => {
+                let path = "a path on a local disk";
+                empty.map_or(path.to_owned(), |meaning| format!("{path}, or \"\" for {meaning}"))
+            }
             Kind::Inputs => "a list of files, directories and globs, or - for standard input".to_owned(),
             Kind::Choice(words) => words.join(" or "),
             Kind::Integer { min, max } => format!("a whole number from {min} to {max}"),
@@ -159,7 +165,7 @@ impl Kind {
     pub fn value_name(&self) -> &'static str {
         match self {
             Kind::Name => "NAME",
-            Kind::Path | Kind::Inputs => "PATH",
+            Kind::Path { .. } | Kind::Inputs => "PATH",
             Kind::Choice(_) => "KIND",
             Kind::Integer { .. } => "NUMBER",
             Kind::Share => "SHARE",
@@ -176,16 +182,18 @@ impl Kind {
         let text = text_of(raw);
         match *self {
             Kind::Name => text.filter(|t| is_name(t)).map(Value::Text),
-            Kind::Path => text.filter(|t| is_local_path(t)).map(Value::Text),
             Kind::Choice(words) => text.filter(|t| words.contains(&t.as_str())).map(Value::Text),
             Kind::LogFilter => text.filter(|t| is_log_filter(t)).map(Value::Text),
             Kind::Inputs => list_of(raw).filter(|list| list.iter().all(|t| is_local_path(t))).map(Value::List),
             Kind::Integer { min, max } => integer_of(raw).filter(|n| (min..=max).contains(n)).map(Value::Integer),
             Kind::Share => number_of(raw).filter(|share| (0.0..=1.0).contains(share)).map(Value::Share),
             Kind::Switch => switch_of(raw).map(Value::Switch),
-            Kind::Duration { empty: Some(_), .. } | Kind::Instant { .. } if text.as_deref() == Some("") => {
+            Kind::Duration { empty: Some(_), .. } | Kind::Path { empty: Some(_) } | Kind::Instant { .. }
+                if text.as_deref() == Some("") =>
+            {
                 Some(Value::Empty)
             }
+            Kind::Path { .. } => text.filter(|t| is_local_path(t)).map(Value::Text),
             Kind::Duration { min, max, .. } => {
                 parse_duration(&text?).filter(|d| (min..=max).contains(d)).map(Value::Duration)
             }
@@ -316,7 +324,7 @@ mod tests {
         assert_eq!(word(OR_EMPTY, ""), Some(Value::Empty));
         assert_eq!(word(SECONDS, ""), None);
         assert_eq!(word(Kind::Instant { empty: "now" }, ""), Some(Value::Empty));
-        assert_eq!((word(Kind::Path, ""), word(Kind::Name, "")), (None, None));
+        assert_eq!((word(Kind::Path { empty: None }, ""), word(Kind::Name, "")), (None, None));
     }
 
     #[test]
@@ -337,7 +345,7 @@ mod tests {
 
     #[test]
     fn urls_are_no_local_paths() {
-        assert_eq!(word(Kind::Path, "abfss://c@a.dfs.core.windows.net/x"), None);
+        assert_eq!(word(Kind::Path { empty: None }, "abfss://c@a.dfs.core.windows.net/x"), None);
         let list = vec!["a".to_owned(), "b c".to_owned()];
         assert_eq!(word(Kind::Inputs, "a, b c"), Some(Value::List(list)));
         assert_eq!(toml(Kind::Inputs, "[\"a\", 1]"), None);

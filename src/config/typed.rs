@@ -26,10 +26,21 @@ pub struct Config {
     pub output: Output,
     /// How tables are written.
     pub sink: Sink,
+    /// Cuts and checkpoints.
+    pub checkpoint: Checkpoint,
+    /// How failing stores are met.
+    pub store: Store,
     /// Threads.
     pub runtime: Runtime,
     /// Logging.
     pub log: Log,
+}
+
+impl Config {
+    /// Directory of cuts and checkpoints.
+    pub fn checkpoint_path(&self) -> PathBuf {
+        self.checkpoint.path.clone().unwrap_or_else(|| self.output.path.join("_tidemark"))
+    }
 }
 
 /// `[pipeline]`
@@ -148,6 +159,30 @@ pub struct Sink {
     pub compact_target: u64,
     /// Time between two rounds of maintenance.
     pub maintain_every: Duration,
+}
+
+/// `[checkpoint]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Checkpoint {
+    /// Directory of cuts and checkpoints; `None` is below the output. See [`Config::checkpoint_path`].
+    pub path: Option<PathBuf>,
+    /// Whether they are kept.
+    pub enabled: bool,
+    /// Shortest time between two checkpoints.
+    pub interval: Duration,
+    /// Number of checkpoints that are kept, at least 2.
+    pub keep: usize,
+}
+
+/// `[store]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Store {
+    /// How long a failing store is tried again.
+    pub give_up_after: Duration,
+    /// Time after which a single request counts as failed.
+    pub request_timeout: Duration,
 }
 
 /// `[runtime]`

@@ -1,19 +1,23 @@
 //! From a checked configuration to the parts that a run is made of.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tidemark_checkpoint::records::Identity;
 use tidemark_dataflows::arrangement::{Settings as IndexSettings, SweepRate};
 use tidemark_dataflows::contract::Contract;
 use tidemark_dataflows::event::Micros;
 use tidemark_dataflows::pipeline::Settings;
 use tidemark_dataflows::watermark::Horizon;
-use tidemark_delta::{Identity, Lake, Location, Policy};
+use tidemark_delta::{Lake, Location, Policy, Retry};
 
-use super::coordinator::{CutRule, Limits};
+use super::coordinator::CutRule;
+use super::flight::Limits;
 use super::{RunError, clock};
 use crate::config::units::micros;
 use crate::config::{Config, SourceKind};
+use crate::health::Health;
 use crate::sink::publisher::Options;
 use crate::sink::tables::{ManifestText, specs};
 use crate::source::generator::{EventGenerator, GeneratorOptions, GeneratorSource, Pacing};
@@ -25,19 +29,19 @@ const CLASSIC_RATE: u64 = 100;
 /// The same for a stream without end: faster than any machine generates, so that no event comes from the future.
 const UNREACHED_RATE: u64 = 100_000_000;
 
-/// Generation of a writer, until writers can take over from each other.
-const FIRST_GENERATION: i64 = 1;
+/// Admitted ids after which a worker hands them on, checkpoint or not: 12 MiB of them.
+const LOGGED_IDS: usize = 1 << 18;
 
-/// Opens the configured source.
+/// Opens the configured source. A generator without a start instant goes on from the one that an earlier run had.
 ///
 /// # Errors
 ///
 /// When an input is missing, unreadable or not what it should be.
-pub fn source(config: &Config) -> Result<Box<dyn Source>, SourceError> {
+pub fn source(config: &Config, earlier_start: Option<Micros>) -> Result<Box<dyn Source>, SourceError> {
     Ok(match config.source.kind {
         SourceKind::File => Box::new(FileSource::open(&config.source.inputs, ReadAhead::default())?),
         SourceKind::Generate => {
-            let (generator, pacing) = generator(config)?;
+            let (generator, pacing) = generator(config, earlier_start)?;
             Box::new(GeneratorSource::new(generator, pacing))
         }
     })
@@ -48,7 +52,7 @@ pub fn source(config: &Config) -> Result<Box<dyn Source>, SourceError> {
 /// # Errors
 ///
 /// When an option is out of range.
-pub fn generator(config: &Config) -> Result<(EventGenerator, Pacing), SourceError> {
+pub fn generator(config: &Config, earlier_start: Option<Micros>) -> Result<(EventGenerator, Pacing), SourceError> {
     let wanted = &config.generator;
     let events = Some(wanted.events).filter(|events| *events > 0);
     let (rate, pacing) = match (wanted.rate, events) {
@@ -60,9 +64,10 @@ pub fn generator(config: &Config) -> Result<(EventGenerator, Pacing), SourceErro
         Pacing::AtOnce => i64::try_from(u128::from(wanted.events) * 1_000_000 / u128::from(rate)).unwrap_or(i64::MAX),
         Pacing::Live => 0,
     };
+    let start = wanted.start.map(Micros).or(earlier_start);
     let options = GeneratorOptions {
         seed: wanted.seed,
-        start: Micros(wanted.start.unwrap_or_else(|| clock::now().0.saturating_sub(lasts_us).max(0))),
+        start: start.unwrap_or_else(|| Micros(clock::now().0.saturating_sub(lasts_us).max(0))),
         partitions: u32::try_from(wanted.partitions).unwrap_or(u32::MAX),
         users: u32::try_from(wanted.users).unwrap_or(u32::MAX),
         rate,
@@ -76,26 +81,31 @@ pub fn generator(config: &Config) -> Result<(EventGenerator, Pacing), SourceErro
     Ok((EventGenerator::new(options)?, pacing))
 }
 
-/// The settings of the computation, with keys drawn for this run.
-///
-/// # Errors
-///
-/// When the machine gives no random numbers.
-pub fn settings(config: &Config, workers: usize) -> Result<Settings, RunError> {
-    let key = || getrandom::u64().map_err(|error| RunError::Randomness(error.to_string()));
-    let expected_ids = usize::try_from(config.dedup.expected_ids).unwrap_or(usize::MAX) / workers;
-    let horizon = Horizon {
+/// When ids are late and when they are forgotten.
+pub fn horizon(config: &Config) -> Horizon {
+    Horizon {
         watermark_delay_us: micros(config.dedup.watermark_delay),
         dedup_retention_us: micros(config.dedup.retention),
-    };
-    Ok(Settings {
+    }
+}
+
+/// The settings of the computation, with the keys of the pipeline.
+pub fn settings(config: &Config, workers: usize, identity: &Identity) -> Settings {
+    let expected_ids = usize::try_from(config.dedup.expected_ids).unwrap_or(usize::MAX) / workers;
+    Settings {
         contract: Contract {
             max_future_skew_us: micros(config.contract.max_future_skew),
-            id_key: [key()?, key()?],
+            id_key: identity.id_key,
             curated: config.output.curated,
         },
-        index: IndexSettings { horizon, key: [key()?, key()?], expected_ids, sweep: SweepRate::default() },
-    })
+        index: IndexSettings {
+            horizon: horizon(config),
+            key: identity.index_key,
+            expected_ids,
+            sweep: SweepRate::default(),
+        },
+        log_admissions: config.checkpoint.enabled.then_some(LOGGED_IDS),
+    }
 }
 
 /// What ends an epoch.
@@ -116,7 +126,12 @@ pub fn limits(config: &Config) -> Limits {
 /// # Errors
 ///
 /// When the output is no place for tables.
-pub fn publishing(config: &Config, workers: usize) -> Result<Options, RunError> {
+pub fn publishing(
+    config: &Config,
+    workers: usize,
+    generation: u64,
+    health: &Arc<Health>,
+) -> Result<Options, RunError> {
     let sink = &config.sink;
     let policy = Policy {
         checkpoint_interval_commits: sink.log_checkpoint_every,
@@ -125,15 +140,19 @@ pub fn publishing(config: &Config, workers: usize) -> Result<Options, RunError> 
         clean_every: sink.maintain_every,
         compact_after_files: sink.compact_after_files,
         target_file_bytes: sink.compact_target,
+        retry: Retry { attempts: 3, ..Retry::default() },
         ..Policy::default()
     };
     let location = Location::parse(&config.output.path.to_string_lossy(), HashMap::new())?;
-    let identity = Identity { pipeline: config.pipeline.name.clone(), generation: FIRST_GENERATION };
+    let generation = i64::try_from(generation).unwrap_or(i64::MAX);
+    let identity = tidemark_delta::Identity { pipeline: config.pipeline.name.clone(), generation };
     Ok(Options {
         lake: Lake::new(location, identity, policy)?,
         specs: specs(config.output.curated),
         interval: publish_interval(config),
         workers,
+        give_up_after: config.store.give_up_after,
+        health: Arc::clone(health),
     })
 }
 

@@ -1,19 +1,24 @@
 //! Cuts the stream into epochs: decides which offsets an epoch takes, hands their blocks to the workers, and marks its
 //! end. The one writer of epochs; everything after it follows from what it decides.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use tidemark_checkpoint::reach::reach;
+use tidemark_checkpoint::records::{Cut, Position, Range};
 use tidemark_dataflows::block::{Arrival, Block};
-use tidemark_dataflows::event::{Epoch, EpochMark, Micros, Offset, PartitionId};
+use tidemark_dataflows::event::{Epoch, Micros, Offset, PartitionId};
 
 use super::RunError;
 use super::clock;
 use super::feed::Feeder;
+use super::flight::{InFlight, Limits};
+use super::pace::Pace;
+use crate::checkpoint::cuts::{Announced, CutWriter};
+use crate::checkpoint::writer::Faults;
 use crate::sink::publisher::Publisher;
-use crate::source::{Pull, Source, source_bytes};
+use crate::source::{Pull, Source, SourceError, source_bytes};
 
 /// How long the coordinator sleeps when it has nothing to do and nobody wakes it.
 const IDLE: Duration = Duration::from_millis(5);
@@ -25,15 +30,6 @@ pub enum CutRule {
     Events(u64),
     /// That much time since its first event came.
     Trigger(Duration),
-}
-
-/// How much may be on its way from the source to the tables.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Epochs cut and not yet published.
-    pub epochs: usize,
-    /// Bytes read and not yet published, beyond a single epoch.
-    pub bytes: u64,
 }
 
 /// What the coordinator has read so far, for whoever shows it.
@@ -56,63 +52,151 @@ pub enum Ended {
     Stopped,
 }
 
+/// What the coordinator works with.
+pub(super) struct Parts {
+    /// Where events come from; resumed at the positions of the restored checkpoint.
+    pub(super) source: Box<dyn Source>,
+    /// Where blocks go.
+    pub(super) feeder: Feeder,
+    /// Where cuts go.
+    pub(super) cuts: CutWriter,
+    /// When a checkpoint is due; none where nothing is kept.
+    pub(super) pace: Option<Pace>,
+    /// Faults of the threads that make things durable.
+    pub(super) faults: Arc<Faults>,
+    /// What is published.
+    pub(super) publisher: Publisher,
+    /// What ends an epoch.
+    pub(super) rule: CutRule,
+    /// How much may be on its way.
+    pub(super) limits: Limits,
+    /// Set when the run should end.
+    pub(super) stop: Arc<AtomicBool>,
+    /// For whoever watches.
+    pub(super) intake: Arc<Intake>,
+}
+
 /// Reads a source, cuts epochs and feeds workers.
-pub struct Coordinator {
-    source: Box<dyn Source>,
-    feeder: Feeder,
-    publisher: Publisher,
-    rule: CutRule,
-    limits: Limits,
-    stop: Arc<AtomicBool>,
-    intake: Arc<Intake>,
+pub(super) struct Coordinator {
+    parts: Parts,
     positions: Vec<Offset>,
+    /// How far each partition had been read at the last cut.
+    at_cut: Vec<Position>,
     ended: Vec<bool>,
     epoch: Epoch,
     open: Option<Micros>,
-    in_flight: VecDeque<(Epoch, u64)>,
+    in_flight: InFlight,
+    /// Epochs up to this one are published in one group, so they do not wait for each other.
+    together: Epoch,
 }
 
 impl Coordinator {
-    /// A coordinator that starts at the beginning of `source`.
-    pub(super) fn new(
-        source: Box<dyn Source>,
-        feeder: Feeder,
-        publisher: Publisher,
-        (rule, limits): (CutRule, Limits),
-        stop: Arc<AtomicBool>,
-        intake: Arc<Intake>,
-    ) -> Self {
-        let partitions = source.partitions().len();
+    /// A coordinator that starts after `epoch`, at whose end the source had been read up to `at_cut`: a position for each
+    /// partition, in order.
+    pub(super) fn new(parts: Parts, epoch: Epoch, at_cut: Vec<Position>) -> Self {
         Coordinator {
-            source,
-            feeder,
-            publisher,
-            rule,
-            limits,
-            stop,
-            intake,
-            positions: vec![Offset(0); partitions],
-            ended: vec![false; partitions],
-            epoch: 1,
+            positions: at_cut.iter().map(|position| Offset(position.next)).collect(),
+            ended: vec![false; at_cut.len()],
+            at_cut,
+            epoch: epoch + 1,
             open: None,
-            in_flight: VecDeque::new(),
+            in_flight: InFlight::default(),
+            together: 0,
+            parts,
         }
     }
 
-    /// Runs until the source ends, a stop is asked for, or something fails.
+    /// Feeds the epochs of these cuts again, exactly as they were cut. They follow on what was restored; tables that
+    /// hold them already, up to `held`, will skip them.
+    ///
+    /// A stop is not looked at: tables that differ by a group are made equal first.
     ///
     /// # Errors
     ///
-    /// When the source cannot be read, or publishing has failed.
-    pub fn run(mut self) -> Result<Ended, RunError> {
-        match self.rule {
+    /// When the source no longer holds what was cut, cannot be read, or publishing has failed.
+    pub(super) fn replay(&mut self, cuts: &[Cut], held: Epoch) -> Result<(), RunError> {
+        self.together = held;
+        let announcer = self.parts.feeder.announcer();
+        for cut in cuts {
+            self.open(Micros(cut.opened_us));
+            for range in &cut.ranges {
+                let partition = range.index as usize;
+                while self.positions.get(partition).is_some_and(|next| next.0 < range.to) {
+                    let left = range.to - self.positions[partition].0;
+                    if self.pull(partition, left, Micros(i64::MAX))? == 0 {
+                        if self.ended[partition] {
+                            return Err(self.changed(range, "it ends before"));
+                        }
+                        std::thread::park_timeout(IDLE);
+                    }
+                    self.check()?;
+                }
+                let digest = self.digest(partition);
+                if range.digest.is_some() && range.digest != digest {
+                    return Err(self.changed(range, "its content has changed before"));
+                }
+            }
+            self.open = None;
+            self.remember_cut();
+            announcer.mark(cut.mark());
+            self.epoch = cut.epoch + 1;
+        }
+        Ok(())
+    }
+
+    fn changed(&self, range: &Range, how: &str) -> RunError {
+        let problem = format!("{how} event {}, up to which it was read and counted", range.to);
+        SourceError::changed(range.partition.clone(), problem).into()
+    }
+
+    /// Runs until the source ends, a stop is asked for, or something fails; then asks for a last checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// When the source cannot be read, or something cannot be written.
+    pub(super) fn run(mut self) -> Result<Ended, RunError> {
+        let ended = match self.parts.rule {
             CutRule::Events(count) => self.by_events(count),
             CutRule::Trigger(trigger) => self.by_time(trigger),
+        }?;
+        reach("source-ended");
+        self.checkpoint(true);
+        Ok(ended)
+    }
+
+    /// Asks for a checkpoint as of the last cut, if one is due or `last`.
+    fn checkpoint(&mut self, last: bool) {
+        let epoch = self.epoch - 1;
+        if let Some(pace) = self.parts.pace.as_mut().filter(|pace| pace.is_due(epoch, last)) {
+            pace.ask(epoch, self.at_cut.clone());
+            self.parts.cuts.write(Announced::Checkpoint(epoch));
+            reach("checkpoint-asked");
         }
     }
 
+    /// Digest of what has been read of a partition, as it is stored.
+    fn digest(&self, partition: usize) -> Option<String> {
+        self.parts.source.digest(PartitionId(u32::try_from(partition).unwrap_or(u32::MAX))).map(|d| d.to_string())
+    }
+
+    /// Notes that everything read so far is cut. Returns what was read since the cut before.
+    fn remember_cut(&mut self) -> Vec<Range> {
+        let mut ranges = Vec::new();
+        for (partition, next) in self.positions.iter().enumerate().filter(|(i, next)| next.0 > self.at_cut[*i].next) {
+            let digest = self.digest(partition);
+            let at = &self.at_cut[partition];
+            let (partition, index, from) = (at.partition.clone(), at.index, at.next);
+            ranges.push(Range { partition, index, from, to: next.0, digest });
+        }
+        for range in &ranges {
+            let at = &mut self.at_cut[range.index as usize];
+            (at.next, at.digest) = (range.to, range.digest.clone());
+        }
+        ranges
+    }
+
     fn stopping(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
+        self.parts.stop.load(Ordering::Acquire)
     }
 
     /// Epochs of `count` events of each partition. When a stop is asked for, an epoch that was begun is discarded: cut
@@ -127,7 +211,7 @@ impl Coordinator {
                 }
                 let mut moved = false;
                 for (partition, wanted) in wanted.iter_mut().enumerate().filter(|(_, wanted)| **wanted > 0) {
-                    let read = self.pull(partition, *wanted)?;
+                    let read = self.pull(partition, *wanted, clock::now())?;
                     *wanted = if self.ended[partition] { 0 } else { *wanted - read };
                     moved |= read > 0 || self.ended[partition];
                 }
@@ -151,7 +235,7 @@ impl Coordinator {
             let mut read = 0;
             for partition in 0..self.ended.len() {
                 if !self.ended[partition] {
-                    read += self.pull(partition, u64::MAX)?;
+                    read += self.pull(partition, u64::MAX, clock::now())?;
                 }
             }
             let exhausted = self.ended.iter().all(|ended| *ended);
@@ -170,10 +254,10 @@ impl Coordinator {
     }
 
     /// Reads the next block of a partition into the open epoch; opens one if need be. Returns the number of events.
-    fn pull(&mut self, partition: usize, at_most: u64) -> Result<u64, RunError> {
+    fn pull(&mut self, partition: usize, at_most: u64, now: Micros) -> Result<u64, RunError> {
         let id = PartitionId(u32::try_from(partition).unwrap_or(u32::MAX));
         let at_most = usize::try_from(at_most).unwrap_or(usize::MAX);
-        match self.source.pull(id, self.positions[partition], at_most, clock::now())? {
+        match self.parts.source.pull(id, self.positions[partition], at_most, now)? {
             Pull::Pending => Ok(0),
             Pull::End => {
                 self.ended[partition] = true;
@@ -190,9 +274,8 @@ impl Coordinator {
 
     fn open(&mut self, at: Micros) -> Micros {
         let opened = *self.open.get_or_insert(at);
-        if self.in_flight.back().is_none_or(|(epoch, _)| *epoch < self.epoch) {
-            self.in_flight.push_back((self.epoch, 0));
-            self.intake.epoch.store(self.epoch, Ordering::Relaxed);
+        if self.in_flight.begin(self.epoch) {
+            self.parts.intake.epoch.store(self.epoch, Ordering::Relaxed);
         }
         opened
     }
@@ -201,16 +284,14 @@ impl Coordinator {
         let opened = self.open(clock::now());
         let bytes = source_bytes(&block);
         self.wait_for_room(bytes)?;
-        self.intake.events.fetch_add(block.len() as u64, Ordering::Relaxed);
-        self.intake.bytes.fetch_add(bytes, Ordering::Relaxed);
-        if let Some((_, in_flight)) = self.in_flight.back_mut() {
-            *in_flight += bytes;
-        }
+        self.parts.intake.events.fetch_add(block.len() as u64, Ordering::Relaxed);
+        self.parts.intake.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.in_flight.add(bytes);
         if matches!(block.arrival, Arrival::Opening(_)) {
             block.arrival = Arrival::Opening(opened);
         }
         loop {
-            match self.feeder.offer(self.epoch, block) {
+            match self.parts.feeder.offer(self.epoch, block) {
                 Ok(()) => return Ok(()),
                 Err(back) => block = back,
             }
@@ -219,42 +300,38 @@ impl Coordinator {
         }
     }
 
-    /// Waits until `bytes` more may be on their way. A single epoch may exceed the limit: it cannot be published
-    /// before it is whole.
+    /// Waits until `bytes` more may be on their way.
     fn wait_for_room(&mut self, bytes: u64) -> Result<(), RunError> {
         loop {
-            self.forget_published();
-            let in_flight: u64 = self.in_flight.iter().map(|(_, bytes)| bytes).sum();
-            let closed = self.in_flight.len().saturating_sub(1);
-            if closed == 0 || (in_flight.saturating_add(bytes) <= self.limits.bytes && closed <= self.limits.epochs) {
+            self.in_flight.forget(self.parts.publisher.visible());
+            if self.epoch <= self.together || self.in_flight.has_room(bytes, self.parts.limits) {
                 return Ok(());
             }
             self.check()?;
-            self.publisher.hurry();
+            self.parts.publisher.hurry();
             std::thread::park_timeout(IDLE);
-        }
-    }
-
-    fn forget_published(&mut self) {
-        let visible = self.publisher.visible();
-        while self.in_flight.front().is_some_and(|(epoch, _)| *epoch <= visible) {
-            self.in_flight.pop_front();
         }
     }
 
     /// Cuts the open epoch, unless it is empty. Returns whether there was anything to cut.
     fn close(&mut self) -> Result<bool, RunError> {
         self.check()?;
-        let empty = self.in_flight.back().is_none_or(|(epoch, bytes)| *epoch < self.epoch || *bytes == 0);
+        let empty = self.in_flight.is_empty(self.epoch);
         let Some(opened) = self.open.take().filter(|_| !empty) else { return Ok(false) };
         // The clock may be set back at any time; an epoch that closes before it opened would confuse every reader.
         let closed = clock::now().max(opened);
-        self.feeder.mark(EpochMark { epoch: self.epoch, opened, closed });
+        let ranges = self.remember_cut();
+        let cut = Cut { epoch: self.epoch, opened_us: opened.0, closed_us: closed.0, ranges };
+        self.parts.cuts.write(Announced::Cut(cut));
         self.epoch += 1;
+        self.checkpoint(false);
         Ok(true)
     }
 
     fn check(&self) -> Result<(), RunError> {
-        if self.publisher.has_failed() { Err(RunError::PublishingFailed) } else { Ok(()) }
+        if let Some(error) = self.parts.faults.take() {
+            return Err(error.into());
+        }
+        if self.parts.publisher.has_failed() { Err(RunError::PublishingFailed) } else { Ok(()) }
     }
 }

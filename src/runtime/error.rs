@@ -29,22 +29,47 @@ pub enum RunError {
     /// Publishing failed; the reason is in the publisher.
     #[error("publishing failed")]
     PublishingFailed,
-    /// Another process writes to the output now.
-    #[error("{output}: another instance is running there ({holder}); end it first, or choose another --output")]
-    OutputTaken {
-        /// The output.
-        output: String,
-        /// Who holds it.
-        holder: String,
-    },
-    /// The output belongs to an earlier run.
+    /// What is kept for a restart cannot be read or written, or another instance is there.
+    #[error(transparent)]
+    Checkpoint(#[from] tidemark_checkpoint::Error),
+    /// The pipeline was started with other settings, or another source, that its results depend on.
     #[error(
-        "the tables below {output} already hold epoch {epoch} of an earlier run; choose another --output, or move them away"
+        "this pipeline was started with other settings, and its results would not fit together:\n{}\nset them back, or start \
+         a new pipeline with another --output",
+        differences.join("\n")
     )]
-    OutputInUse {
-        /// The output.
+    Changed {
+        /// What was, and what is now.
+        differences: Vec<String>,
+    },
+    /// The tables hold more than the checkpoint knows of, or nothing is kept to go on from.
+    #[error(
+        "the tables below {output} hold epoch {epoch}, but {checkpoint} knows of {known}; restore it from a copy, or choose \
+         another --output"
+    )]
+    TablesAhead {
+        /// The tables.
         output: String,
-        /// The newest epoch in it.
+        /// The newest epoch in them.
+        epoch: Epoch,
+        /// Where cuts and checkpoints should be.
+        checkpoint: String,
+        /// What is there, in words.
+        known: String,
+    },
+    /// The tables have lost epochs that a checkpoint relies on.
+    #[error(
+        "a checkpoint in {checkpoint} is of epoch {epoch}, but a table below {output} holds {held}; restore the tables from a \
+         copy, or start a new pipeline with another --output"
+    )]
+    TablesBehind {
+        /// The tables.
+        output: String,
+        /// What the table holds, in words.
+        held: String,
+        /// Where cuts and checkpoints are.
+        checkpoint: String,
+        /// The epoch of the checkpoint.
         epoch: Epoch,
     },
     /// The machine gave no random numbers.
@@ -76,8 +101,8 @@ impl RunError {
             | RunError::Output { .. }
             | RunError::Randomness(_)
             | RunError::PublishingFailed => ExitStatus::Unavailable,
-            RunError::OutputTaken { .. } => ExitStatus::Refused,
-            RunError::OutputInUse { .. } => ExitStatus::Corrupt,
+            RunError::Checkpoint(error) => checkpoint_status(error),
+            RunError::Changed { .. } | RunError::TablesAhead { .. } | RunError::TablesBehind { .. } => ExitStatus::Corrupt,
         }
     }
 }
@@ -89,5 +114,14 @@ fn delta_status(error: &tidemark_delta::Error) -> ExitStatus {
         Error::Fenced { .. } => ExitStatus::Refused,
         Error::StateMismatch { .. } => ExitStatus::Corrupt,
         Error::DataCheck { .. } | Error::Bug { .. } => ExitStatus::Bug,
+    }
+}
+
+fn checkpoint_status(error: &tidemark_checkpoint::Error) -> ExitStatus {
+    use tidemark_checkpoint::Error;
+    match error {
+        Error::Taken { .. } | Error::Held { .. } | Error::Lost { .. } | Error::Fenced { .. } => ExitStatus::Refused,
+        Error::Damaged { .. } | Error::Missing { .. } | Error::Version { .. } => ExitStatus::Corrupt,
+        _ => ExitStatus::Unavailable,
     }
 }

@@ -16,8 +16,10 @@ const LANE_BLOCKS: usize = 4;
 pub(super) enum Feed {
     /// Decode this block as part of an epoch.
     Block(Epoch, Block),
-    /// The epoch is cut; nothing more of it will come.
+    /// The epoch is cut, and the cut is durable; nothing more of it will come.
     Mark(EpochMark),
+    /// A checkpoint is wanted as of the end of this epoch, the last one that was marked.
+    Checkpoint(Epoch),
 }
 
 /// State that both ends of a lane share.
@@ -31,8 +33,14 @@ struct Shared {
 /// The coordinator's end of all lanes.
 #[derive(Debug)]
 pub(super) struct Feeder {
-    lanes: Vec<(Sender<Feed>, Arc<Shared>)>,
+    lanes: Announcer,
     next: usize,
+}
+
+/// Tells all workers of epochs. The lanes stay open as long as there is one of these or the feeder.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Announcer {
+    lanes: Vec<(Sender<Feed>, Arc<Shared>)>,
 }
 
 /// A worker's end of its lane.
@@ -44,7 +52,7 @@ pub(super) struct Lane {
 
 /// Opens a lane to each of `workers` workers. The calling thread is the one that is woken when a lane has room.
 pub(super) fn lanes(workers: usize) -> (Feeder, Vec<Lane>) {
-    let mut feeder = Feeder { lanes: Vec::new(), next: 0 };
+    let mut feeder = Feeder { lanes: Announcer::default(), next: 0 };
     let mut ends = Vec::new();
     for _ in 0..workers {
         let (sender, feeds) = channel();
@@ -53,7 +61,7 @@ pub(super) fn lanes(workers: usize) -> (Feeder, Vec<Lane>) {
             worker: OnceLock::new(),
             coordinator: std::thread::current(),
         });
-        feeder.lanes.push((sender, Arc::clone(&shared)));
+        feeder.lanes.lanes.push((sender, Arc::clone(&shared)));
         ends.push(Lane { feeds, shared });
     }
     (feeder, ends)
@@ -66,8 +74,8 @@ impl Feeder {
     ///
     /// The block, when there is no room for it now.
     pub(super) fn offer(&mut self, epoch: Epoch, block: Block) -> Result<(), Block> {
-        let waiting = |i: &usize| self.lanes[*i].1.waiting_blocks.load(Ordering::Acquire);
-        let count = self.lanes.len();
+        let waiting = |i: &usize| self.lanes.lanes[*i].1.waiting_blocks.load(Ordering::Acquire);
+        let count = self.lanes.lanes.len();
         let Some(least) = (self.next..self.next + count).map(|i| i % count).min_by_key(waiting) else {
             return Err(block);
         };
@@ -75,14 +83,26 @@ impl Feeder {
             return Err(block);
         }
         self.next = (least + 1) % count;
-        self.lanes[least].1.waiting_blocks.fetch_add(1, Ordering::AcqRel);
-        self.send(least, Feed::Block(epoch, block));
+        self.lanes.lanes[least].1.waiting_blocks.fetch_add(1, Ordering::AcqRel);
+        self.lanes.send(least, Feed::Block(epoch, block));
         Ok(())
     }
 
+    /// Another end of the same lanes.
+    pub(super) fn announcer(&self) -> Announcer {
+        self.lanes.clone()
+    }
+}
+
+impl Announcer {
     /// Tells every worker that an epoch is cut.
     pub(super) fn mark(&self, mark: EpochMark) {
         (0..self.lanes.len()).for_each(|lane| self.send(lane, Feed::Mark(mark)));
+    }
+
+    /// Asks every worker for a checkpoint as of the end of `epoch`.
+    pub(super) fn checkpoint(&self, epoch: Epoch) {
+        (0..self.lanes.len()).for_each(|lane| self.send(lane, Feed::Checkpoint(epoch)));
     }
 
     fn send(&self, lane: usize, feed: Feed) {

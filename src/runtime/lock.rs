@@ -1,63 +1,110 @@
-//! One instance per output: a lock on a file below it, which the operating system gives back however the process ends.
+//! One instance per checkpoint folder: a lock that the operating system gives back however the process ends, with a
+//! heartbeat in it for people.
 
-use std::fs::{self, File, TryLockError};
-use std::io::{Read, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tidemark_checkpoint::Error;
+use tidemark_checkpoint::lease::{Holder, LocalLock};
 
 use super::RunError;
+use crate::checkpoint::writer::Faults;
 
-/// Where the lock lies below the output.
-const LOCK_FILE: &str = "_tidemark/lock";
+/// Time between two heartbeats.
+const HEARTBEAT: Duration = Duration::from_secs(2);
 
-/// Holds the output for as long as it lives.
+/// Holds the folder for as long as it lives, and notices when somebody else takes it.
 #[derive(Debug)]
-pub(super) struct OutputLock {
-    _file: File,
+pub(super) struct InstanceLock {
+    lock: Arc<Mutex<LocalLock>>,
+    done: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
 }
 
-impl OutputLock {
-    /// Takes the output for this process.
+impl InstanceLock {
+    /// Takes the folder for this process: by force, if `take_over` says so. Whoever loses it is told through `faults`.
     ///
     /// # Errors
     ///
-    /// [`RunError::OutputTaken`] while another process holds it, [`RunError::Output`] when the lock cannot be written.
-    pub(super) fn take(output: &Path) -> Result<Self, RunError> {
-        let place = output.join(LOCK_FILE);
-        let unwritable = |error| RunError::Output { output: output.display().to_string(), error };
-        fs::create_dir_all(place.parent().unwrap_or(output)).map_err(unwritable)?;
-        let opened = File::options().read(true).write(true).create(true).truncate(false).open(&place);
-        let mut file = opened.map_err(unwritable)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                // Who holds it is a courtesy: the refusal does not depend on it.
-                let _ = file.read_to_string(&mut holder);
-                return Err(RunError::OutputTaken { output: output.display().to_string(), holder });
+    /// While another process holds it, or when the lock cannot be written.
+    pub(super) fn take(folder: &Path, take_over: bool, faults: &Arc<Faults>) -> Result<Self, RunError> {
+        let holder = Holder::this_process(&host(), None);
+        let lock = match LocalLock::take(folder, holder.clone()) {
+            Err(Error::Held { .. }) if take_over => LocalLock::take_over(folder, holder),
+            taken => taken,
+        };
+        let lock = Arc::new(Mutex::new(lock?));
+        let done = Arc::new(AtomicBool::new(false));
+        let (beating, ended, faults) = (Arc::clone(&lock), Arc::clone(&done), Arc::clone(faults));
+        let thread = std::thread::Builder::new().name("heartbeat".to_owned());
+        let thread = thread.spawn(move || {
+            loop {
+                std::thread::park_timeout(HEARTBEAT);
+                let mut lock = beating.lock().unwrap_or_else(PoisonError::into_inner);
+                if !lock.still_ours() {
+                    let what = "another process has taken over".to_owned();
+                    return faults.report(Error::Lost { place: "the lock of the checkpoint".to_owned(), what });
+                }
+                // For people only: the lock does not depend on it.
+                let _ = lock.refresh();
+                if ended.load(Ordering::Acquire) {
+                    return;
+                }
             }
-            Err(TryLockError::Error(error)) => return Err(unwritable(error)),
-        }
-        file.set_len(0).map_err(unwritable)?;
-        write!(file, "process {}", std::process::id()).map_err(unwritable)?;
-        Ok(OutputLock { _file: file })
+        });
+        // Without the thread, the fences still keep a displaced instance from doing harm.
+        Ok(InstanceLock { lock, done, thread: thread.ok() })
     }
+
+    /// Says which generation this process has won.
+    pub(super) fn set_generation(&self, generation: u64) {
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        // For people only.
+        let _ = lock.set_generation(generation);
+    }
+}
+
+impl Drop for InstanceLock {
+    fn drop(&mut self) {
+        self.done.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Name of this machine.
+pub(super) fn host() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic)]
+    #![allow(clippy::unwrap_used)]
 
-    use super::{OutputLock, RunError};
+    use super::*;
+    use crate::exit::ExitStatus;
 
     #[test]
-    fn a_second_holder_is_refused_until_the_first_is_gone() {
-        let output = tempfile::tempdir().unwrap();
-        let first = OutputLock::take(output.path()).unwrap();
-        match OutputLock::take(output.path()) {
-            Err(RunError::OutputTaken { holder, .. }) => assert_eq!(holder, format!("process {}", std::process::id())),
-            other => panic!("{other:?}"),
-        }
+    fn a_second_holder_is_refused_until_the_first_is_gone_or_displaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let faults = Arc::new(Faults::default());
+        let first = InstanceLock::take(folder.path(), false, &faults).unwrap();
+        let refused = InstanceLock::take(folder.path(), false, &faults).unwrap_err();
+        assert_eq!(refused.status(), ExitStatus::Refused);
+        let words = refused.to_string();
+        assert!(words.contains(&host()) && words.contains(&std::process::id().to_string()), "{words}");
+        let second = InstanceLock::take(folder.path(), true, &faults).unwrap();
+        // Its next heartbeat tells the first one.
+        first.thread.as_ref().unwrap().thread().unpark();
         drop(first);
-        OutputLock::take(output.path()).unwrap();
+        assert!(matches!(faults.take(), Some(Error::Lost { .. })));
+        drop(second);
+        InstanceLock::take(folder.path(), false, &faults).unwrap();
     }
 }

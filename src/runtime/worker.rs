@@ -3,19 +3,23 @@
 use std::sync::mpsc::TryRecvError;
 use std::time::Duration;
 
+use tidemark_checkpoint::records::Counters;
 use tidemark_dataflows::block::Block;
-use tidemark_dataflows::event::{Epoch, EpochMark};
-use tidemark_dataflows::pipeline::{Inputs, Outputs, Settings, tidemark};
+use tidemark_dataflows::event::{Epoch, EpochMark, Micros};
+use tidemark_dataflows::pipeline::{Exports, Inputs, Outputs, Settings, tidemark};
 use timely::container::CapacityContainerBuilder;
-use timely::dataflow::InputHandle;
-use timely::dataflow::operators::Inspect;
+use timely::dataflow::operators::{Concatenate, Inspect};
+use timely::dataflow::{InputHandle, StreamVec};
 use timely::worker::Worker;
 
 use super::feed::{Feed, Lane};
+use crate::checkpoint::operators::{complete, write_runs};
+use crate::checkpoint::restore::Loaded;
+use crate::checkpoint::writer::{CheckpointWriter, Content};
 use crate::sink::deliver::deliver;
 use crate::sink::publisher::Publisher;
 use crate::sink::tables::{
-    ChannelDistribution, ManifestText, NetFlow, PartitionNames, RejectedEvents, RunManifest, StreamHealth,
+    ChannelDistribution, ManifestText, NetFlow, PartitionNames, RejectedEvents, RunManifest, SoFar, StreamHealth,
     TransactionEvents, UserMetrics,
 };
 
@@ -35,39 +39,80 @@ pub(super) struct Plan {
     pub(super) manifest: ManifestText,
     /// Where results go.
     pub(super) publisher: Publisher,
+    /// Where checkpoints go, if any are kept.
+    pub(super) checkpoints: Option<CheckpointWriter>,
+    /// What was restored.
+    pub(super) loaded: Loaded,
+    /// The epoch that it is of; 0 before the first.
+    pub(super) after: Epoch,
+    /// Sums over the epochs up to that one.
+    pub(super) counters: Counters,
 }
 
 type Input<D> = InputHandle<Epoch, CapacityContainerBuilder<Vec<D>>>;
 
+/// A worker's ends of the inputs.
+struct Ends {
+    blocks: Input<Block>,
+    marks: Input<EpochMark>,
+    checkpoints: Input<()>,
+}
+
+impl Ends {
+    fn take(&mut self, feed: Feed) {
+        match feed {
+            Feed::Block(epoch, block) => {
+                // The marks stay behind: the cuts of earlier epochs may still be on their way to the store.
+                advance(&mut self.blocks, epoch);
+                self.blocks.send(block);
+                self.blocks.flush();
+            }
+            Feed::Mark(mark) => {
+                advance(&mut self.marks, mark.epoch);
+                self.marks.send(mark);
+                advance(&mut self.marks, mark.epoch + 1);
+                advance(&mut self.blocks, mark.epoch + 1);
+                // Every checkpoint of an earlier epoch has been asked for by now.
+                advance(&mut self.checkpoints, mark.epoch);
+            }
+            Feed::Checkpoint(epoch) => {
+                advance(&mut self.checkpoints, epoch);
+                self.checkpoints.send(());
+                advance(&mut self.checkpoints, epoch + 1);
+            }
+        }
+    }
+}
+
+fn advance<D: Clone + 'static>(input: &mut Input<D>, epoch: Epoch) {
+    if *input.time() < epoch {
+        input.advance_to(epoch);
+    }
+}
+
 /// Runs one worker to the end of its lane and of everything that follows from it.
-pub(super) fn work(worker: &mut Worker, lane: &Lane, plan: &Plan) {
+pub(super) fn work(worker: &mut Worker, lane: &Lane, plan: Plan) {
     lane.attach();
-    let mut blocks: Input<Block> = InputHandle::new();
-    let mut marks: Input<EpochMark> = InputHandle::new();
+    let restored = plan.loaded.share(&plan.settings, worker.index(), worker.peers());
+    let mut ends = Ends { blocks: InputHandle::new(), marks: InputHandle::new(), checkpoints: InputHandle::new() };
     worker.dataflow_named("Tidemark", |scope| {
-        let inputs = Inputs { blocks: blocks.to_stream(scope), marks: marks.to_stream(scope) };
-        let sink_marks = inputs.marks.clone();
-        let outputs = tidemark(inputs, &plan.settings);
-        connect(outputs, sink_marks, plan);
+        let marks = ends.marks.to_stream(scope);
+        let checkpoints = ends.checkpoints.to_stream(scope);
+        let inputs =
+            Inputs { blocks: ends.blocks.to_stream(scope), marks: marks.clone(), checkpoints: checkpoints.clone() };
+        let outputs = tidemark(inputs, &plan.settings, restored);
+        connect(outputs, marks, checkpoints, &plan);
     });
+    let first = plan.after + 1;
+    // The runs have been taken up: they need not stay in memory.
+    drop(plan);
+    advance(&mut ends.blocks, first);
+    advance(&mut ends.marks, first);
+    advance(&mut ends.checkpoints, first);
     loop {
         match lane.next() {
-            Ok(Feed::Block(epoch, block)) => {
-                if *blocks.time() < epoch {
-                    blocks.advance_to(epoch);
-                    marks.advance_to(epoch);
-                }
-                blocks.send(block);
-                blocks.flush();
-                worker.step();
-            }
-            Ok(Feed::Mark(mark)) => {
-                if *marks.time() < mark.epoch {
-                    marks.advance_to(mark.epoch);
-                }
-                marks.send(mark);
-                blocks.advance_to(mark.epoch + 1);
-                marks.advance_to(mark.epoch + 1);
+            Ok(feed) => {
+                ends.take(feed);
                 worker.step();
             }
             Err(TryRecvError::Empty) => {
@@ -76,14 +121,19 @@ pub(super) fn work(worker: &mut Worker, lane: &Lane, plan: &Plan) {
             Err(TryRecvError::Disconnected) => break,
         }
     }
-    drop((blocks, marks));
+    drop(ends);
     while worker.has_dataflows() {
         worker.step_or_park(Some(LONGEST_PARK));
     }
 }
 
-/// Connects every output to its table. The order is that of [`crate::sink::tables::specs`].
-fn connect(outputs: Outputs<'_>, marks: timely::dataflow::StreamVec<'_, Epoch, EpochMark>, plan: &Plan) {
+/// Connects every output to its table, in the order of [`crate::sink::tables::specs`], and to the checkpoints.
+fn connect<'s>(
+    outputs: Outputs<'s>,
+    marks: StreamVec<'s, Epoch, EpochMark>,
+    checkpoints: StreamVec<'s, Epoch, ()>,
+    plan: &Plan,
+) {
     let first_worker = marks.scope().index() == 0;
     let publisher = &plan.publisher;
     let summaries = {
@@ -92,17 +142,39 @@ fn connect(outputs: Outputs<'_>, marks: timely::dataflow::StreamVec<'_, Epoch, E
     };
     let mut index = 0..;
     let mut next = || index.next().unwrap_or_default();
-    deliver(outputs.net_flow, marks.clone(), NetFlow { first_worker }, next(), publisher, |from, to| to.append(from));
-    deliver(outputs.users, marks.clone(), UserMetrics, next(), publisher, |from, to| to.append(from));
-    deliver(outputs.channels, marks.clone(), ChannelDistribution, next(), publisher, |from, to| to.append(from));
+    let mut visible = vec![
+        deliver(outputs.net_flow, marks.clone(), NetFlow { first_worker }, next(), publisher, |from, to| to.append(from)),
+        deliver(outputs.users, marks.clone(), UserMetrics, next(), publisher, |from, to| to.append(from)),
+        deliver(outputs.channels, marks.clone(), ChannelDistribution, next(), publisher, |from, to| to.append(from)),
+    ];
     if plan.curated {
         let table = TransactionEvents { partitions: plan.partitions.clone() };
-        deliver(outputs.accepted, marks.clone(), table, next(), publisher, |from, to| to.push(std::mem::take(from)));
+        let take = |from: &mut _, to: &mut Vec<_>| to.push(std::mem::take(from));
+        visible.push(deliver(outputs.accepted, marks.clone(), table, next(), publisher, take));
     }
     let table = RejectedEvents { partitions: plan.partitions.clone() };
-    deliver(outputs.rejected, marks.clone(), table, next(), publisher, |from, to| to.append(from));
+    visible.push(deliver(outputs.rejected, marks.clone(), table, next(), publisher, |from, to| to.append(from)));
     let table = StreamHealth { now: super::clock::now };
-    deliver(summaries.clone(), marks.clone(), table, next(), publisher, |from, to| to.append(from));
-    let table = RunManifest::new(plan.manifest.clone(), first_worker);
-    deliver(summaries, marks, table, next(), publisher, |from, to| to.append(from));
+    visible.push(deliver(summaries.clone(), marks.clone(), table, next(), publisher, |from, to| to.append(from)));
+    let table = RunManifest::new(plan.manifest.clone(), first_worker, so_far(&plan.counters));
+    visible.push(deliver(summaries.clone(), marks, table, next(), publisher, |from, to| to.append(from)));
+
+    if let (Some(writer), Some(exports)) = (&plan.checkpoints, outputs.exports) {
+        let Exports { admitted, changed_users, changed_channels } = exports;
+        let scope = checkpoints.scope();
+        let receipts = [
+            write_runs(admitted, "Write runs: ids", writer, |part| Content::Ids(part.ids)),
+            write_runs(changed_users, "Write runs: users", writer, |part| Content::Users(part.rows)),
+            write_runs(changed_channels, "Write runs: channels", writer, |part| Content::Channels(part.rows)),
+        ];
+        let receipts = scope.concatenate(receipts);
+        let visible = scope.concatenate(visible);
+        let publisher = publisher.clone();
+        let published = move || !publisher.has_failed();
+        complete(checkpoints, receipts, summaries, visible, writer, published, plan.counters.clone());
+    }
+}
+
+fn so_far(counters: &Counters) -> SoFar {
+    SoFar { stream_start: counters.stream_start_us.map(Micros), epochs: counters.epochs, sum: counters.tally() }
 }

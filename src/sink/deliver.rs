@@ -38,7 +38,6 @@ pub fn deliver<'s, T: Table, C: Container + Clone + Default + 'static>(
             let mut open: BTreeMap<Epoch, Vec<T::Row>> = BTreeMap::new();
             let mut marked: BTreeMap<Epoch, (Capability<Epoch>, EpochMark)> = BTreeMap::new();
             let mut delivered: BTreeMap<Epoch, Capability<Epoch>> = BTreeMap::new();
-            let mut first = true;
             let mut gathered = Vec::new();
             move |(rows, rows_frontier), (marks, marks_frontier), output| {
                 rows.for_each_stamp(|cap, containers| {
@@ -56,7 +55,7 @@ pub fn deliver<'s, T: Table, C: Container + Clone + Default + 'static>(
                 let closed = |epoch: &Epoch| !rows_frontier.less_equal(epoch) && !marks_frontier.less_equal(epoch);
                 while let Some(entry) = marked.first_entry().filter(|e| closed(e.key())) {
                     let (epoch, (cap, mark)) = entry.remove_entry();
-                    let initial = if std::mem::take(&mut first) { table.initial(mark.opened) } else { Ok(None) };
+                    let initial = if epoch == 1 { table.initial(mark.opened) } else { Ok(None) };
                     let changed = table.batch(open.remove(&epoch).unwrap_or_default(), &mark);
                     match initial.and_then(|initial| Ok(changed?.or(initial))) {
                         Ok(batch) => publisher.deliver(Delivery { table: index, epoch, batch }),

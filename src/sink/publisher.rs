@@ -14,13 +14,16 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use futures::future::join_all;
+use tidemark_checkpoint::reach::reach;
+use tidemark_checkpoint::store::Watch;
 use tidemark_dataflows::event::{Epoch, Micros};
 use tidemark_dataflows::tally::EpochSummary;
-use tidemark_delta::{Lake, TableSpec, TableWriter};
+use tidemark_delta::{Cause, Lake, TableSpec, TableWriter};
 use timely::scheduling::SyncActivator;
 use tokio::runtime::Runtime;
 
 use super::coalesce::coalesce;
+use crate::health::Health;
 
 /// Why publishing ended early.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +60,97 @@ pub struct Options {
     pub interval: Duration,
     /// How many workers deliver.
     pub workers: usize,
+    /// How long a table that cannot be written is tried again. A full disk is waited for without end.
+    pub give_up_after: Duration,
+    /// Told of tables that cannot be written.
+    pub health: Arc<Health>,
+}
+
+/// The tables, opened and taken over.
+pub struct Tables {
+    writers: Vec<TableWriter>,
+    options: Options,
+    runtime: Runtime,
+}
+
+impl Tables {
+    /// Opens or creates every table, and fences off every writer of an earlier generation.
+    ///
+    /// # Errors
+    ///
+    /// When a table cannot be opened, or is not what the schema says.
+    pub fn open(options: Options) -> Result<Tables, SinkError> {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("tables").enable_all().build()?;
+        let mut writers = Vec::new();
+        for spec in &options.specs {
+            let mut patience = Patience::new(&options);
+            let place = format!("table {}", spec.name);
+            loop {
+                let mut opened = None;
+                let result = runtime.block_on(TableWriter::open_or_create(&options.lake, spec.clone()));
+                if patience.settle(&place, result.map(|writer| opened = Some(writer)))? {
+                    writers.extend(opened);
+                    break;
+                }
+                std::thread::sleep(PAUSE);
+            }
+            reach("table-opened");
+        }
+        reach("tables-fenced");
+        Ok(Tables { writers, options, runtime })
+    }
+
+    /// The least epoch that any table holds, if all of them hold one.
+    pub fn in_all(&self) -> Option<Epoch> {
+        self.writers.iter().map(TableWriter::committed_epoch).min().flatten()
+    }
+
+    /// The greatest epoch that any table holds.
+    pub fn in_any(&self) -> Option<Epoch> {
+        self.writers.iter().filter_map(TableWriter::committed_epoch).max()
+    }
+}
+
+/// Pause before a table that could not be written is tried again; the table's writer has tried a few times by then.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How long to go on with a table that cannot be written.
+struct Patience<'a> {
+    options: &'a Options,
+    failing_since: Option<Instant>,
+}
+
+impl<'a> Patience<'a> {
+    fn new(options: &'a Options) -> Self {
+        Patience { options, failing_since: None }
+    }
+
+    /// Whether it went well; an error where trying again is of no use, or has been for too long.
+    fn settle(&mut self, place: &str, result: Result<(), tidemark_delta::Error>) -> Result<bool, SinkError> {
+        let health = &self.options.health;
+        let Err(error) = result else {
+            if health.failing().contains_key(place) {
+                tracing::info!(place, "can be written again");
+            }
+            health.recovered(place);
+            return Ok(true);
+        };
+        let since = *self.failing_since.get_or_insert_with(Instant::now);
+        let wait = match error.cause() {
+            Cause::Full => true,
+            Cause::Passing => since.elapsed() < self.options.give_up_after,
+            Cause::Refused | Cause::Lasting => false,
+        };
+        if !wait {
+            return Err(error.into());
+        }
+        if !health.failing().contains_key(place) {
+            tracing::warn!(place, %error, "cannot be written; nothing is lost, it is tried again");
+        }
+        Watch::failing(health.as_ref(), place, &error.to_string());
+        Ok(false)
+    }
 }
 
 /// What has been published so far.
@@ -102,33 +196,23 @@ struct Shared {
 #[derive(Clone)]
 pub struct Publisher {
     to_writer: Sender<Message>,
-    held: Option<Epoch>,
     shared: Arc<Shared>,
 }
 
 impl Publisher {
-    /// The newest epoch that any table held when they were opened.
-    pub fn held(&self) -> Option<Epoch> {
-        self.held
-    }
-
-    /// Opens or creates every table and starts the writer.
+    /// Starts the writer for epochs after the one that `progress` says is in all tables.
     ///
     /// # Errors
     ///
-    /// When a table cannot be opened, or is not what the schema says.
-    pub fn start(options: Options) -> Result<(Publisher, JoinHandle<()>), SinkError> {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("tables").enable_all().build()?;
-        let mut tables = Vec::new();
-        for spec in &options.specs {
-            tables.push(runtime.block_on(TableWriter::open_or_create(&options.lake, spec.clone()))?);
-        }
+    /// When no thread can be started.
+    pub fn start(tables: Tables, progress: Progress) -> Result<(Publisher, JoinHandle<()>), SinkError> {
         let (to_writer, messages) = channel();
         let shared = Arc::new(Shared::default());
-        let held = tables.iter().filter_map(TableWriter::committed_epoch).max();
-        let publisher = Publisher { to_writer, held, shared: Arc::clone(&shared) };
-        let writer = Writer::new(tables, options, shared, runtime);
+        shared.visible.store(progress.epoch, Ordering::Release);
+        let first_group = tables.in_any().filter(|held| *held > progress.epoch);
+        *lock(&shared.progress) = progress;
+        let publisher = Publisher { to_writer, shared: Arc::clone(&shared) };
+        let writer = Writer::new(tables, shared, first_group);
         let thread = std::thread::Builder::new().name("publisher".to_owned()).spawn(move || writer.run(&messages))?;
         Ok((publisher, thread))
     }
@@ -229,20 +313,24 @@ struct Writer {
     runtime: Runtime,
     pending: BTreeMap<Epoch, Pending>,
     watermarks: BTreeMap<Epoch, Option<Micros>>,
+    /// Tables differ up to this epoch: the first group ends exactly there, and makes them equal.
+    first_group: Option<Epoch>,
     last_start: Option<Instant>,
     hurried: bool,
     finishing: bool,
 }
 
 impl Writer {
-    fn new(tables: Vec<TableWriter>, options: Options, shared: Arc<Shared>, runtime: Runtime) -> Self {
+    fn new(tables: Tables, shared: Arc<Shared>, first_group: Option<Epoch>) -> Self {
+        let Tables { writers, options, runtime } = tables;
         Writer {
-            tables,
+            tables: writers,
             options,
             shared,
             runtime,
             pending: BTreeMap::new(),
             watermarks: BTreeMap::new(),
+            first_group,
             last_start: None,
             hurried: false,
             finishing: false,
@@ -296,10 +384,14 @@ impl Writer {
         }
     }
 
-    /// The newest epoch up to which every worker has delivered for every table.
+    /// The epoch up to which can be published: the newest one up to which every worker has delivered for every table.
     fn complete(&self) -> Option<Epoch> {
         let whole = self.tables.len() * self.options.workers;
-        self.pending.iter().take_while(|(_, p)| p.deliveries == whole).last().map(|(epoch, _)| *epoch)
+        let newest = self.pending.iter().take_while(|(_, p)| p.deliveries == whole).last().map(|(epoch, _)| *epoch);
+        match self.first_group {
+            Some(first) => newest.filter(|newest| *newest >= first).and(Some(first)),
+            None => newest,
+        }
     }
 
     /// Brings every table to `epoch`.
@@ -321,12 +413,36 @@ impl Writer {
 
         let whole = self.options.specs.iter().zip(&batches).map(|(spec, batches)| coalesce(spec, batches));
         let whole = whole.collect::<Result<Vec<_>, _>>()?;
-        let tables = self.tables.iter_mut().zip(&whole);
-        let commits = tables.map(|(table, batch)| table.publish(epoch, watermark_us, batch.as_ref()));
-        let results = self.runtime.block_on(join_all(commits));
-        results.into_iter().collect::<Result<Vec<_>, _>>()?;
+        self.commit(epoch, watermark_us, &whole)?;
+        self.first_group = None;
         self.announce(epoch, started);
-        self.maintain()
+        reach("group-published");
+        self.maintain()?;
+        reach("maintained");
+        Ok(())
+    }
+
+    /// Commits to every table; waits for those that cannot be written, as long as that can help.
+    fn commit(&mut self, epoch: Epoch, watermark_us: Option<i64>, batches: &[Option<RecordBatch>]) -> Result<(), SinkError> {
+        let mut patience = Patience::new(&self.options);
+        loop {
+            reach("before-table");
+            let commits = self.tables.iter_mut().zip(batches).map(|(table, batch)| async move {
+                let place = format!("table {}", table.spec().name);
+                let committed = table.publish(epoch, watermark_us, batch.as_ref()).await;
+                reach("table-committed");
+                (place, committed)
+            });
+            let results = self.runtime.block_on(join_all(commits));
+            let mut whole = true;
+            for (place, result) in results {
+                whole &= patience.settle(&place, result.map(drop))?;
+            }
+            if whole {
+                return Ok(());
+            }
+            std::thread::sleep(PAUSE);
+        }
     }
 
     fn announce(&self, epoch: Epoch, started: Instant) {

@@ -3,6 +3,12 @@
 use std::io;
 use std::sync::Arc;
 
+/// What to do about a file that is not what it was.
+pub(super) const RESTORE_FILE: &str = "restore the file, or start with another output";
+
+/// What to do about a stream that is not what it was.
+pub(super) const FEED_AGAIN: &str = "feed the same bytes again from the first on, or start with another output";
+
 /// Who has to act, which also decides the exit status.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum SourceErrorKind {
@@ -47,8 +53,7 @@ impl SourceError {
         Self::new(SourceErrorKind::Usage, input.into(), problem.into(), remedy.into(), None)
     }
 
-    pub(crate) fn changed(input: impl Into<String>, problem: impl Into<String>) -> Self {
-        let remedy = "give the unchanged input, or start with a new output";
+    pub(crate) fn changed(input: impl Into<String>, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::new(SourceErrorKind::Changed, input.into(), problem.into(), remedy.into(), None)
     }
 

@@ -4,18 +4,22 @@
 //! epochs: the coordinator decides which offsets an epoch takes, asks for exactly those, and asks for the same offsets
 //! again when it replays. So nothing that is computed may depend on how bodies happen to be grouped into blocks.
 
+mod digest;
 mod error;
 pub mod files;
 pub mod generator;
+mod identity;
 
 use std::path::PathBuf;
 
 use tidemark_dataflows::block::Block;
-use tidemark_dataflows::event::{Micros, Offset, PartitionId};
+use tidemark_dataflows::event::{Micros, Offset, PartitionId, Position};
 
+pub use digest::{ContentDigest, NotADigest};
 pub use error::{SourceError, SourceErrorKind};
 pub use files::{FileSource, ReadAhead};
 pub use generator::{EventGenerator, EventWriter, GeneratorOptions, GeneratorSource, Pacing};
+pub use identity::{FileIdentity, SourceIdentity};
 
 /// Most events of one block. Keeps a block of very short lines from holding up a worker.
 pub const MAX_BLOCK_EVENTS: usize = 8192;
@@ -29,6 +33,29 @@ pub struct PartitionInfo {
     pub path: Option<PathBuf>,
     /// Its size in bytes when the source was opened, where that is known.
     pub bytes: Option<u64>,
+}
+
+impl PartitionInfo {
+    /// What messages call it: the path where there is one, else the name.
+    pub fn label(&self) -> String {
+        self.path.as_ref().map_or_else(|| self.name.clone(), |path| path.display().to_string())
+    }
+
+    /// The error of an input whose events before `offset` have another digest than those that were read there once.
+    pub(crate) fn rewritten_before(&self, offset: Offset) -> SourceError {
+        let problem = format!("the events before offset {} are not what they were when they were read", offset.0);
+        SourceError::changed(self.label(), problem, self.restoration())
+    }
+
+    /// The error of an input that holds only `events` events, but was read up to `offset` once.
+    pub(crate) fn shortened(&self, events: u64, offset: Offset) -> SourceError {
+        let problem = format!("it ends after {events} events, but has been read up to event {}", offset.0);
+        SourceError::changed(self.label(), problem, self.restoration())
+    }
+
+    fn restoration(&self) -> &'static str {
+        if self.bytes.is_some() { error::RESTORE_FILE } else { error::FEED_AGAIN }
+    }
 }
 
 /// The answer to [`Source::pull`].
@@ -57,6 +84,25 @@ pub trait Source: Send {
         self.partitions().iter().map(|partition| partition.bytes).sum()
     }
 
+    /// What is read, for the check that a restart reads the same.
+    fn identity(&self) -> SourceIdentity;
+
+    /// Tells, before the first pull of a partition, that an earlier run has read everything before `at`, and the
+    /// digest that it had. Pulls then start at that offset. A source that reads from the start again compares what it
+    /// passes over: the first pull that gives anything but [`Pull::Pending`] has compared it, also where it gives
+    /// [`Pull::End`]. Call it for every partition, and pull every one, also those that have been read to their end.
+    ///
+    /// # Errors
+    ///
+    /// The partition has been read from already, or there is none of that number.
+    fn resume(&mut self, at: Position, before: Option<ContentDigest>) -> Result<(), SourceError>;
+
+    /// Digest of all event bodies of `partition` before the end of what pulls have handed out; until the first block,
+    /// of those before the place where reading was resumed, as it was given. Digests of the same source at the same
+    /// offset differ only if the content before it has changed. `None` where the content follows from the source's
+    /// [`identity`](Self::identity), and where it was not given.
+    fn digest(&self, partition: PartitionId) -> Option<ContentDigest>;
+
     /// The next events of `partition`: those that start at `from`, at most `max_events` of them (zero counts as one)
     /// and at most [`MAX_BLOCK_EVENTS`].
     ///
@@ -67,8 +113,9 @@ pub trait Source: Send {
     ///
     /// # Errors
     ///
-    /// `from` lies before what was pulled last and the source cannot go back, `from` lies beyond the end (then the
-    /// input is not what it was when that offset was recorded), or the input cannot be read.
+    /// `from` lies before what was pulled last, or before the place of the resumption, and the source cannot go back;
+    /// `from` lies beyond the end, or the events before the resumption are not what they were (then the input has
+    /// changed since that was recorded); or the input cannot be read.
     fn pull(
         &mut self,
         partition: PartitionId,

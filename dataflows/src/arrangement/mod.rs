@@ -18,6 +18,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use hashbrown::hash_table::Entry;
+use serde::{Deserialize, Serialize};
 
 pub use self::hash::{Fingerprint, Hashes};
 
@@ -59,7 +60,7 @@ pub struct Settings {
 }
 
 /// What is kept of an accepted event.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Remembered {
     /// The bucket of its event time, which decides when it is forgotten.
     pub bucket: Bucket,
@@ -79,6 +80,8 @@ pub enum Admission {
 }
 
 /// An index from event id to [`Remembered`] that forgets by watermark.
+///
+/// On request it also keeps a log of what it admits, for checkpoints: see [`Self::log_admissions`].
 ///
 /// ```
 /// use tidemark_dataflows::arrangement::{Admission, Fingerprint, Settings, SweepRate, TimeBoundedArrangement};
@@ -111,6 +114,8 @@ pub struct TimeBoundedArrangement {
     oldest: Bucket,
     /// Shard that the next sweep begins with.
     cursor: usize,
+    /// What was admitted since the log was last taken; `None` if nobody asked for one.
+    log: Option<Vec<(EventId, Remembered)>>,
 }
 
 /// An arrangement that its operator fills and others on the same worker read between steps.
@@ -144,6 +149,7 @@ impl TimeBoundedArrangement {
             watermark: None,
             oldest: Bucket(0),
             cursor: 0,
+            log: None,
         }
     }
 
@@ -190,7 +196,8 @@ impl TimeBoundedArrangement {
     #[inline]
     pub fn admit(&mut self, hash: u64, id: EventId, time: Micros, fingerprint: Fingerprint, epoch: Epoch) -> Admission {
         let bucket = self.settings.horizon.bucket_of(time);
-        let slot = Slot::new(id, Remembered { bucket, fingerprint }, epoch);
+        let admitted = Remembered { bucket, fingerprint };
+        let slot = Slot::new(id, admitted, epoch);
         let shard = self.shard_of(hash);
         let shard = &mut self.shards[shard];
         self.resident -= shard.make_room(self.oldest, &self.hashes);
@@ -210,6 +217,9 @@ impl TimeBoundedArrangement {
             }
         }
         self.counts.add(bucket);
+        if let Some(log) = &mut self.log {
+            log.push((id, admitted));
+        }
         Admission::New
     }
 
@@ -242,11 +252,36 @@ impl TimeBoundedArrangement {
         if let Entry::Occupied(mut occupied) = self.shards[shard].entry(hash, id, &self.hashes) {
             let known = occupied.get().remembered();
             if known.bucket >= self.oldest {
-                *occupied.get_mut() = Slot::new(id, Remembered { bucket, fingerprint }, epoch);
+                let admitted = Remembered { bucket, fingerprint };
+                *occupied.get_mut() = Slot::new(id, admitted, epoch);
                 self.counts.remove(known.bucket);
                 self.counts.add(bucket);
+                if let Some(log) = &mut self.log {
+                    log.push((id, admitted));
+                }
             }
         }
+    }
+
+    /// Logs, from now on, every id that is admitted or replaced; what is restored is not logged.
+    pub fn log_admissions(&mut self) {
+        self.log.get_or_insert_default();
+    }
+
+    /// Entries in the log.
+    pub fn logged(&self) -> usize {
+        self.log.as_ref().map_or(0, Vec::len)
+    }
+
+    /// Takes the log: what was admitted since it was last taken, in the order of admission.
+    ///
+    /// An id that was replaced, or forgotten and admitted again, is in it more than once: of several entries for one id
+    /// in *one* taken log the **last** counts. Logs that were taken at the end of an epoch need no order among each
+    /// other: an id is replaced only within its epoch, and admitted again only with a later bucket, so the entry with
+    /// the latest bucket counts, which is the rule of [`Self::restore`].
+    pub fn take_log(&mut self) -> Vec<(EventId, Remembered)> {
+        // The next log will be about as long: growing it step by step would move it several times.
+        self.log.as_mut().map(|log| std::mem::replace(log, Vec::with_capacity(log.len()))).unwrap_or_default()
     }
 
     /// Takes up an id that an earlier run admitted. Of several entries for one id the one with the latest event time
@@ -303,9 +338,11 @@ impl TimeBoundedArrangement {
         self.resident == 0
     }
 
-    /// Bytes of heap that the index takes, but for the bookkeeping of the allocator and some 100 bytes a bucket.
+    /// Bytes of heap that the index and its log take, but for the bookkeeping of the allocator and some 100 bytes a
+    /// bucket.
     pub fn heap_bytes(&self) -> usize {
-        self.shards.capacity() * size_of::<Shard>() + self.shards.iter().map(Shard::heap_bytes).sum::<usize>()
+        let log = self.log.as_ref().map_or(0, |log| log.capacity() * size_of::<(EventId, Remembered)>());
+        log + self.shards.capacity() * size_of::<Shard>() + self.shards.iter().map(Shard::heap_bytes).sum::<usize>()
     }
 
     /// Every id that is remembered under [`Self::watermark`], in no order.

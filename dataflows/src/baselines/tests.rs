@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use proptest::prelude::*;
 use timely::dataflow::InputHandle;
 use timely::dataflow::operators::Inspect;
+use timely::dataflow::operators::generic::operator::empty;
 
 use super::*;
 use crate::arrangement::{Settings, SweepRate, TimeBoundedArrangement};
@@ -52,7 +53,7 @@ fn run(epochs: Vec<Vec<Event>>) -> [Vec<(Epoch, Event)>; 5] {
             let settings = Settings { horizon, key: [1, 2], expected_ids: 0, sweep: SweepRate::default() };
             let index = TimeBoundedArrangement::shared(settings);
             [
-                send(distinct_within_watermark(events.clone(), marks, index, None).accepted),
+                send(distinct_within_watermark(events.clone(), marks, empty(scope), index, None, None).accepted),
                 send(threshold(events.clone())),
                 send(reduce(events.clone())),
                 send(ring(events.clone(), horizon)),

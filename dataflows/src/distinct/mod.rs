@@ -21,9 +21,11 @@ use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::{Capability, InputCapability};
+use timely::progress::frontier::MutableAntichain;
 
 use self::judge::Judge;
-use crate::arrangement::SharedArrangement;
+use crate::arrangement::{Remembered, SharedArrangement, TimeBoundedArrangement};
+use crate::checkpoints::{Requests, Turn};
 use crate::event::{Epoch, EpochMark, Event, EventId, Micros, Position};
 use crate::reason::Reason;
 use crate::watermark::{Watermarks, newest_event_times};
@@ -70,6 +72,16 @@ pub struct DistinctTally {
     pub newest: Option<Micros>,
 }
 
+/// Ids that one worker admitted, for a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Admitted {
+    /// They were admitted up to and with this epoch, and after that of the worker's message before.
+    pub epoch: Epoch,
+    /// What was admitted. Of several entries for one id in here the last counts; of entries in different messages that
+    /// with the latest bucket. See [`take_log`](crate::arrangement::TimeBoundedArrangement::take_log).
+    pub ids: Vec<(EventId, Remembered)>,
+}
+
 /// What comes out of [`distinct_within_watermark`], each at the time of its epoch.
 pub struct Distinct<'s> {
     /// The events that count.
@@ -78,10 +90,12 @@ pub struct Distinct<'s> {
     pub refused: Stream<'s, Epoch, Vec<Refusal>>,
     /// One tally for each epoch and worker.
     pub tallies: Stream<'s, Epoch, Vec<DistinctTally>>,
+    /// The admitted ids, each once, in pieces; none without a log of admissions.
+    pub admitted: Stream<'s, Epoch, Vec<Admitted>>,
 }
 
-/// Capabilities for the three outputs.
-type Held = [Capability<Epoch>; 3];
+/// Capabilities for the four outputs.
+type Held = [Capability<Epoch>; 4];
 
 /// What has arrived of an epoch that is still open.
 struct Open {
@@ -89,9 +103,11 @@ struct Open {
     batches: Vec<Vec<Event>>,
 }
 
-fn hold(cap: &InputCapability<Epoch>) -> Option<(Epoch, Held)> {
+/// What has arrived of the epoch of a message.
+fn open_of<'a>(open: &'a mut BTreeMap<Epoch, Open>, cap: &InputCapability<Epoch>) -> Option<&'a mut Open> {
     let epoch = *cap.least()?;
-    Some((epoch, [cap.retain_least(0)?, cap.retain_least(1)?, cap.retain_least(2)?]))
+    let held = [cap.retain_least(0)?, cap.retain_least(1)?, cap.retain_least(2)?, cap.retain_least(3)?];
+    Some(open.entry(epoch).or_insert_with(|| Open { held, batches: Vec::new() }))
 }
 
 /// Accepts the first event of each id that is neither remembered nor late, by the rules about the stream.
@@ -100,10 +116,15 @@ fn hold(cap: &InputCapability<Epoch>) -> Option<(Epoch, Held)> {
 /// this worker, and shared by nobody who writes. `newest` is the greatest event time of the epochs before the first one
 /// here. Every worker gives one mark at the time of each epoch, and every mark is answered with a tally.
 ///
+/// With `log_admissions` the admitted ids are handed on for checkpoints: when one is asked for (see
+/// [`crate::checkpoints`]), and at the end of an epoch that leaves at least this many ids in the log. There is no message
+/// where nothing was admitted. An epoch is then decided only after all requests for the epochs before it have come;
+/// without it, `checkpoints` is not looked at.
+///
 /// [`Hashes::route`]: crate::arrangement::Hashes::route
 ///
 /// ```
-/// use timely::dataflow::operators::{Inspect, ToStream};
+/// use timely::dataflow::operators::{Inspect, ToStream, generic::operator::empty};
 /// use tidemark_dataflows::arrangement::{Settings, SweepRate, TimeBoundedArrangement};
 /// use tidemark_dataflows::distinct::distinct_within_watermark;
 /// use tidemark_dataflows::event::*;
@@ -121,7 +142,9 @@ fn hold(cap: &InputCapability<Epoch>) -> Option<(Epoch, Held)> {
 ///
 ///     let horizon = Horizon { watermark_delay_us: 3_600_000_000, dedup_retention_us: 3_600_000_000 };
 ///     let settings = Settings { horizon, key: [1, 2], expected_ids: 0, sweep: SweepRate::default() };
-///     let distinct = distinct_within_watermark(events, marks, TimeBoundedArrangement::shared(settings), None);
+///     let distinct = distinct_within_watermark(
+///         events, marks, empty(scope), TimeBoundedArrangement::shared(settings), None, None,
+///     );
 ///     distinct.accepted.inspect(|event| assert!(event.at.offset.0 < 2));
 ///     distinct.tallies.inspect(|tally| assert_eq!((tally.accepted, tally.duplicates, tally.retained), (2, 1, 2)));
 /// });
@@ -129,8 +152,10 @@ fn hold(cap: &InputCapability<Epoch>) -> Option<(Epoch, Held)> {
 pub fn distinct_within_watermark<'s>(
     events: Stream<'s, Epoch, Vec<Event>>,
     marks: Stream<'s, Epoch, Vec<EpochMark>>,
+    checkpoints: Stream<'s, Epoch, Vec<()>>,
     index: SharedArrangement,
     newest: Option<Micros>,
+    log_admissions: Option<usize>,
 ) -> Distinct<'s> {
     let (horizon, hashes) = (index.borrow().settings().horizon, index.borrow().hashes());
     let mut builder = OperatorBuilder::new("DistinctWithinWatermark".to_owned(), events.scope());
@@ -141,9 +166,16 @@ pub fn distinct_within_watermark<'s>(
     let (accepted_out, accepted) = builder.new_output();
     let (refused_out, refused) = builder.new_output();
     let (tallies_out, tallies) = builder.new_output();
+    // The outputs so far never wait for a request: connected to this input, they could not pass an epoch before it did.
+    let mut checkpoints = builder.new_input_connection(checkpoints, Pipeline, []);
+    let (admitted_out, admitted) = builder.new_output();
     let mut accepted_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Event>>>::from(accepted_out);
     let mut refused_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Refusal>>>::from(refused_out);
     let mut tallies_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<DistinctTally>>>::from(tallies_out);
+    let mut admitted_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Admitted>>>::from(admitted_out);
+    if log_admissions.is_some() {
+        index.borrow_mut().log_admissions();
+    }
 
     builder.build(move |capabilities| {
         // They stand at time 0, and would hold back everything downstream.
@@ -151,35 +183,54 @@ pub fn distinct_within_watermark<'s>(
         let mut open: BTreeMap<Epoch, Open> = BTreeMap::new();
         let mut watermarks = Watermarks::new(horizon, newest);
         let mut judge = Judge::default();
+        let mut requests = Requests::default();
+        let no_requests = MutableAntichain::new();
         move |frontiers| {
             events.for_each_stamp(|cap, batches| {
-                let Some((epoch, held)) = hold(&cap) else { return };
-                let open = open.entry(epoch).or_insert_with(|| Open { held, batches: Vec::new() });
-                open.batches.extend(batches.map(std::mem::take));
+                if let Some(open) = open_of(&mut open, &cap) {
+                    open.batches.extend(batches.map(std::mem::take));
+                }
             });
             marks.for_each_stamp(|cap, _| {
-                let Some((epoch, held)) = hold(&cap) else { return };
-                open.entry(epoch).or_insert_with(|| Open { held, batches: Vec::new() });
+                open_of(&mut open, &cap);
             });
             newest_times.for_each_stamp(|_, batches| {
                 for newest in batches.flat_map(|batch| batch.drain(..)) {
                     watermarks.observe(newest.epoch, newest.time);
                 }
             });
+            checkpoints.for_each_stamp(|request, _| requests.ask(&request, 3));
 
-            let (mut accepted, mut refused, mut tallies) =
-                (accepted_out.activate(), refused_out.activate(), tallies_out.activate());
-            // The empty frontier lets every time pass, so the epochs that are open bound the loop.
-            let closed = |epoch: &Epoch| !frontiers.iter().any(|frontier| frontier.less_equal(epoch));
-            while let Some(first) = open.first_entry().filter(|first| closed(first.key())) {
-                let (epoch, Open { held: [to_accepted, to_refused, to_tallies], mut batches }) = first.remove_entry();
-                let times = watermarks.close(epoch);
-                let mut verdicts = judge.close(&mut index.borrow_mut(), epoch, times, &mut batches);
-                accepted.session(&to_accepted).give_containers(batches.iter_mut().filter(|batch| !batch.is_empty()));
-                refused.session(&to_refused).give_iterator(verdicts.refused.drain(..));
-                tallies.session(&to_tallies).give(verdicts.tally);
+            let (mut accepted, mut refused, mut tallies, mut admitted) =
+                (accepted_out.activate(), refused_out.activate(), tallies_out.activate(), admitted_out.activate());
+            let mut hand_on = |index: &mut TimeBoundedArrangement, epoch, to: &Capability<Epoch>| {
+                let ids = index.take_log();
+                if !ids.is_empty() {
+                    admitted.session(to).give(Admitted { epoch, ids });
+                }
+            };
+            let index = &mut *index.borrow_mut();
+            let (of_epochs, of_requests) = frontiers.split_at(3);
+            let of_requests = of_requests.first().filter(|_| log_admissions.is_some()).unwrap_or(&no_requests);
+            let closed = |epoch: &Epoch| !of_epochs.iter().any(|frontier| frontier.less_equal(epoch));
+            while let Some(turn) = requests.turn(of_requests, open.keys().next().copied(), closed) {
+                match turn {
+                    Turn::Answer(epoch, cap) => hand_on(index, epoch, &cap),
+                    Turn::Close(epoch) => {
+                        let Some(Open { held, mut batches }) = open.remove(&epoch) else { break };
+                        let times = watermarks.close(epoch);
+                        let mut verdicts = judge.close(index, epoch, times, &mut batches);
+                        let filled = batches.iter_mut().filter(|batch| !batch.is_empty());
+                        accepted.session(&held[0]).give_containers(filled);
+                        refused.session(&held[1]).give_iterator(verdicts.refused.drain(..));
+                        tallies.session(&held[2]).give(verdicts.tally);
+                        if log_admissions.is_some_and(|limit| index.logged() >= limit) {
+                            hand_on(index, epoch, &held[3]);
+                        }
+                    }
+                }
             }
         }
     });
-    Distinct { accepted, refused, tallies }
+    Distinct { accepted, refused, tallies, admitted }
 }

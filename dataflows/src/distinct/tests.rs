@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
+use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::{Inspect, Probe};
 use timely::dataflow::{InputHandle, ProbeHandle};
 
@@ -123,7 +124,7 @@ fn run(input: &Input, workers: usize, sweep: SweepRate, expected_ids: usize) -> 
         worker.dataflow(|scope| {
             let index = TimeBoundedArrangement::shared(settings);
             let (events, marks) = (events.to_stream(scope), marks.to_stream(scope));
-            let distinct = distinct_within_watermark(events, marks, index, None);
+            let distinct = distinct_within_watermark(events, marks, empty(scope), index, None, None);
             record(distinct.accepted, &shared, |raw, at, event| raw.accepted.push((at, event)));
             record(distinct.refused, &shared, |raw, at, refusal| raw.refused.push((at, refusal)));
             record(distinct.tallies, &shared, |raw, at, tally| raw.tallies.push((at, tally))).probe_with(&probe);

@@ -7,10 +7,11 @@ use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::Operator;
 
-use super::{ChannelKey, Row, Totals};
+use super::{BEFORE_ALL_EPOCHS, ChannelKey, Row, Totals};
 use crate::event::Epoch;
 
-/// Sums the newest rows of M3 at the end of each epoch that changed any of them. The rows come out on worker 0.
+/// Sums the newest rows of M3 at the end of each epoch that changed any of them. The rows come out on worker 0. Rows of
+/// epoch 0 were restored: they are what the sums start from, and give no row of their own.
 ///
 /// ```
 /// use tidemark_dataflows::event::{Channel, EventType};
@@ -18,12 +19,12 @@ use crate::event::Epoch;
 /// use timely::dataflow::operators::{Capture, ToStream, capture::Extract};
 ///
 /// let row = |channel, pence| Row {
-///     key: (channel, EventType::Deposit), epoch: 0, totals: Totals { deposits: pence, deposit_count: 1, ..Totals::NONE },
+///     key: (channel, EventType::Deposit), epoch: 1, totals: Totals { deposits: pence, deposit_count: 1, ..Totals::NONE },
 /// };
-/// let rows = vec![row(Channel::Web, 300), row(Channel::Api, 20)];
+/// let rows = vec![row(Channel::Web, 300), row(Channel::Api, 20), Row { epoch: 0, ..row(Channel::Mobile, 5) }];
 /// let out = timely::example(|scope| net_flow(rows.to_stream(scope).container::<Vec<_>>()).capture());
 /// let (_, rows) = out.extract().remove(0);
-/// assert_eq!((rows[0].totals.deposits, rows[0].totals.deposit_count), (320, 2));
+/// assert_eq!((rows[0].totals.deposits, rows[0].totals.deposit_count), (325, 3));
 /// ```
 pub fn net_flow(rows: StreamVec<'_, Epoch, Row<ChannelKey>>) -> StreamVec<'_, Epoch, Row<()>> {
     rows.unary_frontier(Exchange::new(|_: &Row<ChannelKey>| 0), "NetFlow", |_, _| {
@@ -42,6 +43,9 @@ pub fn net_flow(rows: StreamVec<'_, Epoch, Row<ChannelKey>>) -> StreamVec<'_, Ep
                 newest.extend(rows);
                 let mut totals = Totals::NONE;
                 newest.values().for_each(|part| totals.plus_equals(part));
+                if epoch == BEFORE_ALL_EPOCHS {
+                    continue;
+                }
                 output.session(&cap).give(Row { key: (), epoch, totals });
             }
         }

@@ -6,6 +6,8 @@ use std::time::SystemTime;
 use deltalake::DeltaResult;
 use url::Url;
 
+use crate::durable::is_upload;
+
 /// Deletes the temporary files of a local table, and of its log, that were last written before `expired`.
 pub(super) fn delete(table: &Url, expired: SystemTime) -> DeltaResult<usize> {
     let Ok(table) = table.to_file_path() else {
@@ -31,7 +33,7 @@ fn is_temporary(path: &Path) -> bool {
         return false;
     };
     let staged = name.rsplit_once('#').is_some_and(|(_, number)| number.parse::<u32>().is_ok());
-    staged || (name.starts_with("_commit_") && name.ends_with(".tmp"))
+    staged || is_upload(name) || (name.starts_with("_commit_") && name.ends_with(".tmp"))
 }
 
 #[cfg(test)]
@@ -40,7 +42,8 @@ mod tests {
 
     #[test]
     fn only_temporary_names_match() {
-        for name in ["00000000000000000007.json#1", "part-0.zstd.parquet#12", "_commit_ab.json.tmp"] {
+        for name in ["00000000000000000007.json#1", "part-0.zstd.parquet#12", "_commit_ab.json.tmp", "_upload_7_1.tmp"]
+        {
             assert!(is_temporary(Path::new(name)), "{name}");
         }
         for name in ["00000000000000000007.json", "part-0.zstd.parquet", "part#x.parquet", "_last_checkpoint"] {

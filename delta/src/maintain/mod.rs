@@ -64,7 +64,7 @@ impl TableWriter {
         let expired = |retention| now.checked_sub(retention).unwrap_or(SystemTime::UNIX_EPOCH);
         let retention = self.lake.policy.retention;
         // A snapshot that followed thousands of commits rests on all of them; a fresh one rests on a checkpoint.
-        self.reload(None).await?;
+        self.reload().await?;
         match self.vacuum(now, retention).await {
             Ok(files) => done.data_files_deleted = files,
             Err(failure) => return Err(self.lease_after(failure).await),
@@ -75,7 +75,7 @@ impl TableWriter {
         }
         if done.log_files_deleted > 0 {
             // The snapshot may rest on files that are gone.
-            self.reload(None).await?;
+            self.reload().await?;
         }
         let leftovers = leftovers::delete(self.table.log_store().root_url(), expired(retention));
         done.leftovers_deleted = leftovers.map_err(|failure| Error::unavailable(&self.spec.name, 1, failure))?;
@@ -96,7 +96,7 @@ impl TableWriter {
 
     /// After a failure the newest state of the log is our snapshot again, if the table is still ours.
     async fn lease_after(&mut self, failure: DeltaTableError) -> Error {
-        match self.reload(None).await {
+        match self.reload().await {
             Err(error) if !error.is_retryable() => error,
             _ => Error::unavailable(&self.spec.name, 1, failure),
         }

@@ -20,7 +20,7 @@ use tidemark_delta::TableSpec;
 pub use channel_distribution::ChannelDistribution;
 pub use net_flow::NetFlow;
 pub use rejected_events::RejectedEvents;
-pub use run_manifest::{ManifestText, RunManifest};
+pub use run_manifest::{ManifestText, RunManifest, SoFar};
 pub use stream_health::{Clock, StreamHealth};
 pub use transaction_events::TransactionEvents;
 pub use user_metrics::UserMetrics;
@@ -48,7 +48,7 @@ pub trait Table: 'static {
     /// When a value does not fit its column, which would be a bug.
     fn batch(&mut self, rows: Vec<Self::Row>, mark: &EpochMark) -> Result<Option<RecordBatch>, ArrowError>;
 
-    /// The table as it stands before the first epoch, as far as it is never empty.
+    /// The table as it stands before the first epoch, as far as it is never empty. Asked for with epoch 1.
     ///
     /// # Errors
     ///

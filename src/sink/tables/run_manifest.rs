@@ -20,24 +20,33 @@ pub struct ManifestText {
     pub dedup_scope: String,
 }
 
-/// The manifest of the run: everything since the first epoch.
+/// Everything from the first epoch on.
+#[derive(Clone, Debug, Default)]
+pub struct SoFar {
+    /// When the first epoch was opened.
+    pub stream_start: Option<Micros>,
+    /// Number of epochs.
+    pub epochs: u64,
+    /// What became of their events.
+    pub sum: Tally,
+}
+
+/// The manifest of the run.
 pub struct RunManifest {
     text: ManifestText,
     first_worker: bool,
-    stream_start: Option<Micros>,
-    epochs: u64,
-    sum: Tally,
+    so_far: SoFar,
 }
 
 impl RunManifest {
-    /// The manifest of a pipeline that has seen nothing. Only the first worker writes it.
-    pub fn new(text: ManifestText, first_worker: bool) -> Self {
-        RunManifest { text, first_worker, stream_start: None, epochs: 0, sum: Tally::default() }
+    /// The manifest of a pipeline that has seen `so_far`. Only the first worker writes it.
+    pub fn new(text: ManifestText, first_worker: bool, so_far: SoFar) -> Self {
+        RunManifest { text, first_worker, so_far }
     }
 
     fn one_row(&self, start: Micros, updated: Micros) -> Result<RecordBatch, ArrowError> {
-        let sum = &self.sum;
-        let counts = [self.epochs, sum.received, sum.accepted, sum.rejected_total(), sum.duplicates];
+        let SoFar { epochs, sum, .. } = &self.so_far;
+        let counts = [*epochs, sum.received, sum.accepted, sum.rejected_total(), sum.duplicates];
         let mut columns = vec![time_array([start].into_iter()), time_array([updated].into_iter())];
         for count in counts {
             columns.push(long_array([count].into_iter())?);
@@ -66,7 +75,7 @@ impl Table for RunManifest {
         );
         fields.extend(["output_path", "source", "dedup_scope"].map(text));
         // The one value that never changes while a pipeline lives, and so the key of its one row.
-        merged("monitoring/run_manifest", "The pipeline as a whole", &["stream_start"], fields)
+        merged("monitoring/run_manifest", "The pipeline as a whole", &["dedup_scope"], fields)
     }
 
     fn epoch_of(row: &EpochSummary, _: Epoch) -> Epoch {
@@ -76,12 +85,12 @@ impl Table for RunManifest {
     fn batch(&mut self, rows: Vec<EpochSummary>, _: &EpochMark) -> Result<Option<RecordBatch>, ArrowError> {
         let mut newest = None;
         for EpochSummary { mark, tally } in rows {
-            self.stream_start.get_or_insert(mark.opened);
-            self.epochs += 1;
-            self.sum.add(&tally);
+            self.so_far.stream_start.get_or_insert(mark.opened);
+            self.so_far.epochs += 1;
+            self.so_far.sum.add(&tally);
             newest = newest.max(Some(mark.closed));
         }
-        let row = self.stream_start.zip(newest).map(|(start, updated)| self.one_row(start, updated));
+        let row = self.so_far.stream_start.zip(newest).map(|(start, updated)| self.one_row(start, updated));
         row.transpose()
     }
 

@@ -8,10 +8,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tidemark_dataflows::block::Block;
-
+use super::cursor::Digested;
 use super::input::InputReader;
 use crate::source::SourceError;
 
@@ -51,7 +50,7 @@ impl ReadAhead {
 
 /// What the stock of a partition holds.
 pub(super) enum Taken {
-    Block(Block),
+    Block(Digested),
     Pending,
     End,
 }
@@ -64,7 +63,7 @@ enum Ending {
 
 #[derive(Default)]
 struct Queue {
-    blocks: VecDeque<Block>,
+    blocks: VecDeque<Digested>,
     ending: Option<Ending>,
 }
 
@@ -111,9 +110,8 @@ impl Ahead {
         Ok(ahead)
     }
 
-    /// Takes the next block of `partition`, and waits for it for at most `patience`.
-    pub(super) fn take(&self, partition: usize, patience: Duration) -> Result<Taken, SourceError> {
-        let deadline = Instant::now() + patience;
+    /// Takes the next block of `partition`, and waits for it until `deadline`.
+    pub(super) fn take(&self, partition: usize, deadline: Instant) -> Result<Taken, SourceError> {
         let mut stock = self.shared.lock();
         loop {
             let Some(queue) = stock.queues.get_mut(partition) else { return Ok(Taken::End) };
@@ -187,7 +185,7 @@ impl Shared {
         with_room.min().map(|(_, index)| index)
     }
 
-    fn put(&self, partition: usize, read: Result<Option<Block>, SourceError>) {
+    fn put(&self, partition: usize, read: Result<Option<Digested>, SourceError>) {
         let mut stock = self.lock();
         if let Ok(Some(block)) = &read {
             stock.bytes += memory(block);
@@ -226,6 +224,6 @@ fn read_all(shared: &Shared, mut readers: Vec<(usize, InputReader)>) {
 }
 
 /// What a block holds in memory, in bytes.
-fn memory(block: &Block) -> usize {
+fn memory(Digested { block, .. }: &Digested) -> usize {
     block.bytes.len() + size_of_val(block.bodies.as_slice())
 }

@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 
-use tidemark_dataflows::block::Block;
 use tidemark_dataflows::event::PartitionId;
 
+use super::cursor::Digested;
 use super::lines::{Fill, LineSplitter};
 use crate::source::SourceError;
+use crate::source::error::RESTORE_FILE;
 
 /// Most that a pipe gives at once, on Linux.
 const PIPE_BYTES: usize = 64 << 10;
@@ -59,7 +60,7 @@ impl InputReader {
     }
 
     /// The next events, or `None` at the end.
-    pub(super) fn next_block(&mut self) -> Result<Option<Block>, SourceError> {
+    pub(super) fn next_block(&mut self) -> Result<Option<Digested>, SourceError> {
         let read = match &mut self.input {
             Input::Stream(stream) => self.lines.next_block(stream.as_mut()),
             Input::File { path, .. } => {
@@ -75,7 +76,7 @@ impl InputReader {
             self.close();
             self.check_length()?;
         }
-        Ok(block)
+        Ok(block.map(Digested::new))
     }
 
     /// A file that ends early has lost events, which must not pass for the end of the input.
@@ -84,7 +85,7 @@ impl InputReader {
             Input::File { bytes, .. } if self.lines.bytes_read() < bytes => {
                 let read = self.lines.bytes_read();
                 let problem = format!("it was cut from {bytes} to {read} bytes while it was read");
-                Err(SourceError::changed(&self.name, problem))
+                Err(SourceError::changed(&self.name, problem, RESTORE_FILE))
             }
             _ => Ok(()),
         }

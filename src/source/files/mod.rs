@@ -6,21 +6,25 @@
 //! tool into standard input.
 
 mod ahead;
+mod cursor;
 mod input;
 mod inputs;
 mod lines;
 #[cfg(test)]
+mod resume_tests;
+#[cfg(test)]
 mod tests;
 
 use std::io::Read;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tidemark_dataflows::block::{Arrival, Block};
-use tidemark_dataflows::event::{Micros, Offset, PartitionId};
+use tidemark_dataflows::block::Arrival;
+use tidemark_dataflows::event::{Micros, Offset, PartitionId, Position};
 
 use self::ahead::{Ahead, Taken};
+use self::cursor::{Cursor, Differs};
 use self::input::{Input, InputReader};
-use super::{MAX_BLOCK_EVENTS, PartitionInfo, Pull, Source, SourceError};
+use super::{ContentDigest, MAX_BLOCK_EVENTS, PartitionInfo, Pull, Source, SourceError, SourceIdentity};
 
 pub use self::ahead::ReadAhead;
 
@@ -63,66 +67,21 @@ impl FileSource {
         let mut partitions = Vec::with_capacity(inputs.len());
         let mut readers = Vec::with_capacity(inputs.len());
         for (index, (info, input)) in inputs.into_iter().enumerate() {
-            readers.push(InputReader::new(display_name(&info), input, PartitionId(index as u32), chunk_bytes));
+            readers.push(InputReader::new(info.label(), input, PartitionId(index as u32), chunk_bytes));
             partitions.push(info);
         }
         let ahead = Ahead::start(readers, ahead)
             .map_err(|error| SourceError::unavailable("file source", "given a thread", error))?;
-        let cursors = partitions.iter().map(|_| Cursor::default()).collect();
+        let cursors = partitions.iter().map(|_| Cursor::new()).collect();
         Ok(Self { partitions, ahead, cursors })
     }
 
     /// What errors about `partition` call it.
     fn name_of(&self, partition: PartitionId) -> String {
-        self.partitions.get(partition.0 as usize).map_or_else(|| format!("partition {}", partition.0), display_name)
+        self.partitions
+            .get(partition.0 as usize)
+            .map_or_else(|| format!("partition {}", partition.0), PartitionInfo::label)
     }
-}
-
-/// Where the consumer stands in a partition.
-#[derive(Default)]
-struct Cursor {
-    /// The block that was taken last, unless all of it has been handed out.
-    block: Option<Block>,
-    /// Offset of the next event to hand out.
-    next: u64,
-}
-
-impl Cursor {
-    /// At most `max_events` events that start at `from`, if the block at hand holds that offset.
-    fn piece(&mut self, from: u64, max_events: usize) -> Option<Block> {
-        let block = self.block.take()?;
-        let first = block.first_offset.0;
-        self.next = first + block.len() as u64;
-        if from >= self.next {
-            return None;
-        }
-        let start = usize::try_from(from.checked_sub(first)?).ok()?;
-        let stop = block.len().min(start + max_events);
-        if start == 0 && stop == block.len() {
-            return Some(block);
-        }
-        let inside = |&(index, whole): &(u32, u64)| {
-            let index = index as usize;
-            (start..stop).contains(&index).then(|| ((index - start) as u32, whole))
-        };
-        let piece = Block {
-            partition: block.partition,
-            first_offset: Offset(from),
-            arrival: block.arrival.clone(),
-            bytes: block.bytes.clone(),
-            bodies: block.bodies[start..stop].to_vec(),
-            oversized: block.oversized.iter().filter_map(inside).collect(),
-        };
-        if stop < block.len() {
-            self.next = first + stop as u64;
-            self.block = Some(block);
-        }
-        Some(piece)
-    }
-}
-
-fn display_name(info: &PartitionInfo) -> String {
-    info.path.as_ref().map_or_else(|| info.name.clone(), |path| path.display().to_string())
 }
 
 impl Source for FileSource {
@@ -134,7 +93,27 @@ impl Source for FileSource {
         true
     }
 
-    /// Reads from start to end: what lies before `from` is passed over, and `from` never goes back.
+    fn identity(&self) -> SourceIdentity {
+        SourceIdentity::of_files(&self.partitions)
+    }
+
+    /// Nothing is read yet: the first pull passes over what lies before, digests it and compares.
+    fn resume(&mut self, at: Position, before: Option<ContentDigest>) -> Result<(), SourceError> {
+        let cursor = self.cursors.get_mut(at.partition.0 as usize).filter(|cursor| cursor.is_unread());
+        let Some(cursor) = cursor else {
+            let problem = "a place to go on from can be given only before it is read";
+            return Err(SourceError::usage(self.name_of(at.partition), problem, "open the source again"));
+        };
+        cursor.resume(at.offset, before);
+        Ok(())
+    }
+
+    fn digest(&self, partition: PartitionId) -> Option<ContentDigest> {
+        self.cursors.get(partition.0 as usize)?.digest()
+    }
+
+    /// Reads from start to end: what lies before `from` is passed over, and `from` never goes back. Passing over many
+    /// events takes several pulls, of which all but the last give [`Pull::Pending`].
     fn pull(
         &mut self,
         partition: PartitionId,
@@ -143,25 +122,28 @@ impl Source for FileSource {
         now: Micros,
     ) -> Result<Pull, SourceError> {
         let index = partition.0 as usize;
+        let deadline = Instant::now() + PATIENCE;
+        let (Some(cursor), Some(info)) = (self.cursors.get_mut(index), self.partitions.get(index)) else {
+            return Ok(Pull::End);
+        };
+        let floor = cursor.floor();
+        if from.0 < floor {
+            let problem = format!("events before offset {floor} have been read and cannot be read again");
+            return Err(SourceError::usage(info.label(), problem, "open the source again"));
+        }
         loop {
-            let Some(cursor) = self.cursors.get_mut(index) else { return Ok(Pull::End) };
-            let next = cursor.next;
-            if from.0 < next {
-                let problem = format!("events before offset {next} have been read and cannot be read again");
-                return Err(SourceError::usage(self.name_of(partition), problem, "open the source again"));
-            }
-            if let Some(mut piece) = cursor.piece(from.0, max_events.clamp(1, MAX_BLOCK_EVENTS)) {
-                piece.arrival = Arrival::Opening(now);
-                return Ok(Pull::Block(piece));
-            }
-            let next = cursor.next;
-            match self.ahead.take(index, PATIENCE)? {
-                Taken::Block(block) => cursor.block = Some(block),
-                Taken::Pending => return Ok(Pull::Pending),
-                Taken::End if next < from.0 => {
-                    let problem = format!("it ends after {next} events, but has been read up to event {}", from.0);
-                    return Err(SourceError::changed(self.name_of(partition), problem));
+            if cursor.reach(from.0).map_err(|Differs { before }| info.rewritten_before(before))? {
+                if let Some(mut piece) = cursor.hand_out(max_events.clamp(1, MAX_BLOCK_EVENTS)) {
+                    piece.arrival = Arrival::Opening(now);
+                    return Ok(Pull::Block(piece));
                 }
+            } else if Instant::now() >= deadline {
+                return Ok(Pull::Pending);
+            }
+            match self.ahead.take(index, deadline)? {
+                Taken::Block(block) => cursor.add(block),
+                Taken::Pending => return Ok(Pull::Pending),
+                Taken::End if cursor.next() < from.0 => return Err(info.shortened(cursor.next(), from)),
                 Taken::End => return Ok(Pull::End),
             }
         }

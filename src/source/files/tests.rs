@@ -14,14 +14,14 @@ use tidemark_dataflows::event::{Micros, Offset, PartitionId};
 use super::{FileSource, ReadAhead};
 use crate::source::{MAX_BLOCK_EVENTS, Pull, Source, SourceError, SourceErrorKind, source_bytes};
 
-const SMALL: ReadAhead = ReadAhead { block_bytes: 64, blocks: 2, total_bytes: 256 };
+pub(super) const SMALL: ReadAhead = ReadAhead { block_bytes: 64, blocks: 2, total_bytes: 256 };
 
 fn open(inputs: &[&str]) -> Result<FileSource, SourceError> {
     let inputs: Vec<String> = inputs.iter().map(|&input| input.to_owned()).collect();
     FileSource::open(&inputs, SMALL)
 }
 
-fn write(directory: &TempDir, name: &str, content: &[u8]) -> String {
+pub(super) fn write(directory: &TempDir, name: &str, content: &[u8]) -> String {
     let path = directory.path().join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(&path, content).unwrap();
@@ -29,7 +29,7 @@ fn write(directory: &TempDir, name: &str, content: &[u8]) -> String {
 }
 
 /// Asks until there is an answer.
-fn pull(source: &mut FileSource, partition: u32, from: u64, max_events: usize) -> Option<Block> {
+pub(super) fn pull(source: &mut FileSource, partition: u32, from: u64, max_events: usize) -> Option<Block> {
     loop {
         match source.pull(PartitionId(partition), Offset(from), max_events, Micros(5)).unwrap() {
             Pull::Block(block) => return Some(block),
@@ -53,7 +53,7 @@ fn names(source: &FileSource) -> Vec<&str> {
     source.partitions().iter().map(|partition| partition.name.as_str()).collect()
 }
 
-fn lines(count: usize) -> Vec<u8> {
+pub(super) fn lines(count: usize) -> Vec<u8> {
     (0..count).flat_map(|line| format!("{{\"line\": {line}}}\n").into_bytes()).collect()
 }
 

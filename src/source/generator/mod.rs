@@ -15,10 +15,11 @@ mod write;
 use std::ops::Range;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tidemark_dataflows::block::{Arrival, Block};
-use tidemark_dataflows::event::{Micros, Offset, PartitionId};
+use tidemark_dataflows::event::{Micros, Offset, PartitionId, Position};
 
-use super::{MAX_BLOCK_EVENTS, PartitionInfo, Pull, Source, SourceError};
+use super::{ContentDigest, MAX_BLOCK_EVENTS, PartitionInfo, Pull, Source, SourceError, SourceIdentity};
 
 pub use self::options::GeneratorOptions;
 pub use self::plan::{Kind, Plan};
@@ -31,7 +32,8 @@ const BLOCK_BYTES: usize = 512 << 10;
 const MAX_EVENT_BYTES: usize = 1 << 10;
 
 /// Whether events wait until they are due.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Pacing {
     /// Each event is handed out once it is due by the rate. A source that starts in the past catches up first.
     Live,
@@ -139,6 +141,23 @@ impl Source for GeneratorSource {
         self.generator.options.events.is_some()
     }
 
+    fn identity(&self) -> SourceIdentity {
+        SourceIdentity::of_generator(&self.generator.options, self.pacing)
+    }
+
+    /// There is nothing to pass over and nothing to compare: any offset can be made at any time, from the options.
+    fn resume(&mut self, at: Position, _before: Option<ContentDigest>) -> Result<(), SourceError> {
+        if self.partitions.get(at.partition.0 as usize).is_some() {
+            return Ok(());
+        }
+        let problem = format!("there is no partition {}", at.partition.0);
+        Err(SourceError::usage("generator", problem, "generate as many partitions as before"))
+    }
+
+    fn digest(&self, _partition: PartitionId) -> Option<ContentDigest> {
+        None
+    }
+
     /// Never waits, and can go back.
     fn pull(
         &mut self,
@@ -151,7 +170,7 @@ impl Source for GeneratorSource {
         if from.0 > all {
             let name = format!("generator partition {}", partition.0);
             let problem = format!("it ends after {all} events, but has been read up to event {}", from.0);
-            return Err(SourceError::changed(name, problem));
+            return Err(SourceError::changed(name, problem, "generate more events, or start with another output"));
         }
         if from.0 == all {
             return Ok(Pull::End);

@@ -1,0 +1,262 @@
+//! A lease in an object store: an object that its holder writes anew while it lives.
+//!
+//! Clocks of two machines are never compared. Whether a holder lives is found out by watching for as long as its own
+//! time to live; whether our own lease is still good, by our own monotonic clock.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{Holder, wall_clock};
+use crate::Error;
+use crate::store::Store;
+
+/// Name of the object.
+const OBJECT: &str = "lease";
+/// How often the lease of another is looked at during its time to live.
+const LOOKS: u32 = 5;
+
+/// A monotonic clock and a way to wait by it.
+pub trait Clock: Send + Sync {
+    /// Time since some moment in the past.
+    fn now(&self) -> Duration;
+    /// Waits. It may return early.
+    fn sleep(&self, wait: Duration);
+}
+
+/// The clock of this machine.
+#[derive(Copy, Clone, Debug)]
+pub struct SystemClock(Instant);
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        SystemClock(Instant::now())
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn sleep(&self, wait: Duration) {
+        std::thread::sleep(wait);
+    }
+}
+
+/// The object as JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Lease {
+    #[serde(flatten)]
+    holder: Holder,
+    /// Tells one holder from another, even two of one process.
+    nonce: String,
+    /// Grows with each renewal.
+    counter: u64,
+    ttl_ms: u64,
+}
+
+/// A lease that we hold, until [`Heartbeat::valid`] says otherwise. Shared between the thread that renews it and those
+/// that rely on it.
+pub struct Heartbeat {
+    store: Store,
+    ttl: Duration,
+    clock: Arc<dyn Clock>,
+    /// Held while renewing.
+    lease: Mutex<Lease>,
+    /// When the last successful renewal began, in microseconds of the clock.
+    renewed_us: AtomicU64,
+    lost: AtomicBool,
+}
+
+impl Heartbeat {
+    /// Takes the lease of a store. Is there one, it is watched for its time to live, unless `take_over` says that its
+    /// holder is known to be dead. `tell` is given what a person should know before the wait.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Held`] if the holder lives, [`Error::Lost`] if another process takes the lease at the same time,
+    /// [`Error::Unavailable`] for failures of the store.
+    pub fn acquire(
+        store: &Store,
+        holder: Holder,
+        ttl: Duration,
+        take_over: bool,
+        clock: Arc<dyn Clock>,
+        tell: &mut dyn FnMut(&str),
+    ) -> Result<Heartbeat, Error> {
+        let lease = Lease { holder, nonce: nonce(), counter: 0, ttl_ms: millis(ttl) };
+        let place = place(store);
+        let renewed = loop {
+            let Some(found) = store.read(OBJECT)? else {
+                let began = clock.now();
+                match store.create(OBJECT, to_json(&lease)?) {
+                    Err(Error::Taken { .. }) => continue,
+                    created => created?,
+                }
+                break began;
+            };
+            if take_over {
+                tell(&format!("taking over {place} from {}", describe(&found)));
+            } else if !has_expired(store, &found, ttl, &*clock, tell)? {
+                continue;
+            }
+            let began = clock.now();
+            store.replace(OBJECT, to_json(&lease)?)?;
+            break began;
+        };
+        let heartbeat = Heartbeat {
+            store: store.clone(),
+            ttl,
+            clock,
+            lease: Mutex::new(lease),
+            renewed_us: AtomicU64::new(micros(renewed)),
+            lost: AtomicBool::new(false),
+        };
+        heartbeat.check()?;
+        Ok(heartbeat)
+    }
+
+    /// Tells the store that we live. To be called every third of the time to live.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`], then and ever after, if the lease is not ours any more; [`Error::Unavailable`] for failures of
+    /// the store, after which the next call may succeed.
+    pub fn renew(&self) -> Result<(), Error> {
+        // First, or we would overwrite the lease of the one who took over.
+        self.check()?;
+        let began = self.clock.now();
+        let renewed = {
+            let mut lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
+            lease.counter += 1;
+            lease.holder.heartbeat = wall_clock();
+            to_json(&lease)?
+        };
+        self.store.replace(OBJECT, renewed)?;
+        self.check()?;
+        self.renewed_us.fetch_max(micros(began), Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether the lease is ours and its time to live has not passed since the last renewal began. Waits for nothing.
+    pub fn valid(&self) -> bool {
+        let age = micros(self.clock.now()).saturating_sub(self.renewed_us.load(Ordering::Acquire));
+        !self.lost.load(Ordering::Acquire) && Duration::from_micros(age) < self.ttl
+    }
+
+    /// How often to renew.
+    pub fn interval(&self) -> Duration {
+        self.ttl / 3
+    }
+
+    /// Writes which generation this process has won, with the next renewal.
+    pub fn set_generation(&self, generation: u64) {
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner).holder.generation = Some(generation);
+    }
+
+    /// Gives the lease back, so that the next one need not wait.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`] if it is not ours any more, [`Error::Unavailable`] for failures of the store.
+    pub fn release(self) -> Result<(), Error> {
+        self.check()?;
+        self.store.delete(&[OBJECT.to_owned()])
+    }
+
+    /// Makes sure that the object is ours.
+    fn check(&self) -> Result<(), Error> {
+        let lost = |what: String| {
+            self.lost.store(true, Ordering::Release);
+            Error::Lost { place: place(&self.store), what }
+        };
+        if self.lost.load(Ordering::Acquire) {
+            return Err(lost("that was found out before".to_owned()));
+        }
+        let Some(found) = self.store.read(OBJECT)? else {
+            return Err(lost("somebody has removed it".to_owned()));
+        };
+        let ours = self.lease.lock().unwrap_or_else(PoisonError::into_inner).nonce.clone();
+        match serde_json::from_slice::<Lease>(&found) {
+            Ok(lease) if lease.nonce == ours => Ok(()),
+            _ => Err(lost(format!("{} has taken it over", describe(&found)))),
+        }
+    }
+}
+
+impl std::fmt::Debug for Heartbeat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Heartbeat").field("store", &self.store).field("ttl", &self.ttl).finish_non_exhaustive()
+    }
+}
+
+/// Watches a lease for as long as it lives without its holder. False if it went away meanwhile.
+fn has_expired(
+    store: &Store,
+    found: &Bytes,
+    ttl: Duration,
+    clock: &dyn Clock,
+    tell: &mut dyn FnMut(&str),
+) -> Result<bool, Error> {
+    let lease: Option<Lease> = serde_json::from_slice(found).ok();
+    // Its holder may have been configured with another time to live than we are.
+    let patience = lease.as_ref().map_or(ttl, |lease| ttl.max(Duration::from_millis(lease.ttl_ms)));
+    let place = place(store);
+    tell(&format!("{place} is with {}: waiting {} s for a sign of life", describe(found), patience.as_secs_f64()));
+    let until = clock.now().saturating_add(patience);
+    loop {
+        let left = until.saturating_sub(clock.now());
+        let last = left.is_zero();
+        if !last {
+            clock.sleep(left.min(patience / LOOKS));
+        }
+        match store.read(OBJECT)? {
+            None => return Ok(false),
+            Some(now) if now != *found => {
+                let holder = serde_json::from_slice::<Lease>(&now).ok().map(|lease| Box::new(lease.holder));
+                return Err(Error::Held { place, holder });
+            }
+            Some(_) if last => return Ok(true),
+            Some(_) => {}
+        }
+    }
+}
+
+fn describe(lease: &Bytes) -> String {
+    serde_json::from_slice::<Lease>(lease)
+        .map_or_else(|_| "a holder that cannot be read".to_owned(), |lease| lease.holder.to_string())
+}
+
+fn place(store: &Store) -> String {
+    format!("the lease '{OBJECT}' in {}", store.describe())
+}
+
+fn to_json(lease: &Lease) -> Result<Bytes, Error> {
+    let unavailable = |error: serde_json::Error| Error::Unavailable {
+        what: "writing the lease as JSON".to_owned(),
+        attempts: 1,
+        permanent: true,
+        source: error.into(),
+    };
+    Ok(serde_json::to_vec(lease).map_err(unavailable)?.into())
+}
+
+fn nonce() -> String {
+    // std draws these keys from the operating system.
+    let draw = || RandomState::new().build_hasher().finish();
+    let now = wall_clock().0;
+    format!("{:016x}{:016x}{now:016x}", draw(), draw())
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

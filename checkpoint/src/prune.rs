@@ -1,0 +1,79 @@
+//! Clearing away what no kept manifest needs, so that the folder of a pipeline stays small.
+//!
+//! It begins after a manifest has become durable, and first makes sure that no later generation has been claimed. A
+//! generation that is claimed after that finds this manifest or the one before it, and both are kept with all that they
+//! name. So an instance that is stopped at any point in here, and woken after it was displaced, deletes nothing that
+//! is needed: the list of what is deleted was fixed before.
+
+use std::collections::HashSet;
+
+use crate::error::Error;
+use crate::journal::{Kept, ManifestLog, check_newest};
+use crate::names;
+use crate::store::Listed;
+
+/// How many generations leave their claim, adoption and seals behind, for those who look for what happened.
+const REMEMBERED_GENERATIONS: u64 = 16;
+
+impl ManifestLog {
+    /// Keeps the newest `keep` manifests (at least two, so that one can fall back) and deletes what is needed by older
+    /// ones alone. Returns how many objects were deleted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Fenced`] when a later generation has been claimed, [`Error::Unavailable`] when the store fails for good.
+    pub fn prune(&mut self, keep: usize) -> Result<usize, Error> {
+        check_newest(&self.store, self.generation)?;
+        let dropped = self.kept.split_off(keep.max(2).min(self.kept.len()));
+        let needed: HashSet<&str> = self.kept.iter().flat_map(|kept| &kept.runs).map(String::as_str).collect();
+        let mut doomed: Vec<String> = dropped.iter().map(|kept| names::linked(&kept.link)).collect();
+        doomed.extend(dropped.into_iter().flat_map(|kept: Kept| kept.runs).filter(|run| !needed.contains(run.as_str())));
+        let oldest = self.kept.last().map_or(0, |kept| kept.link.epoch);
+        if self.kept.len() >= 2 {
+            doomed.extend(passed_cuts(&self.store.list(&names::cuts_of(self.generation))?, oldest));
+        }
+        let sweep = !self.swept && self.kept.len() >= 2 && self.kept.iter().all(|kept| kept.link.generation == self.generation);
+        if sweep {
+            doomed.extend(self.left_behind(&needed)?);
+        }
+        doomed.sort_unstable();
+        doomed.dedup();
+        self.store.delete(&doomed)?;
+        self.swept |= sweep;
+        Ok(doomed.len())
+    }
+
+    /// What older generations left, once none of it is needed: unfinished runs, cuts and manifests that nobody adopted.
+    fn left_behind(&self, needed: &HashSet<&str>) -> Result<Vec<String>, Error> {
+        let remembered = self.generation.saturating_sub(REMEMBERED_GENERATIONS);
+        let mut doomed = Vec::new();
+        for folder in [names::GENERATIONS, names::ADOPTIONS] {
+            let listed = self.store.list(folder)?.into_iter().map(|object| object.name);
+            doomed.extend(listed.filter(|name| names::number(name).is_some_and(|generation| generation < remembered)));
+        }
+        let runs = self.store.list(names::RUNS)?.into_iter().map(|object| object.name);
+        let older = |name: &String| names::generation(name).is_some_and(|generation| generation < self.generation);
+        doomed.extend(runs.filter(|name| older(name) && !needed.contains(name.as_str())));
+        for folder in [names::CUTS, names::MANIFESTS] {
+            let listed: Vec<String> = self.store.list(folder)?.into_iter().map(|object| object.name).collect();
+            for (at, name) in listed.iter().enumerate() {
+                let Some(generation) = names::generation(name) else { continue };
+                // The last object of a generation is the seal that keeps it from writing.
+                let last = listed.get(at + 1).and_then(|next| names::generation(next)) != Some(generation);
+                let stays = last && generation >= remembered;
+                if generation < self.generation && !stays {
+                    doomed.push(name.clone());
+                }
+            }
+        }
+        Ok(doomed)
+    }
+}
+
+/// Objects of cuts, all of which are at or before `epoch`: those that another object follows with cuts up to the next
+/// epoch.
+fn passed_cuts(listed: &[Listed], epoch: u64) -> Vec<String> {
+    let followed = listed.iter().zip(listed.iter().skip(1));
+    let passed = followed.filter(|(_, next)| names::number(&next.name).is_some_and(|first| first <= epoch + 1));
+    passed.map(|(object, _)| object.name.clone()).collect()
+}

@@ -1,0 +1,218 @@
+//! A run of absolute totals, one row a key, sorted by the bytes of the key.
+
+use std::borrow::Cow;
+use std::marker::PhantomData;
+
+use bytes::Bytes;
+use tidemark_dataflows::event::{Channel, EventType, Micros, UserId};
+use tidemark_dataflows::metrics::{ChannelKey, Totals};
+
+use super::Columns;
+use crate::Error;
+use crate::envelope::{self, Builder, Kind};
+
+const LENGTH: usize = 4;
+const TOTALS: usize = 64;
+
+/// What totals are kept by.
+pub trait Key: Sized {
+    /// The bytes that stand for it. Different keys have different bytes.
+    fn to_bytes(&self) -> Cow<'_, [u8]>;
+
+    /// The key that some bytes stand for, if they stand for any.
+    fn from_bytes(bytes: &[u8]) -> Option<Self>;
+}
+
+impl Key for UserId {
+    fn to_bytes(&self) -> Cow<'_, [u8]> {
+        self.0.as_bytes().into()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        std::str::from_utf8(bytes).ok().map(|text| UserId(text.into()))
+    }
+}
+
+/// Two bytes: the discriminants of channel and event type.
+impl Key for ChannelKey {
+    fn to_bytes(&self) -> Cow<'_, [u8]> {
+        vec![self.0 as u8, self.1 as u8].into()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let &[channel, event_type] = bytes else { return None };
+        let channel = Channel::ALL.into_iter().find(|value| *value as u8 == channel)?;
+        let event_type = EventType::ALL.into_iter().find(|value| *value as u8 == event_type)?;
+        Some((channel, event_type))
+    }
+}
+
+/// Lays down a run. Of several rows for one key the last counts.
+pub fn encode<K: Key>(rows: &[(K, Totals)]) -> Bytes {
+    let keys: Vec<Cow<'_, [u8]>> = rows.iter().map(|(key, _)| key.to_bytes()).collect();
+    let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
+    write(&keys, |row| to_bytes(&rows[row].1))
+}
+
+/// Writes the rows of all keys, the last of each key.
+fn write(keys: &[&[u8]], totals: impl Fn(usize) -> [u8; TOTALS]) -> Bytes {
+    let order = order(keys);
+    let key_bytes: usize = order.iter().map(|row| keys[*row].len()).sum();
+    let mut builder = Builder::new(Kind::Totals, 16 + order.len() * (LENGTH + TOTALS) + key_bytes);
+    builder.put(&(order.len() as u64).to_le_bytes());
+    builder.put(&(key_bytes as u64).to_le_bytes());
+    for row in &order {
+        let length = u32::try_from(keys[*row].len()).unwrap_or(u32::MAX);
+        assert!(length < u32::MAX, "a key of 4 GiB passed the contract");
+        builder.put(&length.to_le_bytes());
+    }
+    order.iter().for_each(|row| builder.put(keys[*row]));
+    builder.put_all(order.iter().map(|row| totals(*row)));
+    builder.finish()
+}
+
+/// The rows in the order of their keys, the last of each key only.
+fn order(keys: &[&[u8]]) -> Vec<usize> {
+    let shared = shared_prefix(keys);
+    // Eight bytes decide almost every comparison, and lie side by side.
+    let head = |key: &[u8]| {
+        let mut head = [0; 8];
+        let rest = &key[shared..];
+        let length = rest.len().min(8);
+        head[..length].copy_from_slice(&rest[..length]);
+        u64::from_be_bytes(head)
+    };
+    let mut rows: Vec<(u64, usize)> = keys.iter().enumerate().map(|(row, key)| (head(key), row)).collect();
+    rows.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| keys[a.1].cmp(keys[b.1])));
+    let mut order: Vec<usize> = Vec::with_capacity(rows.len());
+    let mut rows = rows.into_iter().peekable();
+    while let Some((head, row)) = rows.next() {
+        if rows.peek().is_none_or(|next| next.0 != head || keys[next.1] != keys[row]) {
+            order.push(row);
+        }
+    }
+    order
+}
+
+/// How many bytes all keys begin with in common.
+fn shared_prefix(keys: &[&[u8]]) -> usize {
+    let Some(first) = keys.first() else { return 0 };
+    keys.iter().fold(first.len(), |shared, key| {
+        let common = first[..shared].iter().zip(*key).position(|(a, b)| a != b);
+        common.unwrap_or(shared.min(key.len()))
+    })
+}
+
+fn to_bytes(totals: &Totals) -> [u8; TOTALS] {
+    let mut bytes = [0; TOTALS];
+    bytes[..16].copy_from_slice(&totals.deposits.to_le_bytes());
+    bytes[16..32].copy_from_slice(&totals.withdrawals.to_le_bytes());
+    bytes[32..40].copy_from_slice(&totals.deposit_count.to_le_bytes());
+    bytes[40..48].copy_from_slice(&totals.withdrawal_count.to_le_bytes());
+    bytes[48..56].copy_from_slice(&totals.first_seen.0.to_le_bytes());
+    bytes[56..].copy_from_slice(&totals.last_seen.0.to_le_bytes());
+    bytes
+}
+
+fn from_bytes(bytes: &[u8; TOTALS]) -> Totals {
+    let word = |at: usize| {
+        let mut word = [0; 8];
+        word.copy_from_slice(&bytes[at..at + 8]);
+        u64::from_le_bytes(word)
+    };
+    let wide = |at: usize| (u128::from(word(at)) | u128::from(word(at + 8)) << 64).cast_signed();
+    Totals {
+        deposits: wide(0),
+        withdrawals: wide(16),
+        deposit_count: word(32),
+        withdrawal_count: word(40),
+        first_seen: Micros(word(48).cast_signed()),
+        last_seen: Micros(word(56).cast_signed()),
+    }
+}
+
+/// A run that is read in place.
+#[derive(Clone, Debug)]
+pub struct TotalsRun<K> {
+    lengths: Bytes,
+    keys: Bytes,
+    totals: Bytes,
+    key: PhantomData<fn() -> K>,
+}
+
+/// Opens a run and checks all that [`TotalsRun`] relies on.
+///
+/// # Errors
+///
+/// Those of [`envelope::unwrap`], and [`Error::Damaged`] for a body that is no run of keys `K`.
+pub fn decode<K: Key>(name: &str, object: &Bytes) -> Result<TotalsRun<K>, Error> {
+    let damaged = |what: &str| Error::damaged(name, what);
+    let mut columns = Columns { name, body: envelope::unwrap(Kind::Totals, name, object)? };
+    let count = columns.word("the number of rows")?;
+    let key_bytes = columns.word("the length of all keys")?;
+    let lengths = columns.column("the lengths of the keys", count, LENGTH)?;
+    let keys = columns.column("the keys", key_bytes, 1)?;
+    let totals = columns.column("the totals", count, TOTALS)?;
+    columns.end()?;
+
+    let run = TotalsRun { lengths, keys, totals, key: PhantomData };
+    let mut seen = 0;
+    let mut last: Option<&[u8]> = None;
+    for key in run.keys() {
+        if last.is_some_and(|last| last >= key) {
+            return Err(damaged("its keys are out of order"));
+        }
+        if K::from_bytes(key).is_none() {
+            return Err(damaged("it has a key that means nothing"));
+        }
+        last = Some(key);
+        seen += 1;
+    }
+    let used: u64 = run.lengths().map(u64::from).sum();
+    if seen != run.len() || used != key_bytes {
+        return Err(damaged("its keys do not add up"));
+    }
+    Ok(run)
+}
+
+impl<K: Key> TotalsRun<K> {
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.totals.len() / TOTALS
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.totals.is_empty()
+    }
+
+    /// All rows, in the order of the bytes of their keys.
+    pub fn iter(&self) -> impl Iterator<Item = (K, Totals)> + '_ {
+        // Every key was read once before, when the run was opened.
+        self.keys().zip(self.totals()).filter_map(|(key, totals)| Some((K::from_bytes(key)?, from_bytes(totals))))
+    }
+
+    fn lengths(&self) -> impl Iterator<Item = u32> {
+        self.lengths.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes))
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = &self.keys[..];
+        self.lengths().map_while(move |length| {
+            let key;
+            (key, rest) = rest.split_at_checked(length as usize)?;
+            Some(key)
+        })
+    }
+
+    fn totals(&self) -> &[[u8; TOTALS]] {
+        self.totals.as_chunks().0
+    }
+}
+
+/// Makes one run of several, given from old to new. Where two have the same key, the newer one counts.
+pub fn merge<K: Key>(runs: &[TotalsRun<K>]) -> Bytes {
+    let keys: Vec<&[u8]> = runs.iter().flat_map(TotalsRun::keys).collect();
+    let totals: Vec<&[u8; TOTALS]> = runs.iter().flat_map(TotalsRun::totals).collect();
+    write(&keys, |row| *totals[row])
+}

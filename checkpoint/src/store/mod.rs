@@ -1,0 +1,354 @@
+//! One folder of objects: create once, replace, read, list, delete.
+//!
+//! Calls block, and are made from plain threads; a small runtime of its own does the work. Failures that may pass are
+//! met with [`Patience`]. What the objects hold is the business of [`crate::envelope`] and of those who write them.
+
+mod local;
+mod retry;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::path::Path as Key;
+use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use tokio::runtime::{self, Runtime};
+use tokio::time::timeout;
+
+pub(crate) use self::local::{sync_folder, unfinished};
+pub use self::retry::{Patience, Silent, Watch};
+
+use self::local::SyncedFiles;
+use self::retry::{Deadline, Persistence, TimedOut};
+use crate::Error;
+
+/// Requests under way at once in calls that make several.
+const PARALLEL: usize = 16;
+/// Slowest transfer that does not count as a stall.
+const BYTES_PER_SECOND_MIN: u64 = 1 << 20;
+
+/// A folder of objects. Clones share it.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    objects: Arc<dyn ObjectStore>,
+    prefix: Key,
+    /// The directory, if it is one of this machine.
+    root: Option<PathBuf>,
+    persistence: Persistence,
+    runtime: OwnRuntime,
+}
+
+/// An object as a listing shows it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listed {
+    /// Its name, relative to the root of the store.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// What a request found under a name that was to be new.
+enum Created {
+    Now,
+    Existed,
+}
+
+impl Store {
+    /// A directory of this machine, created if need be. What [`Store::create`] and [`Store::replace`] have acknowledged
+    /// survives a loss of power: file and directory are synced.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] if the directory cannot be created or synced.
+    pub fn local(directory: &Path, patience: Patience) -> Result<Store, Error> {
+        let unavailable = |source: io::Error| Error::Unavailable {
+            what: format!("opening '{}'", directory.display()),
+            attempts: 1,
+            permanent: true,
+            source: source.into(),
+        };
+        let files = SyncedFiles::open(directory).map_err(unavailable)?;
+        let root = files.root().to_owned();
+        let place = directory.display().to_string();
+        Ok(Store::over(Arc::new(files), "", Some(root), Persistence::new(place, patience), own_runtime()))
+    }
+
+    /// The objects below a prefix of an object store. How durable they are is up to that store.
+    pub fn new(objects: Arc<dyn ObjectStore>, prefix: &str, patience: Patience) -> Store {
+        let place = format!("{objects}/{prefix}");
+        Store::over(objects, prefix, None, Persistence::new(place, patience), own_runtime())
+    }
+
+    fn over(
+        objects: Arc<dyn ObjectStore>,
+        prefix: &str,
+        root: Option<PathBuf>,
+        persistence: Persistence,
+        runtime: io::Result<Runtime>,
+    ) -> Store {
+        let runtime = OwnRuntime(runtime.map_err(|error| error.to_string()));
+        Store { shared: Arc::new(Shared { objects, prefix: Key::from(prefix), root, persistence, runtime }) }
+    }
+
+    /// Writes an object under a name that nobody has used. If it is there already with exactly these bytes, that is
+    /// success as well: the reply to an earlier attempt was lost.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Taken`] if the name holds other bytes, else [`Error::Unavailable`].
+    pub fn create(&self, name: &str, bytes: Bytes) -> Result<(), Error> {
+        let key = self.key(name)?;
+        let what = format!("creating '{name}'");
+        self.block_on(async {
+            loop {
+                if let Created::Now = self.put(&what, &key, &bytes, PutMode::Create).await? {
+                    return Ok(());
+                }
+                match self.get(&what, &key).await? {
+                    Some(known) if known == bytes => return Ok(()),
+                    Some(_) => return Err(Error::Taken { name: name.to_owned() }),
+                    // Deleted since.
+                    None => {}
+                }
+            }
+        })
+    }
+
+    /// Writes an object, whatever was there. A request that was given up as stalled may still be carried out later, so
+    /// this is for names with one writer, to whom an older value does no harm.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`].
+    pub fn replace(&self, name: &str, bytes: Bytes) -> Result<(), Error> {
+        let key = self.key(name)?;
+        let what = format!("writing '{name}'");
+        self.block_on(async { self.put(&what, &key, &bytes, PutMode::Overwrite).await.map(|_| ()) })
+    }
+
+    /// The bytes of an object as they are, or nothing if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`].
+    pub fn read(&self, name: &str) -> Result<Option<Bytes>, Error> {
+        let key = self.key(name)?;
+        self.block_on(self.get(&format!("reading '{name}'"), &key))
+    }
+
+    /// The bytes of several objects, in the order of their names, read at the same time.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`].
+    pub fn read_all(&self, names: &[String]) -> Result<Vec<Option<Bytes>>, Error> {
+        let keys = self.keys(names)?;
+        self.block_on(async {
+            let reads = keys.iter().map(async |(name, key)| self.get(&format!("reading '{name}'"), key).await);
+            stream::iter(reads).buffered(PARALLEL).try_collect().await
+        })
+    }
+
+    /// All objects below a folder (or below the root, if it is empty), in the order of their names.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`].
+    pub fn list(&self, folder: &str) -> Result<Vec<Listed>, Error> {
+        let below = if folder.is_empty() { self.shared.prefix.clone() } else { self.key(folder)? };
+        let what = format!("listing '{folder}'");
+        let persistence = &self.shared.persistence;
+        let mut listed = self.block_on(persistence.persist(&what, Deadline::OfItsOwn, async || {
+            let mut found = Vec::new();
+            let mut objects = self.shared.objects.list(Some(&below));
+            // A long listing takes many requests: the deadline is for each.
+            while let Some(object) = timeout(persistence.request_timeout(), objects.next()).await.map_err(stalled)? {
+                let object = object?;
+                found.extend(self.listed(&object.location, object.size));
+            }
+            Ok(found)
+        }))?;
+        listed.sort_unstable();
+        Ok(listed)
+    }
+
+    /// Deletes objects; what is not there is fine.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`].
+    pub fn delete(&self, names: &[String]) -> Result<(), Error> {
+        let keys = self.keys(names)?;
+        self.block_on(async {
+            let deletions = keys.iter().map(async |(name, key)| {
+                let what = format!("deleting '{name}'");
+                let persistence = &self.shared.persistence;
+                persistence.persist(&what, Deadline::Extra(Duration::ZERO), async || self.delete_one(key).await).await
+            });
+            stream::iter(deletions).buffered(PARALLEL).try_collect::<Vec<()>>().await.map(|_| ())
+        })
+    }
+
+    /// Removes what writers that were killed have left behind and no listing shows. Only those older than `older_than`
+    /// are touched, as others may still be written. Returns how many there were; does nothing in object stores, which
+    /// leave nothing behind.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`].
+    pub fn clean_leftovers(&self, older_than: Duration) -> Result<usize, Error> {
+        let Some(root) = &self.shared.root else { return Ok(0) };
+        local::clean_leftovers(root, older_than).map_err(|source| Error::Unavailable {
+            what: format!("cleaning '{}'", root.display()),
+            attempts: 1,
+            permanent: false,
+            source: source.into(),
+        })
+    }
+
+    /// Where it is, for messages.
+    pub fn describe(&self) -> String {
+        self.shared.persistence.place().to_owned()
+    }
+
+    fn block_on<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        self.shared.runtime.block_on(work)
+    }
+
+    async fn put(&self, what: &str, key: &Key, bytes: &Bytes, mode: PutMode) -> Result<Created, Error> {
+        let extra = Duration::from_secs(bytes.len() as u64 / BYTES_PER_SECOND_MIN);
+        let attempt = async || {
+            let payload = PutPayload::from_bytes(bytes.clone());
+            match self.shared.objects.put_opts(key, payload, PutOptions::from(mode.clone())).await {
+                Ok(_) => Ok(Created::Now),
+                // Stores differ in how they say that the name is taken.
+                Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. })
+                    if mode == PutMode::Create =>
+                {
+                    Ok(Created::Existed)
+                }
+                Err(error) => Err(error),
+            }
+        };
+        self.shared.persistence.persist(what, Deadline::Extra(extra), attempt).await
+    }
+
+    async fn get(&self, what: &str, key: &Key) -> Result<Option<Bytes>, Error> {
+        let persistence = &self.shared.persistence;
+        let read = async || match self.read_once(key).await {
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            other => other.map(Some),
+        };
+        persistence.persist(what, Deadline::OfItsOwn, read).await
+    }
+
+    /// One attempt. The deadline is for each piece that the store sends, so a large object may take its time.
+    async fn read_once(&self, key: &Key) -> object_store::Result<Bytes> {
+        let patience = self.shared.persistence.request_timeout();
+        let found = timeout(patience, self.shared.objects.get(key)).await.map_err(stalled)??;
+        let size = found.meta.size;
+        if let GetResultPayload::File(..) = found.payload {
+            let patience = patience.saturating_add(Duration::from_secs(size / BYTES_PER_SECOND_MIN));
+            return timeout(patience, found.bytes()).await.map_err(stalled)?;
+        }
+        let mut pieces = found.into_stream();
+        let mut first = Bytes::new();
+        let mut rest = BytesMut::new();
+        while let Some(piece) = timeout(patience, pieces.next()).await.map_err(stalled)? {
+            let piece = piece?;
+            if first.is_empty() {
+                first = piece;
+                continue;
+            }
+            if rest.is_empty() {
+                rest.reserve(usize::try_from(size).unwrap_or(0).max(first.len() + piece.len()));
+                rest.extend_from_slice(&first);
+            }
+            rest.extend_from_slice(&piece);
+        }
+        Ok(if rest.is_empty() { first } else { rest.freeze() })
+    }
+
+    async fn delete_one(&self, key: &Key) -> object_store::Result<()> {
+        match self.shared.objects.delete(key).await {
+            Err(object_store::Error::NotFound { .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn keys<'a>(&self, names: &'a [String]) -> Result<Vec<(&'a String, Key)>, Error> {
+        names.iter().map(|name| Ok((name, self.key(name)?))).collect()
+    }
+
+    /// The place of a name in the object store.
+    fn key(&self, name: &str) -> Result<Key, Error> {
+        let unusable = |source: crate::BoxedError| Error::Unavailable {
+            what: format!("using '{name}' as a name"),
+            attempts: 0,
+            permanent: true,
+            source,
+        };
+        if name.contains('#') {
+            return Err(unusable("'#' marks files that are still being written".into()));
+        }
+        let relative = Key::parse(name).map_err(|error| unusable(error.into()))?;
+        if relative.as_ref().is_empty() {
+            return Err(unusable("a name cannot be empty".into()));
+        }
+        Ok(self.shared.prefix.parts().chain(relative.parts()).collect())
+    }
+
+    fn listed(&self, location: &Key, bytes: u64) -> Option<Listed> {
+        let parts: Vec<_> = location.prefix_match(&self.shared.prefix)?.collect();
+        let name = parts.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join("/");
+        (!name.contains('#')).then_some(Listed { name, bytes })
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Store({})", self.describe())
+    }
+}
+
+fn stalled(_: tokio::time::error::Elapsed) -> object_store::Error {
+    object_store::Error::Generic { store: "checkpoint", source: Box::new(TimedOut) }
+}
+
+fn own_runtime() -> io::Result<Runtime> {
+    runtime::Builder::new_multi_thread().worker_threads(2).thread_name("checkpoint-io").enable_all().build()
+}
+
+/// A runtime that does not wait for requests that never end when it goes; or why there is none.
+struct OwnRuntime(Result<Runtime, String>);
+
+impl OwnRuntime {
+    fn block_on<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        match &self.0 {
+            Ok(runtime) => runtime.block_on(work),
+            Err(why) => Err(Error::Unavailable {
+                what: "starting threads for the checkpoint store".to_owned(),
+                attempts: 1,
+                permanent: true,
+                source: why.clone().into(),
+            }),
+        }
+    }
+}
+
+impl Drop for OwnRuntime {
+    fn drop(&mut self) {
+        if let Ok(runtime) = std::mem::replace(&mut self.0, Err("it is closed".to_owned())) {
+            runtime.shutdown_background();
+        }
+    }
+}

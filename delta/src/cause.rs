@@ -1,0 +1,110 @@
+//! Why storage failed, by what can be done about it. It classifies; whoever calls decides how long to wait.
+//!
+//! Errors cross the Delta library, the query engine and the object store, and each wraps the one below it. The types along
+//! the chain decide; text does where a layer has kept nothing else, as the query engine does.
+
+use std::error::Error;
+use std::io::{self, ErrorKind};
+
+use deltalake::logstore::object_store::Error as StoreError;
+
+/// What is behind an [`Error`](crate::Error).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// No space is left, or a quota is used up. The same call succeeds once somebody has made room.
+    Full,
+    /// Storage knows us and refuses, or does not know us: permissions, credentials, a read-only file system.
+    Refused,
+    /// Timeouts, throttling, lost connections, server errors, commits of others: what passes by itself. Whatever is not
+    /// recognised counts as such.
+    Passing,
+    /// No storage failure: no repetition helps.
+    Lasting,
+}
+
+const FULL: [&str; 5] =
+    ["no space left on device", "(os error 28)", "(os error 122)", "quota exceeded", "insufficient storage"];
+const REFUSED: [&str; 6] = [
+    "permission denied",
+    "(os error 13)",
+    "read-only file system",
+    "(os error 30)",
+    "lacked the necessary privileges",
+    "lacked valid authentication",
+];
+
+/// Never [`Cause::Lasting`].
+pub(crate) fn of(failure: &(dyn Error + 'static)) -> Cause {
+    let links = || std::iter::successors(Some(failure), |error| inner(*error));
+    links().find_map(by_type).or_else(|| links().find_map(by_text)).unwrap_or(Cause::Passing)
+}
+
+/// The `source` of an I/O error is that of the error it wraps, so the wrapped one would be passed over.
+fn inner<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    }
+}
+
+fn by_type(error: &(dyn Error + 'static)) -> Option<Cause> {
+    if let Some(StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. }) = error.downcast_ref() {
+        return Some(Cause::Refused);
+    }
+    match error.downcast_ref::<io::Error>()?.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some(Cause::Full),
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Some(Cause::Refused),
+        _ => None,
+    }
+}
+
+fn by_text(error: &(dyn Error + 'static)) -> Option<Cause> {
+    let text = error.to_string().to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if says(&FULL) {
+        return Some(Cause::Full);
+    }
+    says(&REFUSED).then_some(Cause::Refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use deltalake::DeltaTableError;
+
+    use super::*;
+
+    fn store(source: impl Into<Box<dyn Error + Send + Sync>>) -> DeltaTableError {
+        StoreError::Generic { store: "test", source: source.into() }.into()
+    }
+
+    fn denied() -> StoreError {
+        StoreError::PermissionDenied { path: "p".to_owned(), source: "403".into() }
+    }
+
+    #[test]
+    fn the_chain_is_searched_to_its_end() {
+        let full = || io::Error::from_raw_os_error(28);
+        for (failure, cause) in [
+            (store(full()), Cause::Full),
+            (DeltaTableError::Io { source: full() }, Cause::Full),
+            (DeltaTableError::GenericError { source: Box::new(store(full())) }, Cause::Full),
+            (store(io::Error::from(ErrorKind::QuotaExceeded)), Cause::Full),
+            (store(io::Error::from_raw_os_error(30)), Cause::Refused),
+            (DeltaTableError::Io { source: io::Error::other(denied()) }, Cause::Refused),
+            (denied().into(), Cause::Refused),
+            (store(io::Error::from(ErrorKind::TimedOut)), Cause::Passing),
+            (store("429 Too Many Requests"), Cause::Passing),
+        ] {
+            assert_eq!(of(&failure), cause, "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn text_decides_where_nothing_else_is_left() {
+        let text = |error: io::Error| DeltaTableError::Generic(format!("External error: {error}"));
+        assert_eq!(of(&text(io::Error::from_raw_os_error(28))), Cause::Full);
+        assert_eq!(of(&text(io::Error::from_raw_os_error(13))), Cause::Refused);
+        assert_eq!(of(&DeltaTableError::Generic(denied().to_string())), Cause::Refused);
+        assert_eq!(of(&DeltaTableError::Generic("connection reset".to_owned())), Cause::Passing);
+    }
+}

@@ -1,0 +1,256 @@
+//! A local disk on which what is written survives a power failure: content first, then the name.
+//!
+//! The library's own store links a file under its name without syncing either, so after a power failure a commit may be
+//! gone, or be there and empty. Reading, listing and deleting are left to it; a deletion that comes undone harms nothing.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use deltalake::ObjectStore;
+use deltalake::logstore::object_store::local::LocalFileSystem;
+use deltalake::logstore::object_store::path::Path;
+use deltalake::logstore::object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, PutMode, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult, Result, UploadPart,
+};
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+
+/// Names of unfinished uploads: not listed as data, nor as log.
+const UPLOAD: &str = "_upload_";
+static NEXT_UPLOAD: AtomicU64 = AtomicU64::new(0);
+
+/// The local file system from its root on, synced.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Durable {
+    disk: Arc<LocalFileSystem>,
+}
+
+impl fmt::Display for Durable {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Durable")
+    }
+}
+
+/// Whether a file name is that of an upload that a killed process may have left.
+pub(crate) fn is_upload(name: &str) -> bool {
+    name.starts_with(UPLOAD)
+}
+
+/// Like [`fs::create_dir_all`], and each new directory is synced into its parent.
+pub(crate) fn create_dir_all(path: &FilePath) -> io::Result<()> {
+    if path.try_exists()? {
+        return Ok(());
+    }
+    let parent = path.parent();
+    parent.map_or(Ok(()), create_dir_all)?;
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }?;
+    parent.map_or(Ok(()), sync_directory)
+}
+
+#[cfg(unix)]
+fn sync_directory(path: &FilePath) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Other systems know no such thing.
+#[cfg(not(unix))]
+fn sync_directory(_: &FilePath) -> io::Result<()> {
+    Ok(())
+}
+
+/// A new file name beside `path`.
+fn beside(path: &FilePath) -> PathBuf {
+    let number = NEXT_UPLOAD.fetch_add(1, Ordering::Relaxed);
+    path.with_file_name(format!("{UPLOAD}{}_{number}.tmp", std::process::id()))
+}
+
+fn failed(source: io::Error) -> Error {
+    Error::Generic { store: "Durable", source: source.into() }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await?.map_err(failed)
+}
+
+/// Writes and syncs under another name, then gives the file its own, in one step: whoever sees it sees the whole of it.
+fn put(path: &FilePath, payload: &PutPayload, create: bool) -> io::Result<()> {
+    let directory = path.parent().ok_or(ErrorKind::InvalidInput)?;
+    create_dir_all(directory)?;
+    let staged = beside(path);
+    let written = write(&staged, payload)
+        .and_then(|()| if create { fs::hard_link(&staged, path) } else { fs::rename(&staged, path) });
+    if create || written.is_err() {
+        // If this fails, maintenance deletes it later.
+        let _ = fs::remove_file(&staged);
+    }
+    written?;
+    sync_directory(directory)
+}
+
+fn write(path: &FilePath, payload: &PutPayload) -> io::Result<()> {
+    // One of that name can only be left over from a process that is gone.
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+    payload.iter().try_for_each(|bytes| file.write_all(bytes))?;
+    file.sync_all()
+}
+
+/// An upload to another name; completing it syncs, renames and syncs again.
+#[derive(Debug)]
+struct Upload {
+    inner: Box<dyn MultipartUpload>,
+    staged: PathBuf,
+    path: PathBuf,
+}
+
+impl Upload {
+    async fn finish(&mut self) -> Result<PutResult> {
+        let done = self.inner.complete().await?;
+        let (staged, path) = (self.staged.clone(), self.path.clone());
+        blocking(move || {
+            File::open(&staged)?.sync_all()?;
+            fs::rename(&staged, &path)?;
+            path.parent().map_or(Ok(()), sync_directory)
+        })
+        .await?;
+        Ok(done)
+    }
+}
+
+// Written out without the macro crate for async traits: boxed futures are what it makes.
+impl MultipartUpload for Upload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        self.inner.put_part(data)
+    }
+
+    fn complete<'a, 'c>(&'a mut self) -> BoxFuture<'c, Result<PutResult>>
+    where
+        'a: 'c,
+        Self: 'c,
+    {
+        Box::pin(self.finish())
+    }
+
+    fn abort<'a, 'c>(&'a mut self) -> BoxFuture<'c, Result<()>>
+    where
+        'a: 'c,
+        Self: 'c,
+    {
+        self.inner.abort()
+    }
+}
+
+impl Durable {
+    async fn put(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        let create = match options.mode {
+            PutMode::Create => true,
+            PutMode::Overwrite => false,
+            PutMode::Update(_) => {
+                return Err(Error::NotImplemented { operation: "update".to_owned(), implementer: self.to_string() });
+            }
+        };
+        let path = self.disk.path_to_filesystem(location)?;
+        let put = tokio::task::spawn_blocking(move || put(&path, &payload, create));
+        match put.await? {
+            Ok(()) => Ok(PutResult { e_tag: None, version: None }),
+            Err(error) if create && error.kind() == ErrorKind::AlreadyExists => {
+                Err(Error::AlreadyExists { path: location.to_string(), source: error.into() })
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    async fn upload(&self, location: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        let path = self.disk.path_to_filesystem(location)?;
+        let staged = beside(&path);
+        let name = staged.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+        let parts = location.parts().collect::<Vec<_>>();
+        let directory = parts.iter().take(parts.len().saturating_sub(1)).cloned();
+        let beside = Path::from_iter(directory.chain([name.into()]));
+        let parent = path.parent().map(FilePath::to_owned).unwrap_or_default();
+        blocking(move || create_dir_all(&parent)).await?;
+        let inner = self.disk.put_multipart_opts(&beside, options).await?;
+        Ok(Box::new(Upload { inner, staged, path }))
+    }
+}
+
+impl ObjectStore for Durable {
+    fn put_opts<'a, 'b, 'c>(
+        &'a self,
+        path: &'b Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> BoxFuture<'c, Result<PutResult>>
+    where
+        'a: 'c,
+        'b: 'c,
+        Self: 'c,
+    {
+        Box::pin(self.put(path, payload, options))
+    }
+
+    fn put_multipart_opts<'a, 'b, 'c>(
+        &'a self,
+        path: &'b Path,
+        options: PutMultipartOptions,
+    ) -> BoxFuture<'c, Result<Box<dyn MultipartUpload>>>
+    where
+        'a: 'c,
+        'b: 'c,
+        Self: 'c,
+    {
+        Box::pin(self.upload(path, options))
+    }
+
+    fn get_opts<'a, 'b, 'c>(&'a self, path: &'b Path, options: GetOptions) -> BoxFuture<'c, Result<GetResult>>
+    where
+        'a: 'c,
+        'b: 'c,
+        Self: 'c,
+    {
+        self.disk.get_opts(path, options)
+    }
+
+    fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.disk.delete_stream(paths)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.disk.list(prefix)
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.disk.list_with_offset(prefix, offset)
+    }
+
+    fn list_with_delimiter<'a, 'b, 'c>(&'a self, prefix: Option<&'b Path>) -> BoxFuture<'c, Result<ListResult>>
+    where
+        'a: 'c,
+        'b: 'c,
+        Self: 'c,
+    {
+        self.disk.list_with_delimiter(prefix)
+    }
+
+    fn copy_opts<'a, 'b, 'd, 'c>(
+        &'a self,
+        from: &'b Path,
+        to: &'d Path,
+        options: CopyOptions,
+    ) -> BoxFuture<'c, Result<()>>
+    where
+        'a: 'c,
+        'b: 'c,
+        'd: 'c,
+        Self: 'c,
+    {
+        self.disk.copy_opts(from, to, options)
+    }
+}

@@ -1,0 +1,112 @@
+//! What the commits of a table say about themselves, read from the log files that are still there.
+
+use std::collections::HashMap;
+
+use deltalake::logstore::object_store::{Error as StoreError, ObjectStoreExt, path::Path};
+use deltalake::{DeltaResult, DeltaTableError, ObjectStore};
+use futures::{StreamExt, TryStreamExt, stream};
+use serde_json::Value;
+
+use super::existing;
+use crate::txn::{Kind, epoch_app, fence_app};
+use crate::{Error, Location};
+
+/// How many log files are read at once.
+const READ_AHEAD: usize = 16;
+
+/// One commit. What `tidemark.*` metadata should say is `None` in commits of others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// Version of the table that it made.
+    pub version: u64,
+    /// When it was made, by its writer's clock, in milliseconds.
+    pub timestamp_ms: Option<i64>,
+    /// Why it was made.
+    pub kind: Option<Kind>,
+    /// The pipeline that made it.
+    pub pipeline: Option<String>,
+    /// The generation of its writer, by its metadata.
+    pub generation: Option<i64>,
+    /// The epoch that the table holds from then on, by its metadata.
+    pub epoch: Option<i64>,
+    /// The watermark (microseconds) of a publication.
+    pub watermark: Option<i64>,
+    /// The version of its transaction `<pipeline>/epoch`.
+    pub epoch_txn: Option<i64>,
+    /// The version of its transaction `<pipeline>/fence`.
+    pub fence_txn: Option<i64>,
+    /// Rows that were inserted or replaced: none by transactions alone.
+    pub rows_changed: u64,
+}
+
+/// The commits of a table, oldest first, from the oldest whose successors are all there. While a writer goes on, the
+/// newest commits may be left out; expired ones are.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the table is missing or cannot be read.
+pub async fn history(location: &Location, table: &str) -> Result<Vec<Commit>, Error> {
+    let store = existing(location, table)?.log_store().object_store(None);
+    let unavailable = |error| Error::unavailable(table, 1, error);
+    let listed = list(store.as_ref()).await.map_err(unavailable)?;
+    let (Some(first), Some(last)) = (listed.iter().min(), listed.iter().max()) else {
+        return Err(unavailable(DeltaTableError::NotATable(table.to_owned())));
+    };
+    // A listing is no snapshot: a version between two that were listed may have come, or gone, meanwhile.
+    let reads = stream::iter(*first..=*last).map(|version| read(store.as_ref(), version)).buffered(READ_AHEAD);
+    let unbroken = reads.try_fold(Vec::new(), |mut commits, commit| async move {
+        match commit {
+            Some(commit) => commits.push(commit),
+            None => commits.clear(),
+        }
+        Ok(commits)
+    });
+    unbroken.await.map_err(unavailable)
+}
+
+async fn list(store: &dyn ObjectStore) -> DeltaResult<Vec<u64>> {
+    let files = store.list(Some(&Path::from("_delta_log")));
+    let versions = files.try_filter_map(|file| async move { Ok(file.location.filename().and_then(version_of)) });
+    Ok(versions.try_collect().await?)
+}
+
+fn version_of(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".json")?;
+    (digits.len() == 20).then(|| digits.parse().ok())?
+}
+
+/// `None` when the log file is gone.
+async fn read(store: &dyn ObjectStore, version: u64) -> DeltaResult<Option<Commit>> {
+    let path = Path::from_iter(["_delta_log".to_owned(), format!("{version:020}.json")]);
+    let bytes = match store.get(&path).await {
+        Ok(found) => found.bytes().await?,
+        Err(StoreError::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let actions: Vec<Value> = lines.map(serde_json::from_slice).collect::<Result<_, _>>()?;
+    Ok(Some(parse(version, &actions)))
+}
+
+fn parse(version: u64, actions: &[Value]) -> Commit {
+    let info = actions.iter().find_map(|action| action.get("commitInfo")).unwrap_or(&Value::Null);
+    let number = |key: &str| info[key].as_i64();
+    let transaction =
+        |action: &Value| Some((action["txn"]["appId"].as_str()?.to_owned(), action["txn"]["version"].as_i64()?));
+    let transactions: HashMap<String, i64> = actions.iter().filter_map(transaction).collect();
+    let pipeline = info["tidemark.pipeline"].as_str().map(ToOwned::to_owned);
+    let held = |app: fn(&str) -> String| transactions.get(&app(pipeline.as_ref()?)).copied();
+    let metrics = &info["operationMetrics"];
+    let changed = ["num_target_rows_inserted", "num_target_rows_updated", "num_added_rows"];
+    Commit {
+        version,
+        timestamp_ms: number("timestamp"),
+        kind: info["tidemark.kind"].as_str().and_then(Kind::from_word),
+        generation: number("tidemark.generation"),
+        epoch: number("tidemark.epoch"),
+        watermark: number("tidemark.watermark"),
+        epoch_txn: held(epoch_app),
+        fence_txn: held(fence_app),
+        rows_changed: changed.iter().filter_map(|key| metrics[*key].as_u64()).sum(),
+        pipeline,
+    }
+}

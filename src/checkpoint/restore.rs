@@ -1,0 +1,109 @@
+//! From stored runs back to the state of the dataflow.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidemark_checkpoint::Error;
+use tidemark_checkpoint::envelope::Digest;
+use tidemark_checkpoint::journal::{Past, Restorable};
+use tidemark_checkpoint::records::Run;
+use tidemark_checkpoint::runs::ids::{self, IdRun};
+use tidemark_checkpoint::runs::totals::{self, Key};
+use tidemark_checkpoint::store::Store;
+use tidemark_dataflows::arrangement::TimeBoundedArrangement;
+use tidemark_dataflows::event::{Micros, UserId};
+use tidemark_dataflows::metrics::{ChannelKey, Totals};
+use tidemark_dataflows::pipeline::{Restored, Settings};
+
+/// The state as of a manifest, checked and in memory, for all workers of this process.
+#[derive(Clone)]
+pub struct Loaded {
+    /// The manifest; `None` where everything is replayed from the first epoch on.
+    pub from: Option<Restorable>,
+    ids: Arc<Vec<IdRun>>,
+    users: Arc<Vec<(UserId, Totals)>>,
+    channels: Arc<Vec<(ChannelKey, Totals)>>,
+}
+
+impl Loaded {
+    /// The state before the first epoch.
+    pub fn nothing() -> Loaded {
+        Loaded { from: None, ids: Arc::default(), users: Arc::default(), channels: Arc::default() }
+    }
+
+    /// Loads the newest manifest all of whose runs are sound. What stands in the way of newer ones is returned with it.
+    ///
+    /// Where none is left, the state is that before the first epoch; whether the cuts reach back as far is for the
+    /// caller to see.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read, or a run is of another format version.
+    pub fn newest(store: &Store, past: &Past) -> Result<(Loaded, Vec<Error>), Error> {
+        let mut damage = Vec::new();
+        for restorable in &past.manifests {
+            match Loaded::from_manifest(store, restorable) {
+                Ok(loaded) => return Ok((loaded, damage)),
+                Err(error @ (Error::Damaged { .. } | Error::Missing { .. })) => damage.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((Loaded::nothing(), damage))
+    }
+
+    fn from_manifest(store: &Store, restorable: &Restorable) -> Result<Loaded, Error> {
+        let manifest = &restorable.manifest;
+        let objects = read(store, &manifest.ids)?;
+        let decoded = manifest.ids.iter().zip(&objects).map(|(run, object)| ids::decode(&run.name, object));
+        let id_runs = decoded.collect::<Result<Vec<_>, _>>()?;
+        Ok(Loaded {
+            from: Some(restorable.clone()),
+            ids: Arc::new(id_runs),
+            users: Arc::new(newest_totals(store, &manifest.users)?),
+            channels: Arc::new(newest_totals(store, &manifest.channels)?),
+        })
+    }
+
+    /// What one of `workers` workers starts with.
+    pub fn share(&self, settings: &Settings, worker: usize, workers: usize) -> Restored {
+        let Some(Restorable { manifest, .. }) = &self.from else { return Restored::nothing(settings) };
+        let newest = manifest.counters.newest_event_time_us.map(Micros);
+        let mut index = TimeBoundedArrangement::new(settings.index);
+        index.advance(settings.index.horizon.watermark(newest));
+        let hashes = index.hashes();
+        let mine = |route: u64| route % workers as u64 == worker as u64;
+        for run in self.ids.iter() {
+            run.iter().filter(|(id, _)| mine(hashes.route(*id))).for_each(|(id, known)| index.restore(id, known));
+        }
+        Restored { newest, index, users: dealt(&self.users, worker, workers), channels: dealt(&self.channels, worker, workers) }
+    }
+}
+
+fn dealt<T: Clone>(rows: &[T], worker: usize, workers: usize) -> Vec<T> {
+    rows.iter().skip(worker).step_by(workers).cloned().collect()
+}
+
+fn newest_totals<K: Key>(store: &Store, runs: &[Run]) -> Result<Vec<(K, Totals)>, Error> {
+    let objects = read(store, runs)?;
+    let decoded = runs.iter().zip(&objects).map(|(run, object)| totals::decode(&run.name, object));
+    let mut decoded = decoded.collect::<Result<Vec<_>, _>>()?;
+    if decoded.len() > 1 {
+        let (merged, _) = totals::merge(&decoded);
+        decoded = vec![totals::decode("merged totals", &merged)?];
+    }
+    decoded.first().map_or(Ok(Vec::new()), |run| run.iter().collect())
+}
+
+/// Reads runs, and refuses any that is not the one that the manifest names.
+fn read(store: &Store, runs: &[Run]) -> Result<Vec<Bytes>, Error> {
+    let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
+    let objects = store.read_all(&names)?;
+    let check = |(run, object): (&Run, Option<Bytes>)| {
+        let object = object.ok_or_else(|| Error::Missing { what: run.name.clone() })?;
+        if object.len() as u64 != run.bytes || Digest::of_object(&object) != run.digest {
+            return Err(Error::damaged(&run.name, "it is not the run that the manifest names"));
+        }
+        Ok(object)
+    };
+    runs.iter().zip(objects).map(check).collect()
+}

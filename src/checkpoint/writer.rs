@@ -1,0 +1,359 @@
+//! The thread that writes runs and manifests, off the workers' time.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tidemark_checkpoint::Error;
+use tidemark_checkpoint::compaction::Tiers;
+use tidemark_checkpoint::envelope::Digest;
+use tidemark_checkpoint::journal::ManifestLog;
+use tidemark_checkpoint::names;
+use tidemark_checkpoint::reach::reach;
+use tidemark_checkpoint::records::{Counters, Identity, Manifest, Position, Run};
+use tidemark_checkpoint::runs::{ids, totals};
+use tidemark_checkpoint::store::Store;
+use tidemark_dataflows::arrangement::Remembered;
+use tidemark_dataflows::event::{Epoch, EventId, Micros, UserId};
+use tidemark_dataflows::metrics::{ChannelKey, Totals};
+use tidemark_dataflows::watermark::{Bucket, Horizon};
+use timely::scheduling::SyncActivator;
+
+/// The first error of the threads that make things durable. It ends the run.
+#[derive(Debug, Default)]
+pub struct Faults {
+    failed: AtomicBool,
+    first: Mutex<Option<Error>>,
+}
+
+impl Faults {
+    /// Reports an error that its thread cannot go on after.
+    pub fn report(&self, error: Error) {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.failed.store(true, Ordering::Release);
+    }
+
+    /// Whether there was one.
+    pub fn any(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// Takes the first one.
+    pub fn take(&self) -> Option<Error> {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// What a run is made of.
+#[derive(Debug)]
+pub enum Content {
+    /// Admitted ids; of several entries for one id the last counts.
+    Ids(Vec<(EventId, Remembered)>),
+    /// Absolute totals of users.
+    Users(Vec<(UserId, Totals)>),
+    /// Absolute totals of channels.
+    Channels(Vec<(ChannelKey, Totals)>),
+}
+
+/// Which list of the manifest a run belongs to.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub enum List {
+    /// Remembered ids.
+    Ids,
+    /// Totals by user.
+    Users,
+    /// Totals by channel and type.
+    Channels,
+}
+
+impl List {
+    fn name(self) -> &'static str {
+        match self {
+            List::Ids => "ids",
+            List::Users => "users",
+            List::Channels => "channels",
+        }
+    }
+}
+
+impl Content {
+    /// The list that it belongs to.
+    pub fn list(&self) -> List {
+        match self {
+            Content::Ids(_) => List::Ids,
+            Content::Users(_) => List::Users,
+            Content::Channels(_) => List::Channels,
+        }
+    }
+}
+
+/// Where the writer leaves the run once it is durable.
+pub type Ticket = Arc<OnceLock<Run>>;
+
+enum Message {
+    Write { content: Content, ticket: Ticket, wake: SyncActivator },
+    Begin { epoch: Epoch, positions: Vec<Position> },
+    Complete { epoch: Epoch, counters: Counters, runs: Vec<(List, Run)> },
+}
+
+/// What has been checkpointed so far, for those who watch.
+#[derive(Debug, Default)]
+pub struct Checkpointed {
+    /// Epoch of the newest manifest.
+    pub epoch: AtomicU64,
+    /// How many manifests this run has written.
+    pub manifests: AtomicU64,
+    /// What the newest one took from its last receipt on, in microseconds.
+    pub took_us: AtomicU64,
+}
+
+/// A handle to the writer.
+#[derive(Clone)]
+pub struct CheckpointWriter {
+    messages: Sender<Message>,
+    faults: Arc<Faults>,
+    progress: Arc<Checkpointed>,
+}
+
+/// What the writer works with.
+pub struct Options {
+    /// Where runs go.
+    pub store: Store,
+    /// Where manifests go.
+    pub log: ManifestLog,
+    /// What the pipeline is.
+    pub identity: Identity,
+    /// When ids are forgotten.
+    pub horizon: Horizon,
+    /// The manifest that was restored.
+    pub restored: Option<Manifest>,
+    /// How many manifests are kept.
+    pub keep: usize,
+    /// Tells the present time.
+    pub now: fn() -> Micros,
+}
+
+impl CheckpointWriter {
+    /// Starts the thread. It ends when the last handle is dropped.
+    ///
+    /// # Errors
+    ///
+    /// When no thread can be started.
+    pub fn start(options: Options, faults: Arc<Faults>) -> io::Result<(CheckpointWriter, JoinHandle<()>)> {
+        let (messages, received) = channel();
+        let progress = Arc::new(Checkpointed::default());
+        progress.epoch.store(options.restored.as_ref().map_or(0, |manifest| manifest.epoch), Ordering::Release);
+        let writer = Writer::new(options, Arc::clone(&progress));
+        let reported = Arc::clone(&faults);
+        let thread = std::thread::Builder::new()
+            .name("checkpoint".to_owned())
+            .spawn(move || writer.run(&received).unwrap_or_else(|error| reported.report(error)))?;
+        Ok((CheckpointWriter { messages, faults, progress }, thread))
+    }
+
+    /// Writes a run; `wake` is scheduled once the ticket holds it.
+    pub fn write(&self, content: Content, wake: SyncActivator) -> Ticket {
+        let ticket = Ticket::default();
+        self.send(Message::Write { content, ticket: Arc::clone(&ticket), wake });
+        ticket
+    }
+
+    /// Tells how far the source had been read at the end of an epoch that a checkpoint is taken of.
+    pub fn begin(&self, epoch: Epoch, positions: Vec<Position>) {
+        self.send(Message::Begin { epoch, positions });
+    }
+
+    /// Everything up to the end of `epoch` is in durable runs and in the tables.
+    pub fn complete(&self, epoch: Epoch, counters: Counters, runs: Vec<(List, Run)>) {
+        self.send(Message::Complete { epoch, counters, runs });
+    }
+
+    /// Whether writing has failed: then nobody should wait for it.
+    pub fn has_failed(&self) -> bool {
+        self.faults.any()
+    }
+
+    /// What has been checkpointed so far.
+    pub fn progress(&self) -> Arc<Checkpointed> {
+        Arc::clone(&self.progress)
+    }
+
+    fn send(&self, message: Message) {
+        // The thread is gone only after a fault.
+        let _ = self.messages.send(message);
+    }
+}
+
+struct Writer {
+    store: Store,
+    log: ManifestLog,
+    identity: Identity,
+    horizon: Horizon,
+    keep: usize,
+    now: fn() -> Micros,
+    ids: Vec<Run>,
+    users: Vec<Run>,
+    channels: Vec<Run>,
+    begun: Vec<(Epoch, Vec<Position>)>,
+    next_run: u64,
+    progress: Arc<Checkpointed>,
+}
+
+impl Writer {
+    fn new(options: Options, progress: Arc<Checkpointed>) -> Writer {
+        let Options { store, log, identity, horizon, restored, keep, now } = options;
+        let (ids, users, channels) =
+            restored.map(|manifest| (manifest.ids, manifest.users, manifest.channels)).unwrap_or_default();
+        let begun = Vec::new();
+        Writer { store, log, identity, horizon, keep, now, ids, users, channels, begun, next_run: 1, progress }
+    }
+
+    fn run(mut self, messages: &Receiver<Message>) -> Result<(), Error> {
+        while let Ok(message) = messages.recv() {
+            match message {
+                Message::Write { content, ticket, wake } => {
+                    let list = content.list();
+                    let (object, newest_bucket) = self.encode(content)?;
+                    reach("before-run");
+                    let run = self.put(list, object, newest_bucket)?;
+                    reach("run-written");
+                    let _ = ticket.set(run);
+                    // A worker that is gone needs no waking.
+                    let _ = wake.activate();
+                }
+                Message::Begin { epoch, positions } => self.begun.push((epoch, positions)),
+                Message::Complete { epoch, counters, runs } => self.complete(epoch, counters, runs)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn encode(&self, content: Content) -> Result<(Encoded, Option<Bucket>), Error> {
+        Ok(match content {
+            Content::Ids(ids) => {
+                let (object, stats) = ids::encode(ids, self.horizon.bucket_us());
+                (Encoded { object, rows: stats.count }, Some(stats.newest))
+            }
+            Content::Users(rows) => (Encoded::of(totals::encode(rows)), None),
+            Content::Channels(rows) => (Encoded::of(totals::encode(rows)), None),
+        })
+    }
+
+    fn put(&mut self, list: List, encoded: Encoded, newest_bucket: Option<Bucket>) -> Result<Run, Error> {
+        let name = names::run(self.log.generation(), 0, self.next_run, list.name());
+        self.next_run += 1;
+        let Encoded { object, rows } = encoded;
+        let run = Run {
+            name: name.clone(),
+            rows,
+            bytes: object.len() as u64,
+            digest: Digest::of_object(&object),
+            newest_bucket: newest_bucket.map(|bucket| bucket.0),
+        };
+        self.store.create(&name, object)?;
+        Ok(run)
+    }
+
+    fn complete(&mut self, epoch: Epoch, counters: Counters, runs: Vec<(List, Run)>) -> Result<(), Error> {
+        let started = Instant::now();
+        for (list, run) in runs {
+            match list {
+                List::Ids => self.ids.push(run),
+                List::Users => self.users.push(run),
+                List::Channels => self.channels.push(run),
+            }
+        }
+        let newest = counters.newest_event_time_us.map(Micros);
+        let oldest = self.horizon.oldest_remembered(self.horizon.watermark(newest));
+        self.ids.retain(|run| run.newest_bucket.is_none_or(|bucket| bucket >= oldest.0));
+        self.merge_ids(oldest)?;
+        self.merge_totals(List::Users)?;
+        self.merge_totals(List::Channels)?;
+
+        let at = self.begun.iter().position(|(begun, _)| *begun == epoch);
+        let positions = at.map(|at| self.begun.drain(..=at).next_back()).and_then(|begun| begun.map(|(_, p)| p));
+        let manifest = Manifest {
+            generation: self.log.generation(),
+            sequence: 0,
+            epoch,
+            pipeline: self.identity.pipeline.clone(),
+            lineage: self.identity.lineage,
+            written_us: (self.now)().0,
+            positions: positions.unwrap_or_default(),
+            counters,
+            ids: self.ids.clone(),
+            users: self.users.clone(),
+            channels: self.channels.clone(),
+            previous: None,
+        };
+        reach("before-manifest");
+        self.log.publish(manifest)?;
+        reach("manifest-published");
+        self.log.prune(self.keep)?;
+        reach("pruned");
+        self.progress.took_us.store(started.elapsed().as_micros() as u64, Ordering::Release);
+        self.progress.manifests.fetch_add(1, Ordering::Release);
+        self.progress.epoch.store(epoch, Ordering::Release);
+        tracing::debug!(epoch, took_ms = started.elapsed().as_millis(), "checkpoint");
+        Ok(())
+    }
+
+    fn merge_ids(&mut self, oldest: Bucket) -> Result<(), Error> {
+        loop {
+            let rows: Vec<u64> = self.ids.iter().map(|run| run.rows).collect();
+            let due = Tiers::IDS.due(&rows);
+            if due == 0 {
+                return Ok(());
+            }
+            let merged = self.ids.split_off(self.ids.len() - due);
+            let objects = self.read(&merged)?;
+            let decoded = merged.iter().zip(&objects).map(|(run, object)| ids::decode(&run.name, object));
+            let (object, stats) = ids::merge(&decoded.collect::<Result<Vec<_>, _>>()?, oldest);
+            if stats.count > 0 {
+                let run = self.put(List::Ids, Encoded { object, rows: stats.count }, Some(stats.newest))?;
+                self.ids.push(run);
+            }
+            reach("runs-merged");
+        }
+    }
+
+    fn merge_totals(&mut self, list: List) -> Result<(), Error> {
+        loop {
+            let runs = if list == List::Users { &mut self.users } else { &mut self.channels };
+            let rows: Vec<u64> = runs.iter().map(|run| run.rows).collect();
+            let due = Tiers::TOTALS.due(&rows);
+            if due == 0 {
+                return Ok(());
+            }
+            let merged = runs.split_off(runs.len() - due);
+            let objects = self.read(&merged)?;
+            let decoded = merged.iter().zip(&objects).map(|(run, object)| totals::decode(&run.name, object));
+            let encoded = totals::merge(&decoded.collect::<Result<Vec<_>, _>>()?);
+            let run = self.put(list, Encoded::of(encoded), None)?;
+            if list == List::Users { self.users.push(run) } else { self.channels.push(run) }
+        }
+    }
+
+    fn read(&self, runs: &[Run]) -> Result<Vec<Bytes>, Error> {
+        let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
+        let objects = self.store.read_all(&names)?;
+        let missing = |name: &String| Error::Missing { what: name.clone() };
+        objects.into_iter().zip(&names).map(|(object, name)| object.ok_or_else(|| missing(name))).collect()
+    }
+}
+
+/// A run that is not written yet.
+struct Encoded {
+    object: Bytes,
+    rows: u64,
+}
+
+impl Encoded {
+    fn of((object, rows): (Bytes, u64)) -> Encoded {
+        Encoded { object, rows }
+    }
+}

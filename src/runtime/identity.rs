@@ -1,0 +1,83 @@
+//! What a pipeline is: the settings and the source that its results depend on. A restart with others is refused.
+
+use std::collections::BTreeMap;
+
+use tidemark_checkpoint::records::Identity;
+use tidemark_dataflows::event::Micros;
+
+use super::{RunError, clock};
+use crate::config::units::format_duration;
+use crate::config::{Config, SourceKind};
+use crate::source::SourceIdentity;
+
+/// The identity of a pipeline: that of its first start, if it fits this configuration and source, or a new one.
+///
+/// # Errors
+///
+/// [`RunError::Changed`] when it does not fit, or no key can be drawn.
+pub(super) fn settle(config: &Config, source: &SourceIdentity, stored: Option<&Identity>) -> Result<Identity, RunError> {
+    match stored {
+        Some(stored) => {
+            let differences = differences(config, source, stored);
+            if differences.is_empty() { Ok(stored.clone()) } else { Err(RunError::Changed { differences }) }
+        }
+        None => first(config, source),
+    }
+}
+
+/// When the first event of an earlier run's generator was due.
+pub(super) fn generator_start(stored: &Identity) -> Option<Micros> {
+    serde_json::from_value::<SourceIdentity>(stored.source.clone()).ok()?.generator_start()
+}
+
+fn first(config: &Config, source: &SourceIdentity) -> Result<Identity, RunError> {
+    let draw = || getrandom::u64().map_err(|error| RunError::Randomness(error.to_string()));
+    let source = serde_json::to_value(source).map_err(|error| RunError::Worker(error.to_string()))?;
+    Ok(Identity {
+        pipeline: config.pipeline.name.clone(),
+        lineage: draw()?,
+        created_us: clock::now().0,
+        id_key: [draw()?, draw()?],
+        index_key: [draw()?, draw()?],
+        settings: settings(config),
+        source,
+    })
+}
+
+/// The settings that results depend on, by key. What belongs to the source is in its own identity.
+fn settings(config: &Config) -> BTreeMap<String, String> {
+    let mut settings = vec![
+        ("dedup.watermark_delay", format_duration(config.dedup.watermark_delay)),
+        ("dedup.retention", format_duration(config.dedup.retention)),
+        ("contract.max_future_skew", format_duration(config.contract.max_future_skew)),
+        ("output.curated", config.output.curated.to_string()),
+    ];
+    if config.source.kind == SourceKind::File {
+        settings.push(("epochs.events", config.epochs.events.to_string()));
+    }
+    settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+fn differences(config: &Config, source: &SourceIdentity, stored: &Identity) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut compare = |key: &str, stored: &str, now: &str| {
+        if stored != now {
+            found.push(format!("{key} was {stored}, now {now}"));
+        }
+    };
+    compare("pipeline.name", &stored.pipeline, &config.pipeline.name);
+    let now = settings(config);
+    for (key, value) in &stored.settings {
+        // A setting that only the other kind of source has is told of as another source.
+        if let Some(now) = now.get(key) {
+            compare(key, value, now);
+        }
+    }
+    match serde_json::from_value::<SourceIdentity>(stored.source.clone()) {
+        Ok(stored) => found.extend(source.difference(&stored)),
+        Err(_) => found.push("the source was one that this version of the program does not know".to_owned()),
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}

@@ -1,0 +1,211 @@
+//! How a run begins: lock, generation, fences, and only then a look at the past, from which it goes on.
+//!
+//! The order is what makes take-overs safe; `tidemark-checkpoint` says why.
+
+use std::fs;
+use std::sync::Arc;
+
+use tidemark_checkpoint::journal::{self, CutLog, Journal, ManifestLog, Past};
+use tidemark_checkpoint::reach::reach;
+use tidemark_checkpoint::records::{Claimant, Counters, Cut, Identity, Manifest, Position};
+use tidemark_checkpoint::store::{Patience, Store};
+use tidemark_checkpoint::Error;
+use tidemark_dataflows::event::{Epoch, Offset, PartitionId, Position as At};
+
+use super::lock::{InstanceLock, host};
+use super::{RunError, build, clock, identity};
+use crate::checkpoint::restore::Loaded;
+use crate::checkpoint::writer::Faults;
+use crate::config::Config;
+use crate::health::Health;
+use crate::sink::publisher::Tables;
+use crate::source::{Source, SourceError};
+
+/// Generation of a writer where nothing is kept: such an output is never taken over.
+const ONLY_GENERATION: u64 = 1;
+
+/// Everything that a run goes on from.
+pub(super) struct Begun {
+    /// Keeps other instances away.
+    pub(super) lock: InstanceLock,
+    /// The source, resumed.
+    pub(super) source: Box<dyn Source>,
+    /// The tables, fenced.
+    pub(super) tables: Tables,
+    /// What the pipeline is.
+    pub(super) identity: Identity,
+    /// What was restored.
+    pub(super) loaded: Loaded,
+    /// The epoch that it is of; 0 before the first.
+    pub(super) after: Epoch,
+    /// Sums over the epochs up to that one.
+    pub(super) counters: Counters,
+    /// How far each partition had been read by then.
+    pub(super) positions: Vec<Position>,
+    /// The epochs to compute again.
+    pub(super) replay: Vec<Cut>,
+    /// Where to write, unless nothing is kept.
+    pub(super) durable: Option<Durable>,
+}
+
+/// Where cuts and checkpoints go.
+pub(super) struct Durable {
+    /// The folder.
+    pub(super) store: Store,
+    /// The cuts.
+    pub(super) cuts: CutLog,
+    /// The manifests.
+    pub(super) manifests: ManifestLog,
+}
+
+/// What is known to all threads of a run.
+#[derive(Clone, Default)]
+pub(super) struct Watched {
+    /// Faults of the threads that make things durable.
+    pub(super) faults: Arc<Faults>,
+    /// What does not work at the moment.
+    pub(super) health: Arc<Health>,
+}
+
+/// Begins a run.
+///
+/// # Errors
+///
+/// When another instance is there, what is stored does not fit, or source, tables or checkpoint cannot be opened.
+pub(super) fn begin(config: &Config, workers: usize, take_over: bool, watched: &Watched) -> Result<Begun, RunError> {
+    // Before anything is made: a wrong input leaves no trace.
+    let missing_input = build::source(config, None)?;
+    let folder = config.checkpoint_path();
+    for made in [&config.output.path, &folder] {
+        let unwritable = |error| RunError::Output { output: config.output.path.display().to_string(), error };
+        fs::create_dir_all(made).map_err(unwritable)?;
+    }
+    let lock = InstanceLock::take(&folder, take_over, &watched.faults)?;
+    let patience = Patience {
+        give_up_after: config.store.give_up_after,
+        request_timeout: config.store.request_timeout,
+        watch: Arc::clone(&watched.health) as _,
+        stop: None,
+    };
+    let store = Store::local(&folder, patience)?;
+    // A look before anything is claimed or fenced: what does not fit is left as it was.
+    let stored = journal::look(&store)?;
+    let stored = stored.as_ref().map(|past| &past.identity);
+    let source = match stored.and_then(identity::generator_start) {
+        Some(start) => build::source(config, Some(start))?,
+        None => missing_input,
+    };
+    let identity = identity::settle(config, &source.identity(), stored)?;
+    if !config.checkpoint.enabled {
+        return without_checkpoints(config, workers, watched, (lock, source, identity), stored.is_some());
+    }
+
+    let claimed = journal::claim(&store, &claimant(), getrandom::u64().unwrap_or_default())?;
+    lock.set_generation(claimed.generation());
+    reach("generation-claimed");
+    let tables = Tables::open(build::publishing(config, workers, claimed.generation(), &watched.health)?)?;
+    let past = claimed.read()?;
+    let identity = match &past {
+        // Somebody else may have been here since the first look.
+        Some(past) => identity::settle(config, &source.identity(), Some(&past.identity))?,
+        None => identity,
+    };
+    let loaded = load(&store, past.as_ref())?;
+    let manifest = loaded.from.as_ref().map(|from| &from.manifest);
+    let after = manifest.map_or(0, |manifest| manifest.epoch);
+    let replay = past.as_ref().map_or(Ok(Vec::new()), |past| past.cuts_after(after))?;
+    check_tables(config, &tables, past.as_ref(), after)?;
+    let counters = manifest.map(|manifest| manifest.counters.clone()).unwrap_or_default();
+    let (source, positions) = resumed(source, manifest)?;
+    let link = loaded.from.as_ref().map(|from| &from.link);
+    let Journal { cuts, manifests } = claimed.adopt(identity.clone(), past.as_ref(), link)?;
+    reach("adopted");
+    let durable = Some(Durable { store, cuts, manifests });
+    Ok(Begun { lock, source, tables, identity, loaded, after, counters, positions, replay, durable })
+}
+
+/// A run of which nothing is kept writes to an output of its own.
+fn without_checkpoints(
+    config: &Config,
+    workers: usize,
+    watched: &Watched,
+    (lock, source, identity): (InstanceLock, Box<dyn Source>, Identity),
+    stored: bool,
+) -> Result<Begun, RunError> {
+    let refused = |epoch, known: &str| RunError::TablesAhead {
+        output: config.output.path.display().to_string(),
+        epoch,
+        checkpoint: "a run without checkpoints".to_owned(),
+        known: known.to_owned(),
+    };
+    if stored {
+        return Err(refused(0, "no other run's"));
+    }
+    let tables = Tables::open(build::publishing(config, workers, ONLY_GENERATION, &watched.health)?)?;
+    if let Some(epoch) = tables.in_any() {
+        return Err(refused(epoch, "none"));
+    }
+    let (source, positions) = resumed(source, None)?;
+    let (loaded, counters, replay) = (Loaded::nothing(), Counters::default(), Vec::new());
+    Ok(Begun { lock, source, tables, identity, loaded, after: 0, counters, positions, replay, durable: None })
+}
+
+fn claimant() -> Claimant {
+    let program = format!("tidemark {}", env!("CARGO_PKG_VERSION"));
+    Claimant { host: host(), pid: std::process::id(), started_us: clock::now().0, program }
+}
+
+/// The newest state that can be restored. What is damaged is told of, and passed over where that is safe.
+fn load(store: &Store, past: Option<&Past>) -> Result<Loaded, Error> {
+    let Some(past) = past else { return Ok(Loaded::nothing()) };
+    let (loaded, damage) = Loaded::newest(store, past)?;
+    for error in past.warnings.iter().chain(&damage) {
+        tracing::warn!(%error, "passed over");
+    }
+    Ok(loaded)
+}
+
+/// Tables never hold what was not cut, and always hold what a checkpoint says.
+fn check_tables(config: &Config, tables: &Tables, past: Option<&Past>, after: Epoch) -> Result<(), RunError> {
+    let output = config.output.path.display().to_string();
+    let checkpoint = config.checkpoint_path().display().to_string();
+    let last_cut = past.map_or(0, |past| past.last_cut);
+    if let Some(epoch) = tables.in_any().filter(|held| *held > last_cut) {
+        let known = if past.is_some() { format!("no epoch after {last_cut}") } else { "no epoch at all".to_owned() };
+        return Err(RunError::TablesAhead { output, epoch, checkpoint, known });
+    }
+    if after > 0 && tables.in_all() < Some(after) {
+        let held = tables.in_all().map_or("none".to_owned(), |held| format!("epoch {held} only"));
+        return Err(RunError::TablesBehind { output, held, checkpoint, epoch: after });
+    }
+    Ok(())
+}
+
+/// The source at the positions of a manifest, or at its beginning.
+fn resumed(
+    mut source: Box<dyn Source>,
+    manifest: Option<&Manifest>,
+) -> Result<(Box<dyn Source>, Vec<Position>), RunError> {
+    let beginning = |(index, name): (usize, String)| Position {
+        partition: name,
+        index: u32::try_from(index).unwrap_or(u32::MAX),
+        next: 0,
+        digest: None,
+    };
+    let names = source.partitions().iter().map(|partition| partition.name.clone());
+    let mut positions: Vec<Position> = names.enumerate().map(beginning).collect();
+    for stored in manifest.map_or(&[][..], |manifest| &manifest.positions[..]) {
+        let Some(position) = positions.get_mut(stored.index as usize).filter(|p| p.partition == stored.partition) else {
+            let problem = "it was read by an earlier run and is not there any more";
+            return Err(SourceError::changed(stored.partition.clone(), problem, "give the same inputs again").into());
+        };
+        *position = stored.clone();
+        if stored.next > 0 {
+            let at = At { partition: PartitionId(stored.index), offset: Offset(stored.next) };
+            let digest = stored.digest.as_ref().map(|digest| digest.parse());
+            let digest = digest.transpose().map_err(|error| Error::damaged("a manifest", format!("{error}")))?;
+            source.resume(at, digest)?;
+        }
+    }
+    Ok((source, positions))
+}
