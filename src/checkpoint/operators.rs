@@ -49,7 +49,7 @@ where
                     let content = content(part);
                     let list = content.list();
                     let wake = worker.sync_activator_for(address.clone());
-                    waiting.push((cap.retain(0), list, writer.write(content, wake)));
+                    waiting.extend(cap.retain_least(0).map(|cap| (cap, list, writer.write(content, wake))));
                 }
             });
             if writer.has_failed() {
@@ -94,8 +94,8 @@ pub fn complete<'s>(
         move |frontiers| {
             let _out = out.activate();
             requests.for_each(|cap, _| {
-                if first_worker {
-                    asked.insert(*cap.time(), cap.retain(0));
+                if let Some(cap) = cap.retain_least(0).filter(|_| first_worker) {
+                    asked.insert(*cap.time(), cap);
                 }
             });
             receipts.for_each(|_, batch| {

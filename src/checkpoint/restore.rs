@@ -10,7 +10,6 @@ use tidemark_checkpoint::records::Run;
 use tidemark_checkpoint::runs::ids::{self, IdRun};
 use tidemark_checkpoint::runs::totals::{self, Key};
 use tidemark_checkpoint::store::Store;
-use tidemark_dataflows::arrangement::TimeBoundedArrangement;
 use tidemark_dataflows::event::{Micros, UserId};
 use tidemark_dataflows::metrics::{ChannelKey, Totals};
 use tidemark_dataflows::pipeline::{Restored, Settings};
@@ -68,14 +67,16 @@ impl Loaded {
     pub fn share(&self, settings: &Settings, worker: usize, workers: usize) -> Restored {
         let Some(Restorable { manifest, .. }) = &self.from else { return Restored::nothing(settings) };
         let newest = manifest.counters.newest_event_time_us.map(Micros);
-        let mut index = TimeBoundedArrangement::new(settings.index);
-        index.advance(settings.index.horizon.watermark(newest));
-        let hashes = index.hashes();
+        let mut restored = Restored::up_to(newest, settings);
+        let hashes = restored.index.hashes();
         let mine = |route: u64| route % workers as u64 == worker as u64;
         for run in self.ids.iter() {
-            run.iter().filter(|(id, _)| mine(hashes.route(*id))).for_each(|(id, known)| index.restore(id, known));
+            let ids = run.iter().filter(|(id, _)| mine(hashes.route(*id)));
+            ids.for_each(|(id, known)| restored.index.restore(id, known));
         }
-        Restored { newest, index, users: dealt(&self.users, worker, workers), channels: dealt(&self.channels, worker, workers) }
+        restored.users = dealt(&self.users, worker, workers);
+        restored.channels = dealt(&self.channels, worker, workers);
+        restored
     }
 }
 
@@ -88,10 +89,10 @@ fn newest_totals<K: Key>(store: &Store, runs: &[Run]) -> Result<Vec<(K, Totals)>
     let decoded = runs.iter().zip(&objects).map(|(run, object)| totals::decode(&run.name, object));
     let mut decoded = decoded.collect::<Result<Vec<_>, _>>()?;
     if decoded.len() > 1 {
-        let (merged, _) = totals::merge(&decoded);
+        let merged = totals::merge(&decoded);
         decoded = vec![totals::decode("merged totals", &merged)?];
     }
-    decoded.first().map_or(Ok(Vec::new()), |run| run.iter().collect())
+    Ok(decoded.first().map(|run| run.iter().collect()).unwrap_or_default())
 }
 
 /// Reads runs, and refuses any that is not the one that the manifest names.

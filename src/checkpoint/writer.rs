@@ -15,7 +15,8 @@ use tidemark_checkpoint::journal::ManifestLog;
 use tidemark_checkpoint::names;
 use tidemark_checkpoint::reach::reach;
 use tidemark_checkpoint::records::{Counters, Identity, Manifest, Position, Run};
-use tidemark_checkpoint::runs::{ids, totals};
+use tidemark_checkpoint::runs::ids;
+use tidemark_checkpoint::runs::totals::{self, Key};
 use tidemark_checkpoint::store::Store;
 use tidemark_dataflows::arrangement::Remembered;
 use tidemark_dataflows::event::{Epoch, EventId, Micros, UserId};
@@ -238,8 +239,8 @@ impl Writer {
                 let (object, stats) = ids::encode(ids, self.horizon.bucket_us());
                 (Encoded { object, rows: stats.count }, Some(stats.newest))
             }
-            Content::Users(rows) => (Encoded::of(totals::encode(rows)), None),
-            Content::Channels(rows) => (Encoded::of(totals::encode(rows)), None),
+            Content::Users(rows) => (Encoded { object: totals::encode(&rows), rows: rows.len() as u64 }, None),
+            Content::Channels(rows) => (Encoded { object: totals::encode(&rows), rows: rows.len() as u64 }, None),
         })
     }
 
@@ -261,18 +262,14 @@ impl Writer {
     fn complete(&mut self, epoch: Epoch, counters: Counters, runs: Vec<(List, Run)>) -> Result<(), Error> {
         let started = Instant::now();
         for (list, run) in runs {
-            match list {
-                List::Ids => self.ids.push(run),
-                List::Users => self.users.push(run),
-                List::Channels => self.channels.push(run),
-            }
+            self.list(list).push(run);
         }
         let newest = counters.newest_event_time_us.map(Micros);
         let oldest = self.horizon.oldest_remembered(self.horizon.watermark(newest));
         self.ids.retain(|run| run.newest_bucket.is_none_or(|bucket| bucket >= oldest.0));
         self.merge_ids(oldest)?;
-        self.merge_totals(List::Users)?;
-        self.merge_totals(List::Channels)?;
+        self.merge_totals::<UserId>(List::Users)?;
+        self.merge_totals::<ChannelKey>(List::Channels)?;
 
         let at = self.begun.iter().position(|(begun, _)| *begun == epoch);
         let positions = at.map(|at| self.begun.drain(..=at).next_back()).and_then(|begun| begun.map(|(_, p)| p));
@@ -312,7 +309,7 @@ impl Writer {
             let merged = self.ids.split_off(self.ids.len() - due);
             let objects = self.read(&merged)?;
             let decoded = merged.iter().zip(&objects).map(|(run, object)| ids::decode(&run.name, object));
-            let (object, stats) = ids::merge(&decoded.collect::<Result<Vec<_>, _>>()?, oldest);
+            let (object, stats) = ids::merge(&decoded.collect::<Result<Vec<_>, _>>()?, oldest)?;
             if stats.count > 0 {
                 let run = self.put(List::Ids, Encoded { object, rows: stats.count }, Some(stats.newest))?;
                 self.ids.push(run);
@@ -321,20 +318,29 @@ impl Writer {
         }
     }
 
-    fn merge_totals(&mut self, list: List) -> Result<(), Error> {
+    fn merge_totals<K: Key>(&mut self, list: List) -> Result<(), Error> {
         loop {
-            let runs = if list == List::Users { &mut self.users } else { &mut self.channels };
-            let rows: Vec<u64> = runs.iter().map(|run| run.rows).collect();
+            let rows: Vec<u64> = self.list(list).iter().map(|run| run.rows).collect();
             let due = Tiers::TOTALS.due(&rows);
             if due == 0 {
                 return Ok(());
             }
-            let merged = runs.split_off(runs.len() - due);
+            let merged = self.list(list).split_off(rows.len() - due);
             let objects = self.read(&merged)?;
-            let decoded = merged.iter().zip(&objects).map(|(run, object)| totals::decode(&run.name, object));
-            let encoded = totals::merge(&decoded.collect::<Result<Vec<_>, _>>()?);
-            let run = self.put(list, Encoded::of(encoded), None)?;
-            if list == List::Users { self.users.push(run) } else { self.channels.push(run) }
+            let decoded = merged.iter().zip(&objects).map(|(run, object)| totals::decode::<K>(&run.name, object));
+            let object = totals::merge(&decoded.collect::<Result<Vec<_>, _>>()?);
+            let rows = totals::decode::<K>("merged totals", &object)?.len() as u64;
+            let run = self.put(list, Encoded { object, rows }, None)?;
+            self.list(list).push(run);
+            reach("runs-merged");
+        }
+    }
+
+    fn list(&mut self, list: List) -> &mut Vec<Run> {
+        match list {
+            List::Ids => &mut self.ids,
+            List::Users => &mut self.users,
+            List::Channels => &mut self.channels,
         }
     }
 
@@ -350,10 +356,4 @@ impl Writer {
 struct Encoded {
     object: Bytes,
     rows: u64,
-}
-
-impl Encoded {
-    fn of((object, rows): (Bytes, u64)) -> Encoded {
-        Encoded { object, rows }
-    }
 }

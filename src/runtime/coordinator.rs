@@ -146,7 +146,7 @@ impl Coordinator {
 
     fn changed(&self, range: &Range, how: &str) -> RunError {
         let problem = format!("{how} event {}, up to which it was read and counted", range.to);
-        SourceError::changed(range.partition.clone(), problem).into()
+        SourceError::changed(range.partition.clone(), problem, "give the same input again").into()
     }
 
     /// Runs until the source ends, a stop is asked for, or something fails; then asks for a last checkpoint.
@@ -243,6 +243,7 @@ impl Coordinator {
             if left_us.is_some_and(|left| left <= 0) || exhausted || stopping {
                 self.close()?;
             }
+            self.checkpoint(false);
             if exhausted || stopping {
                 return Ok(if exhausted { Ended::Exhausted } else { Ended::Stopped });
             }

@@ -79,8 +79,7 @@ impl Drop for InstanceLock {
 
 /// Name of this machine.
 pub(super) fn host() -> String {
-    let name = rustix::system::uname();
-    name.nodename().to_string_lossy().into_owned()
+    hostname::get().map_or_else(|_| "this machine".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]

@@ -9,8 +9,12 @@ pub mod clock;
 pub mod coordinator;
 mod error;
 mod feed;
+pub mod flight;
+mod identity;
 mod lock;
+mod pace;
 pub mod probe;
+mod start;
 mod worker;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,16 +22,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tidemark_dataflows::event::Micros;
+use tidemark_checkpoint::reach::reach;
+use tidemark_dataflows::event::{Epoch, Micros};
 use timely::WorkerConfig;
 
-use self::coordinator::{Coordinator, Ended, Intake};
+use self::coordinator::{Coordinator, Ended, Intake, Parts};
 use self::feed::{Lane, lanes};
-use self::lock::OutputLock;
+use self::pace::Pace;
+use self::start::{Begun, Durable, Watched, begin};
 use self::worker::{Plan, work};
+use crate::checkpoint::cuts::{Announced, CutWriter};
+use crate::checkpoint::writer::{CheckpointWriter, Options as CheckpointOptions};
 use crate::config::Config;
+use crate::health::Health;
 use crate::sink::publisher::{Delivery, Progress, Publisher, SinkError};
-use crate::sink::tables::{ManifestText, NetFlow, RunManifest, Table, specs};
+use crate::sink::tables::{ManifestText, NetFlow, RunManifest, SoFar, Table, specs};
 
 pub use error::RunError;
 
@@ -38,10 +47,14 @@ pub struct Observer {
     pub intake: Arc<Intake>,
     /// What has been computed and published.
     pub publisher: Publisher,
+    /// What does not work at the moment.
+    pub health: Arc<Health>,
     /// Size of the input in bytes, where it is known.
     pub total_bytes: Option<u64>,
     /// Where the tables are.
     pub output: String,
+    /// The last epoch that an earlier run has cut; 0 where there was none.
+    pub resumed_after: Epoch,
 }
 
 /// How a run ended.
@@ -49,8 +62,10 @@ pub struct Observer {
 pub struct Outcome {
     /// Why.
     pub ended: Ended,
-    /// Everything that was computed and published.
+    /// Everything that was computed and published, by earlier runs as well.
     pub progress: Progress,
+    /// The last epoch that an earlier run had cut; 0 where there was none.
+    pub resumed_after: Epoch,
     /// Events read.
     pub events: u64,
     /// Bytes read.
@@ -59,58 +74,134 @@ pub struct Outcome {
     pub took: Duration,
 }
 
-/// Runs a pipeline until its source ends or `stop` is set; everything that was cut is published when it returns.
+/// Runs a pipeline until its source ends or `stop` is set; everything that was cut is published when it returns. It goes
+/// on from where an earlier run on the same output stopped, however that ended.
 ///
-/// `watch` is called once, when the tables are open and the first event is about to be read.
+/// `take_over` displaces an instance that is still there. `watch` is called once, when the past is known and the first
+/// event is about to be read.
 ///
 /// # Errors
 ///
-/// When the source, the tables or the machine will not have it; see [`RunError`].
-pub fn run(config: &Config, stop: &Arc<AtomicBool>, watch: impl FnOnce(Observer)) -> Result<Outcome, RunError> {
-    let source = build::source(config)?;
-    let total_bytes = source.total_bytes();
-    let partitions: Vec<String> = source.partitions().iter().map(|partition| partition.name.clone()).collect();
+/// When the source, the tables, the checkpoint or the machine will not have it; see [`RunError`].
+pub fn run(
+    config: &Config,
+    take_over: bool,
+    stop: &Arc<AtomicBool>,
+    watch: impl FnOnce(Observer),
+) -> Result<Outcome, RunError> {
     let workers = config.runtime.worker_count();
     let output = config.output.path.display().to_string();
+    let watched = Watched::default();
+    let begun = begin(config, workers, take_over, &watched)?;
+    let Begun { lock: _held, source, tables, identity, loaded, after, counters, positions, replay, durable } = begun;
+    let total_bytes = source.total_bytes();
+    let partitions: Vec<String> = source.partitions().iter().map(|partition| partition.name.clone()).collect();
+    let resumed_after = replay.last().map_or(after, |cut| cut.epoch);
 
-    let _held = OutputLock::take(&config.output.path)?;
-    let (publisher, writer) = Publisher::start(build::publishing(config, workers)?)?;
-    if let Some(epoch) = publisher.held() {
-        return Err(RunError::OutputInUse { output, epoch });
-    }
     let manifest = build::manifest_text(config, &output);
+    let settings = build::settings(config, workers, &identity);
+    let restored = loaded.from.as_ref().map(|from| from.manifest.clone());
+    let (cut_log, checkpoints) = match durable {
+        None => (None, None),
+        Some(Durable { store, cuts, manifests }) => {
+            let options = CheckpointOptions {
+                store,
+                log: manifests,
+                identity,
+                horizon: settings.index.horizon,
+                restored,
+                keep: config.checkpoint.keep,
+                now: clock::now,
+            };
+            let (writer, thread) =
+                CheckpointWriter::start(options, Arc::clone(&watched.faults)).map_err(SinkError::Start)?;
+            (Some(cuts), Some((writer, thread)))
+        }
+    };
+    let (checkpoints, checkpointing) = checkpoints.unzip();
+    let held = tables.in_any().unwrap_or(0);
+    let (publisher, publishing) = Publisher::start(tables, Progress::after(after, &counters))?;
     let plan = Plan {
-        settings: build::settings(config, workers)?,
+        settings,
         curated: config.output.curated,
         partitions: partitions.into(),
         manifest: manifest.clone(),
         publisher: publisher.clone(),
+        checkpoints: checkpoints.clone(),
+        loaded,
+        after,
+        counters,
     };
     let intake = Arc::new(Intake::default());
-    watch(Observer { intake: Arc::clone(&intake), publisher: publisher.clone(), total_bytes, output });
+    watch(Observer {
+        intake: Arc::clone(&intake),
+        publisher: publisher.clone(),
+        health: Arc::clone(&watched.health),
+        total_bytes,
+        output,
+        resumed_after,
+    });
 
     let started = (Instant::now(), clock::now());
     let (feeder, lanes) = lanes(workers);
     let guards = start_workers(lanes, plan)?;
-    let cutting = (build::cut_rule(config), build::limits(config));
-    let coordinator =
-        Coordinator::new(source, feeder, publisher.clone(), cutting, Arc::clone(stop), Arc::clone(&intake));
+    let announcer = feeder.announcer();
+    let announce = move |entry: &Announced| match entry {
+        Announced::Cut(cut) => announcer.mark(cut.mark()),
+        Announced::Checkpoint(epoch) => announcer.checkpoint(*epoch),
+    };
+    let (cuts, cutting) = CutWriter::start(cut_log, Arc::clone(&watched.faults), announce).map_err(SinkError::Start)?;
+    let parts = Parts {
+        source,
+        feeder,
+        cuts,
+        pace: checkpoints.map(|writer| Pace::new(writer, config.checkpoint.interval)),
+        faults: Arc::clone(&watched.faults),
+        publisher: publisher.clone(),
+        rule: build::cut_rule(config),
+        limits: build::limits(config),
+        stop: Arc::clone(stop),
+        intake: Arc::clone(&intake),
+    };
+    let mut coordinator = Coordinator::new(parts, after, positions);
     // Consumes the coordinator, and with it the feeder: that closes the lanes, and the workers run dry.
-    let ended = coordinator.run();
+    let ended = coordinator.replay(&replay, held).and_then(|()| {
+        reach("replayed");
+        coordinator.run()
+    });
+    join("the writer of cuts", cutting)?;
     for result in guards.join() {
         result.map_err(RunError::Worker)?;
     }
     if ended.is_ok() && publisher.progress().closed_epoch == 0 {
         publish_nothing(config, &publisher, &manifest, started.1)?;
     }
-    finish(&publisher, writer)?;
+    publisher.finish();
+    join("the writer of the tables", publishing)?;
+    checkpointing.map_or(Ok(()), |thread| join("the writer of checkpoints", thread))?;
+    let ended = ended.map_err(|error| match error {
+        // The publisher knows why.
+        RunError::PublishingFailed => publisher.take_failure().map_or(error, RunError::from),
+        other => other,
+    })?;
+    if let Some(failure) = publisher.take_failure() {
+        return Err(failure.into());
+    }
+    if let Some(fault) = watched.faults.take() {
+        return Err(fault.into());
+    }
     Ok(Outcome {
-        ended: ended?,
+        ended,
         progress: publisher.progress(),
+        resumed_after,
         events: intake.events.load(Ordering::Relaxed),
         bytes: intake.bytes.load(Ordering::Relaxed),
         took: started.0.elapsed(),
     })
+}
+
+fn join(name: &str, thread: JoinHandle<()>) -> Result<(), RunError> {
+    thread.join().map_err(|_| RunError::Worker(format!("{name} ended by a panic")))
 }
 
 fn start_workers(lanes: Vec<Lane>, plan: Plan) -> Result<timely::communication::WorkerGuards<()>, RunError> {
@@ -123,19 +214,10 @@ fn start_workers(lanes: Vec<Lane>, plan: Plan) -> Result<timely::communication::
         let lane =
             lanes.get(worker.index()).and_then(|lane| lane.lock().unwrap_or_else(PoisonError::into_inner).take());
         if let Some(lane) = lane {
-            work(worker, &lane, &plan);
+            work(worker, &lane, plan.clone());
         }
     })
     .map_err(RunError::Worker)
-}
-
-/// Ends the writer after everything delivered is published.
-fn finish(publisher: &Publisher, writer: JoinHandle<()>) -> Result<(), RunError> {
-    publisher.finish();
-    if writer.join().is_err() {
-        return Err(RunError::Worker("the writer of the tables ended by a panic".to_owned()));
-    }
-    publisher.take_failure().map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// An input without events still has tables: a row of zeros in the two that always have one.
@@ -150,7 +232,7 @@ fn publish_nothing(
         let batch = if spec.name == NetFlow::spec().name {
             NetFlow { first_worker: true }.initial(opened).map_err(fits)?
         } else if spec.name == RunManifest::spec().name {
-            RunManifest::new(manifest.clone(), true).initial(opened).map_err(fits)?
+            RunManifest::new(manifest.clone(), true, SoFar::default()).initial(opened).map_err(fits)?
         } else {
             None
         };

@@ -15,6 +15,7 @@ use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use futures::future::join_all;
 use tidemark_checkpoint::reach::reach;
+use tidemark_checkpoint::records::Counters;
 use tidemark_checkpoint::store::Watch;
 use tidemark_dataflows::event::{Epoch, Micros};
 use tidemark_dataflows::tally::EpochSummary;
@@ -174,6 +175,21 @@ pub struct Progress {
     pub rejected: u64,
     /// Newest epoch that the dataflow has closed.
     pub closed_epoch: Epoch,
+}
+
+impl Progress {
+    /// The progress of a pipeline of which everything up to `epoch` is known.
+    pub fn after(epoch: Epoch, counters: &Counters) -> Progress {
+        Progress {
+            epoch,
+            closed_epoch: epoch,
+            received: counters.received,
+            accepted: counters.accepted,
+            duplicates: counters.duplicates,
+            rejected: counters.rejected_total(),
+            ..Progress::default()
+        }
+    }
 }
 
 enum Message {

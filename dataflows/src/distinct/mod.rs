@@ -20,8 +20,8 @@ use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::{Capability, InputCapability};
-use timely::progress::frontier::MutableAntichain;
 
 use self::judge::Judge;
 use crate::arrangement::{Remembered, SharedArrangement, TimeBoundedArrangement};
@@ -110,6 +110,19 @@ fn open_of<'a>(open: &'a mut BTreeMap<Epoch, Open>, cap: &InputCapability<Epoch>
     Some(open.entry(epoch).or_insert_with(|| Open { held, batches: Vec::new() }))
 }
 
+/// Begins the log of admissions, if one is kept; returns the requests that are looked at.
+fn begin_log<'s>(
+    index: &SharedArrangement,
+    checkpoints: Stream<'s, Epoch, Vec<()>>,
+    kept: bool,
+) -> Stream<'s, Epoch, Vec<()>> {
+    if !kept {
+        return empty(checkpoints.scope());
+    }
+    index.borrow_mut().log_admissions();
+    checkpoints
+}
+
 /// Accepts the first event of each id that is neither remembered nor late, by the rules about the stream.
 ///
 /// `index` is this worker's part of what is remembered: empty, or restored with the ids that [`Hashes::route`] gives to
@@ -157,6 +170,7 @@ pub fn distinct_within_watermark<'s>(
     newest: Option<Micros>,
     log_admissions: Option<usize>,
 ) -> Distinct<'s> {
+    let checkpoints = begin_log(&index, checkpoints, log_admissions.is_some());
     let (horizon, hashes) = (index.borrow().settings().horizon, index.borrow().hashes());
     let mut builder = OperatorBuilder::new("DistinctWithinWatermark".to_owned(), events.scope());
     let (events, newest_times) = newest_event_times(events);
@@ -173,9 +187,6 @@ pub fn distinct_within_watermark<'s>(
     let mut refused_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Refusal>>>::from(refused_out);
     let mut tallies_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<DistinctTally>>>::from(tallies_out);
     let mut admitted_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Admitted>>>::from(admitted_out);
-    if log_admissions.is_some() {
-        index.borrow_mut().log_admissions();
-    }
 
     builder.build(move |capabilities| {
         // They stand at time 0, and would hold back everything downstream.
@@ -184,7 +195,6 @@ pub fn distinct_within_watermark<'s>(
         let mut watermarks = Watermarks::new(horizon, newest);
         let mut judge = Judge::default();
         let mut requests = Requests::default();
-        let no_requests = MutableAntichain::new();
         move |frontiers| {
             events.for_each_stamp(|cap, batches| {
                 if let Some(open) = open_of(&mut open, &cap) {
@@ -210,8 +220,7 @@ pub fn distinct_within_watermark<'s>(
                 }
             };
             let index = &mut *index.borrow_mut();
-            let (of_epochs, of_requests) = frontiers.split_at(3);
-            let of_requests = of_requests.first().filter(|_| log_admissions.is_some()).unwrap_or(&no_requests);
+            let [of_epochs @ .., of_requests] = frontiers else { return };
             let closed = |epoch: &Epoch| !of_epochs.iter().any(|frontier| frontier.less_equal(epoch));
             while let Some(turn) = requests.turn(of_requests, open.keys().next().copied(), closed) {
                 match turn {

@@ -56,7 +56,7 @@ impl Generate {
     pub(super) fn execute(&self, global: &Global, out: &mut dyn Write) -> Result<ExitStatus, Failure> {
         let config = global.start(&self.settings)?.config;
         let stop = signals::stop_flag().map_err(|error| Failure::new(ExitStatus::Unavailable, error))?;
-        let (generator, pacing) = build::generator(&config).map_err(RunError::from)?;
+        let (generator, pacing) = build::generator(&config, None).map_err(RunError::from)?;
         let writer = EventWriter::new(&generator, pacing, &stop);
         let begun = Instant::now();
         let written = match self.destination() {

@@ -18,6 +18,9 @@ const EXAMPLES: &str = "Examples:
 #[derive(Debug, Clone, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Run {
+    /// Displace an instance that is still running on this checkpoint; it can write nothing any more
+    #[arg(long)]
+    pub take_over: bool,
     /// Settings.
     #[command(flatten)]
     pub settings: SettingFlags<OfRun>,
@@ -29,8 +32,11 @@ impl Run {
         let config = global.start(&self.settings)?.config;
         let stop = signals::stop_flag().map_err(|error| Failure::new(ExitStatus::Unavailable, error))?;
         let mut live = None;
-        let outcome = runtime::run(&config, &stop, |observer| {
+        let outcome = runtime::run(&config, self.take_over, &stop, |observer| {
             tracing::info!(tables = observer.output, workers = config.runtime.worker_count(), "running");
+            if observer.resumed_after > 0 {
+                tracing::info!(epoch = observer.resumed_after, "going on where an earlier run stopped");
+            }
             live = Some(Live::start(observer));
         });
         if let Some(live) = live {
@@ -41,6 +47,9 @@ impl Run {
             Ended::Exhausted => "the input has ended",
             Ended::Stopped => "stopped as asked",
         };
+        if outcome.ended == Ended::Exhausted && outcome.progress.epoch == outcome.resumed_after && outcome.resumed_after > 0 {
+            tracing::info!(epoch = outcome.resumed_after, "nothing to do: an earlier run had read the whole input");
+        }
         tracing::info!(events = outcome.events, epochs = outcome.progress.epoch, "{ended}; everything is published");
         let text = summary::of(&config, &outcome)?;
         out.write_all(text.as_bytes()).map_err(Failure::output)?;
