@@ -104,6 +104,13 @@ impl Builder {
         pieces.for_each(|piece| self.object.extend_from_slice(&piece));
     }
 
+    /// Adds so many zeros to the body, to be filled in by [`Builder::body_mut`], and returns where they begin.
+    pub fn put_zeros(&mut self, bytes: usize) -> usize {
+        let at = self.body_bytes();
+        self.object.resize(self.object.len() + bytes, 0);
+        at
+    }
+
     /// Bytes of body so far.
     pub fn body_bytes(&self) -> usize {
         self.object.len() - HEADER

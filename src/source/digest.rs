@@ -4,6 +4,7 @@
 //! choose them so that the digest stays the same. Whoever may write the input may also write what the pipeline counts.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 use serde::de::Error;
@@ -30,7 +31,13 @@ impl ContentDigest {
 
     /// Digest of all bodies of `block`.
     pub fn of(block: &Block) -> Self {
-        block.iter().fold(Self::EMPTY, |digest, body| digest.with(&body))
+        if !block.oversized.is_empty() {
+            return block.iter().fold(Self::EMPTY, |digest, body| digest.with(&body));
+        }
+        // Straight over the bytes, since reading pays for it at every event: less than half the time of the above.
+        let bytes = |range: &Range<u32>| block.bytes.get(range.start as usize..range.end as usize);
+        let bodies = block.bodies.iter().filter_map(bytes);
+        bodies.fold(Self::EMPTY, |digest, body| digest.push(XxHash3_64::oneshot(body)))
     }
 
     /// The digest after one more body.
@@ -41,6 +48,10 @@ impl ContentDigest {
         } else {
             XxHash3_64::oneshot_with_seed(body.whole_len, body.bytes)
         };
+        self.push(hash)
+    }
+
+    fn push(self, hash: u64) -> Self {
         Self(self.0.wrapping_mul(Self::FACTOR).wrapping_add(hash))
     }
 

@@ -159,13 +159,14 @@ impl Heartbeat {
         self.lease.lock().unwrap_or_else(PoisonError::into_inner).holder.generation = Some(generation);
     }
 
-    /// Gives the lease back, so that the next one need not wait.
+    /// Gives the lease back, so that the next one need not wait. It is not valid any more.
     ///
     /// # Errors
     ///
     /// [`Error::Lost`] if it is not ours any more, [`Error::Unavailable`] for failures of the store.
-    pub fn release(self) -> Result<(), Error> {
+    pub fn release(&self) -> Result<(), Error> {
         self.check()?;
+        self.lost.store(true, Ordering::Release);
         self.store.delete(&[OBJECT.to_owned()])
     }
 

@@ -5,6 +5,8 @@
 
 mod heartbeat;
 mod lock;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -30,19 +30,30 @@ pub struct RunStats {
 /// Lays down a run. Of several entries for one id the last counts. `bucket_us` is the length of a bucket.
 pub fn encode(mut ids: Vec<(EventId, Remembered)>, bucket_us: i64) -> (Bytes, RunStats) {
     keep_last(&mut ids);
-    // Within a bucket, the order by id remains.
-    ids.sort_by_key(|(_, remembered)| remembered.bucket);
-    let mut counts: Vec<(Bucket, u64)> = Vec::new();
-    for (_, Remembered { bucket, .. }) in &ids {
-        match counts.last_mut() {
-            Some((last, count)) if last == bucket => *count += 1,
-            _ => counts.push((*bucket, 1)),
-        }
+    let mut counts: BTreeMap<Bucket, u64> = BTreeMap::new();
+    for (_, remembered) in &ids {
+        *counts.entry(remembered.bucket).or_default() += 1;
     }
     let mut run = Writer::new(bucket_us, counts.len(), ids.len());
     counts.iter().for_each(|(bucket, count)| run.bucket(*bucket, *count));
-    run.builder.put_all(ids.iter().map(|(id, _)| id.0.to_le_bytes()));
-    run.builder.put_all(ids.iter().map(|(_, remembered)| remembered.fingerprint.0.to_le_bytes()));
+
+    let at = run.builder.put_zeros(ids.len() * (ID + FINGERPRINT));
+    let (id_column, fingerprint_column) = run.builder.body_mut()[at..].split_at_mut(ids.len() * ID);
+    let (id_column, _) = id_column.as_chunks_mut::<ID>();
+    let (fingerprint_column, _) = fingerprint_column.as_chunks_mut::<FINGERPRINT>();
+    // From here on a bucket maps to the place of its next id: all go to their bucket in the order by id.
+    let mut places: Vec<(Bucket, usize)> = Vec::with_capacity(counts.len());
+    counts.into_iter().fold(0, |place, (bucket, count)| {
+        places.push((bucket, place));
+        place + count as usize
+    });
+    for (id, Remembered { bucket, fingerprint }) in ids {
+        let Ok(index) = places.binary_search_by_key(&bucket, |(bucket, _)| *bucket) else { continue };
+        let place = places[index].1;
+        places[index].1 += 1;
+        id_column[place] = id.0.to_le_bytes();
+        fingerprint_column[place] = fingerprint.0.to_le_bytes();
+    }
     run.finish()
 }
 

@@ -50,56 +50,86 @@ impl Key for ChannelKey {
 /// Lays down a run. Of several rows for one key the last counts.
 pub fn encode<K: Key>(rows: &[(K, Totals)]) -> Bytes {
     let keys: Vec<Cow<'_, [u8]>> = rows.iter().map(|(key, _)| key.to_bytes()).collect();
-    let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
     write(&keys, |row| to_bytes(&rows[row].1))
 }
 
 /// Writes the rows of all keys, the last of each key.
-fn write(keys: &[&[u8]], totals: impl Fn(usize) -> [u8; TOTALS]) -> Bytes {
-    let order = order(keys);
-    let key_bytes: usize = order.iter().map(|row| keys[*row].len()).sum();
-    let mut builder = Builder::new(Kind::Totals, 16 + order.len() * (LENGTH + TOTALS) + key_bytes);
+fn write(keys: &[impl AsRef<[u8]>], totals: impl Fn(usize) -> [u8; TOTALS]) -> Bytes {
+    let (order, key_bytes) = order(keys);
+    let columns = order.len() * (LENGTH + TOTALS) + key_bytes;
+    let mut builder = Builder::new(Kind::Totals, 16 + columns);
     builder.put(&(order.len() as u64).to_le_bytes());
     builder.put(&(key_bytes as u64).to_le_bytes());
-    for row in &order {
-        let length = u32::try_from(keys[*row].len()).unwrap_or(u32::MAX);
-        assert!(length < u32::MAX, "a key of 4 GiB passed the contract");
-        builder.put(&length.to_le_bytes());
+    let at = builder.put_zeros(columns);
+    let (length_column, rest) = builder.body_mut()[at..].split_at_mut(order.len() * LENGTH);
+    let (mut key_column, totals_column) = rest.split_at_mut(key_bytes);
+    let (length_column, _) = length_column.as_chunks_mut();
+    let (totals_column, _) = totals_column.as_chunks_mut();
+    // All of a row at once: rows are met in no order that memory likes.
+    for ((row, length), to) in order.into_iter().zip(length_column).zip(totals_column) {
+        let key = keys[row].as_ref();
+        assert!(u32::try_from(key.len()).is_ok(), "a key of 4 GiB passed the contract");
+        *length = (key.len() as u32).to_le_bytes();
+        let place;
+        (place, key_column) = key_column.split_at_mut(key.len());
+        place.copy_from_slice(key);
+        *to = totals(row);
     }
-    order.iter().for_each(|row| builder.put(keys[*row]));
-    builder.put_all(order.iter().map(|row| totals(*row)));
     builder.finish()
 }
 
-/// The rows in the order of their keys, the last of each key only.
-fn order(keys: &[&[u8]]) -> Vec<usize> {
+/// The rows in the order of their keys, the last of each key only; and the length of their keys together.
+fn order(keys: &[impl AsRef<[u8]>]) -> (Vec<usize>, usize) {
     let shared = shared_prefix(keys);
-    // Eight bytes decide almost every comparison, and lie side by side.
-    let head = |key: &[u8]| {
-        let mut head = [0; 8];
-        let rest = &key[shared..];
-        let length = rest.len().min(8);
-        head[..length].copy_from_slice(&rest[..length]);
-        u64::from_be_bytes(head)
-    };
-    let mut rows: Vec<(u64, usize)> = keys.iter().enumerate().map(|(row, key)| (head(key), row)).collect();
-    rows.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| keys[a.1].cmp(keys[b.1])));
-    let mut order: Vec<usize> = Vec::with_capacity(rows.len());
-    let mut rows = rows.into_iter().peekable();
-    while let Some((head, row)) = rows.next() {
-        if rows.peek().is_none_or(|next| next.0 != head || keys[next.1] != keys[row]) {
-            order.push(row);
+    // Eight bytes decide almost every comparison, and lie side by side with the number of the row.
+    let mut key_bytes = 0;
+    let packed = keys.iter().enumerate().map(|(row, key)| {
+        let rest = &key.as_ref()[shared..];
+        key_bytes += key.as_ref().len();
+        u128::from(head(rest)) << 64 | row as u128
+    });
+    let mut packed: Vec<u128> = packed.collect();
+    // Of all sorts of the standard library this one finds the runs that a merge consists of.
+    packed.sort();
+    let mut order: Vec<usize> = packed.iter().map(|packed| *packed as u64 as usize).collect();
+    let mut end = 0;
+    for alike in packed.chunk_by(|a, b| a >> 64 == b >> 64) {
+        let begin = end;
+        end += alike.len();
+        if alike.len() > 1 {
+            order[begin..end].sort_by(|a, b| keys[*a].as_ref().cmp(keys[*b].as_ref()));
         }
     }
-    order
+    if packed.is_sorted_by(|a, b| a >> 64 < b >> 64) {
+        return (order, key_bytes);
+    }
+    order.dedup_by(|later, kept| {
+        let same = keys[*later].as_ref() == keys[*kept].as_ref();
+        if same {
+            key_bytes -= keys[*later].as_ref().len();
+            *kept = *later;
+        }
+        same
+    });
+    (order, key_bytes)
+}
+
+/// The first eight bytes, filled up with zeros, as a number of the same order.
+fn head(bytes: &[u8]) -> u64 {
+    if let Some(head) = bytes.first_chunk() {
+        return u64::from_be_bytes(*head);
+    }
+    let mut head = [0; 8];
+    head[..bytes.len()].copy_from_slice(bytes);
+    u64::from_be_bytes(head)
 }
 
 /// How many bytes all keys begin with in common.
-fn shared_prefix(keys: &[&[u8]]) -> usize {
-    let Some(first) = keys.first() else { return 0 };
+fn shared_prefix(keys: &[impl AsRef<[u8]>]) -> usize {
+    let Some(first) = keys.first().map(AsRef::as_ref) else { return 0 };
     keys.iter().fold(first.len(), |shared, key| {
-        let common = first[..shared].iter().zip(*key).position(|(a, b)| a != b);
-        common.unwrap_or(shared.min(key.len()))
+        let common = first[..shared].iter().zip(key.as_ref()).position(|(a, b)| a != b);
+        common.unwrap_or(shared.min(key.as_ref().len()))
     })
 }
 

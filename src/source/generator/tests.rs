@@ -153,6 +153,21 @@ fn a_live_source_hands_out_what_is_due() {
 }
 
 #[test]
+fn a_resumed_generator_goes_on_anywhere_without_a_digest() {
+    let options = GeneratorOptions { partitions: 2, events: Some(40), ..GeneratorOptions::default() };
+    let made = generator(options);
+    let mut source = GeneratorSource::new(made.clone(), Pacing::AtOnce);
+    let at = |partition, offset| Position { partition: PartitionId(partition), offset: Offset(offset) };
+    source.resume(at(1, 7), None).unwrap();
+    assert_eq!(source.digest(PartitionId(1)), None);
+    let rest = source.pull(PartitionId(1), Offset(7), 100, EVERYTHING_DUE).unwrap();
+    assert!(
+        matches!(rest, Pull::Block(block) if block.len() == 13 && block.body(0).unwrap().bytes == body(&made, 1, 7))
+    );
+    assert_eq!(source.resume(at(2, 0), None).unwrap_err().kind(), SourceErrorKind::Usage);
+}
+
+#[test]
 fn shares_are_met() {
     const EVENTS: u64 = 100_000;
     let options = faulty(EVENTS);
