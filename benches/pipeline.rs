@@ -20,11 +20,12 @@ use tidemark::config::{Config, Effective, Layers};
 use tidemark::runtime::{build, clock, run};
 use tidemark::source::generator::{EventGenerator, EventWriter, GeneratorOptions, Pacing};
 use tidemark::source::{FileSource, Pull, ReadAhead, Source};
+use tidemark_checkpoint::records::Identity;
 use tidemark_dataflows::block::{Arrival, Block};
 use tidemark_dataflows::contract::Contract;
 use tidemark_dataflows::event::{Epoch, EpochMark, Micros, Offset, PartitionId, UserId};
 use tidemark_dataflows::metrics::Totals;
-use tidemark_dataflows::pipeline::{Inputs, tidemark};
+use tidemark_dataflows::pipeline::{Inputs, Restored, Settings, tidemark};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::InputHandle;
 use timely::dataflow::operators::Probe;
@@ -137,13 +138,27 @@ fn config(options: &Options, workers: usize, output: &Path) -> Config {
 fn whole(options: &Options, workers: usize) -> Duration {
     let output = tempfile::tempdir().unwrap();
     let config = config(options, workers, &output.path().join("tables"));
-    run(&config, &Arc::new(AtomicBool::new(false)), |_| {}).unwrap().took
+    run(&config, false, &Arc::new(AtomicBool::new(false)), |_| {}).unwrap().took
+}
+
+/// The settings of a pipeline without checkpoints.
+fn any_settings(config: &Config) -> Settings {
+    let identity = Identity {
+        pipeline: config.pipeline.name.clone(),
+        lineage: 1,
+        created_us: 0,
+        id_key: [1, 2],
+        index_key: [3, 4],
+        settings: BTreeMap::new(),
+        source: serde_json::Value::Null,
+    };
+    Settings { log_admissions: None, ..build::settings(config, 1, &identity) }
 }
 
 /// Time that one worker spends in each operator, in nanoseconds, over the whole input.
 fn stages(options: &Options) -> (u64, BTreeMap<String, u64>) {
     let input = options.input.clone();
-    let (per_epoch, settings) = (options.epoch_events, build::settings(&config(options, 1, &input), 1).unwrap());
+    let (per_epoch, settings) = (options.epoch_events, any_settings(&config(options, 1, &input)));
     timely::execute_directly(move |worker| {
         let spent = std::rc::Rc::new(std::cell::RefCell::new(Schedule::default()));
         let log = std::rc::Rc::clone(&spent);
@@ -155,8 +170,9 @@ fn stages(options: &Options) -> (u64, BTreeMap<String, u64>) {
         let mut blocks: InputHandle<Epoch, CapacityContainerBuilder<Vec<Block>>> = InputHandle::new();
         let mut marks: InputHandle<Epoch, CapacityContainerBuilder<Vec<EpochMark>>> = InputHandle::new();
         let probe = worker.dataflow(|scope| {
-            let outputs =
-                tidemark(Inputs { blocks: blocks.to_stream(scope), marks: marks.to_stream(scope) }, &settings);
+            let (_, checkpoints) = scope.new_input::<Vec<()>>();
+            let inputs = Inputs { blocks: blocks.to_stream(scope), marks: marks.to_stream(scope), checkpoints };
+            let outputs = tidemark(inputs, &settings, Restored::nothing(&settings));
             outputs.users.probe().0
         });
         let mut source = source(&input);

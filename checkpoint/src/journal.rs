@@ -92,7 +92,8 @@ pub fn claim(store: &Store, by: &Claimant, nonce: u64) -> Result<Claimed, Error>
 fn newest_generation(store: &Store) -> Result<u64, Error> {
     let mut newest = 0;
     for folder in [names::GENERATIONS, names::ADOPTIONS] {
-        newest = newest.max(store.list(folder)?.iter().filter_map(|object| names::number(&object.name)).max().unwrap_or(0));
+        newest =
+            newest.max(store.list(folder)?.iter().filter_map(|object| names::number(&object.name)).max().unwrap_or(0));
     }
     Ok(newest)
 }
@@ -142,9 +143,11 @@ fn read_past(store: &Store, adoption: Adoption) -> Result<Past, Error> {
     // Cuts that a kept manifest covers may have been pruned. A gap behind that shows when they are asked for.
     let restorable = manifests.first().map_or(0, |found| found.link.epoch);
     let last_cut = cuts.keys().next_back().copied().unwrap_or(0).max(adoption.last_cut).max(restorable);
-    let written = manifests.iter().map(|found| found.link.sequence).chain(adoption.manifests.iter().map(|link| link.sequence));
+    let written =
+        manifests.iter().map(|found| found.link.sequence).chain(adoption.manifests.iter().map(|link| link.sequence));
     let listed = store.list(&names::manifests_of(generation))?;
-    let next_sequence = written.chain(listed.iter().filter_map(|object| names::number(&object.name))).max().unwrap_or(0) + 1;
+    let next_sequence =
+        written.chain(listed.iter().filter_map(|object| names::number(&object.name))).max().unwrap_or(0) + 1;
     let mut spans = adoption.cuts;
     if last_cut > adoption.last_cut {
         spans.push(Span { generation, first: adoption.last_cut + 1, last: last_cut });
@@ -325,7 +328,9 @@ impl CutLog {
         let Some(last) = cuts.last().map(|cut| cut.epoch) else { return Ok(()) };
         let name = names::cuts(self.generation, self.next);
         let record = Cuts { generation: self.generation, cuts };
-        self.store.create(&name, record.to_object(&name)?).map_err(|error| fenced(error, &self.store, self.generation))?;
+        self.store
+            .create(&name, record.to_object(&name)?)
+            .map_err(|error| fenced(error, &self.store, self.generation))?;
         self.next = last + 1;
         Ok(())
     }

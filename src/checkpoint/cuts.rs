@@ -58,12 +58,7 @@ impl CutWriter {
     }
 }
 
-fn run(
-    entries: &Receiver<Announced>,
-    mut log: Option<CutLog>,
-    faults: &Faults,
-    mut announce: impl FnMut(&Announced),
-) {
+fn run(entries: &Receiver<Announced>, mut log: Option<CutLog>, faults: &Faults, mut announce: impl FnMut(&Announced)) {
     while let Ok(first) = entries.recv() {
         let mut batch = vec![first];
         batch.extend(entries.try_iter().take(CUTS_IN_ONE - 1));

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use tidemark_dataflows::arrangement::{Settings as IndexSettings, SweepRate};
 use tidemark_dataflows::contract::Contract;
 use tidemark_dataflows::event::Epoch;
-use tidemark_dataflows::pipeline::{Inputs, Outputs, Settings, tidemark};
+use tidemark_dataflows::pipeline::{Inputs, Outputs, Restored, Settings, tidemark};
 use tidemark_dataflows::watermark::Horizon;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline;
@@ -44,7 +44,10 @@ impl Graph {
             worker.dataflow_named::<Epoch, _, _>("Tidemark", |scope| {
                 let (_, blocks) = scope.new_input::<Vec<_>>();
                 let (_, marks) = scope.new_input::<Vec<_>>();
-                name_the_ends(tidemark(Inputs { blocks, marks }, &any_settings()));
+                let (_, checkpoints) = scope.new_input::<Vec<_>>();
+                let settings = any_settings();
+                let restored = Restored::nothing(&settings);
+                name_the_ends(tidemark(Inputs { blocks, marks, checkpoints }, &settings, restored));
             });
             if let Some(mut registry) = worker.log_register() {
                 registry.flush();
@@ -118,6 +121,7 @@ fn any_settings() -> Settings {
             expected_ids: 0,
             sweep: SweepRate::default(),
         },
+        log_admissions: None,
     }
 }
 

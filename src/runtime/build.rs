@@ -126,12 +126,7 @@ pub fn limits(config: &Config) -> Limits {
 /// # Errors
 ///
 /// When the output is no place for tables.
-pub fn publishing(
-    config: &Config,
-    workers: usize,
-    generation: u64,
-    health: &Arc<Health>,
-) -> Result<Options, RunError> {
+pub fn publishing(config: &Config, workers: usize, generation: u64, health: &Arc<Health>) -> Result<Options, RunError> {
     let sink = &config.sink;
     let policy = Policy {
         checkpoint_interval_commits: sink.log_checkpoint_every,

@@ -102,7 +102,9 @@ impl RunError {
             | RunError::Randomness(_)
             | RunError::PublishingFailed => ExitStatus::Unavailable,
             RunError::Checkpoint(error) => checkpoint_status(error),
-            RunError::Changed { .. } | RunError::TablesAhead { .. } | RunError::TablesBehind { .. } => ExitStatus::Corrupt,
+            RunError::Changed { .. } | RunError::TablesAhead { .. } | RunError::TablesBehind { .. } => {
+                ExitStatus::Corrupt
+            }
         }
     }
 }

@@ -15,7 +15,11 @@ use crate::source::SourceIdentity;
 /// # Errors
 ///
 /// [`RunError::Changed`] when it does not fit, or no key can be drawn.
-pub(super) fn settle(config: &Config, source: &SourceIdentity, stored: Option<&Identity>) -> Result<Identity, RunError> {
+pub(super) fn settle(
+    config: &Config,
+    source: &SourceIdentity,
+    stored: Option<&Identity>,
+) -> Result<Identity, RunError> {
     match stored {
         Some(stored) => {
             let differences = differences(config, source, stored);

@@ -5,11 +5,11 @@
 use std::fs;
 use std::sync::Arc;
 
+use tidemark_checkpoint::Error;
 use tidemark_checkpoint::journal::{self, CutLog, Journal, ManifestLog, Past};
 use tidemark_checkpoint::reach::reach;
 use tidemark_checkpoint::records::{Claimant, Counters, Cut, Identity, Manifest, Position};
 use tidemark_checkpoint::store::{Patience, Store};
-use tidemark_checkpoint::Error;
 use tidemark_dataflows::event::{Epoch, Offset, PartitionId, Position as At};
 
 use super::lock::{InstanceLock, host};
@@ -195,7 +195,8 @@ fn resumed(
     let names = source.partitions().iter().map(|partition| partition.name.clone());
     let mut positions: Vec<Position> = names.enumerate().map(beginning).collect();
     for stored in manifest.map_or(&[][..], |manifest| &manifest.positions[..]) {
-        let Some(position) = positions.get_mut(stored.index as usize).filter(|p| p.partition == stored.partition) else {
+        let Some(position) = positions.get_mut(stored.index as usize).filter(|p| p.partition == stored.partition)
+        else {
             let problem = "it was read by an earlier run and is not there any more";
             return Err(SourceError::changed(stored.partition.clone(), problem, "give the same inputs again").into());
         };

@@ -143,7 +143,9 @@ fn connect<'s>(
     let mut index = 0..;
     let mut next = || index.next().unwrap_or_default();
     let mut visible = vec![
-        deliver(outputs.net_flow, marks.clone(), NetFlow { first_worker }, next(), publisher, |from, to| to.append(from)),
+        deliver(outputs.net_flow, marks.clone(), NetFlow { first_worker }, next(), publisher, |from, to| {
+            to.append(from)
+        }),
         deliver(outputs.users, marks.clone(), UserMetrics, next(), publisher, |from, to| to.append(from)),
         deliver(outputs.channels, marks.clone(), ChannelDistribution, next(), publisher, |from, to| to.append(from)),
     ];

@@ -439,7 +439,12 @@ impl Writer {
     }
 
     /// Commits to every table; waits for those that cannot be written, as long as that can help.
-    fn commit(&mut self, epoch: Epoch, watermark_us: Option<i64>, batches: &[Option<RecordBatch>]) -> Result<(), SinkError> {
+    fn commit(
+        &mut self,
+        epoch: Epoch,
+        watermark_us: Option<i64>,
+        batches: &[Option<RecordBatch>],
+    ) -> Result<(), SinkError> {
         let mut patience = Patience::new(&self.options);
         loop {
             reach("before-table");

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tidemark_dataflows::block::{Block, Body};
-use twox_hash::XxHash3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// Digest of consecutive event bodies of one partition. It depends on the bodies and their order alone, never on how
 /// they came in blocks. Lines that are no events, line terminators, and what lies behind the kept start of an
@@ -37,16 +37,16 @@ impl ContentDigest {
         // Straight over the bytes, since reading pays for it at every event: less than half the time of the above.
         let bytes = |range: &Range<u32>| block.bytes.get(range.start as usize..range.end as usize);
         let bodies = block.bodies.iter().filter_map(bytes);
-        bodies.fold(Self::EMPTY, |digest, body| digest.push(XxHash3_64::oneshot(body)))
+        bodies.fold(Self::EMPTY, |digest, body| digest.push(xxh3_64(body)))
     }
 
     /// The digest after one more body.
     #[must_use]
     pub fn with(self, body: &Body<'_>) -> Self {
         let hash = if body.whole_len == body.bytes.len() as u64 {
-            XxHash3_64::oneshot(body.bytes)
+            xxh3_64(body.bytes)
         } else {
-            XxHash3_64::oneshot_with_seed(body.whole_len, body.bytes)
+            xxh3_64_with_seed(body.bytes, body.whole_len)
         };
         self.push(hash)
     }

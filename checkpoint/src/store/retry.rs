@@ -12,8 +12,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::Error;
 
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// Tests wait a hundredth of the time.
+const HASTE: u32 = if cfg!(test) { 100 } else { 1 };
+const FIRST_WAIT: Duration = Duration::from_micros(100_000 / HASTE as u64);
+const LONGEST_WAIT: Duration = Duration::from_micros(10_000_000 / HASTE as u64);
 /// A wait ends at most this long after a stop was asked for.
 const STOP_LATENCY: Duration = Duration::from_millis(50);
 

@@ -47,7 +47,10 @@ impl Run {
             Ended::Exhausted => "the input has ended",
             Ended::Stopped => "stopped as asked",
         };
-        if outcome.ended == Ended::Exhausted && outcome.progress.epoch == outcome.resumed_after && outcome.resumed_after > 0 {
+        if outcome.ended == Ended::Exhausted
+            && outcome.progress.epoch == outcome.resumed_after
+            && outcome.resumed_after > 0
+        {
             tracing::info!(epoch = outcome.resumed_after, "nothing to do: an earlier run had read the whole input");
         }
         tracing::info!(events = outcome.events, epochs = outcome.progress.epoch, "{ended}; everything is published");

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use tempfile::TempDir;
 use tidemark_dataflows::event::{Micros, Offset, PartitionId, Position};
-use twox_hash::XxHash3_64;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::tests::{SMALL, lines, pull, write};
 use super::{FileSource, ReadAhead};
@@ -24,9 +24,7 @@ fn bodies(input: &[u8]) -> Bodies {
 
 /// The digest by its definition.
 fn digest(bodies: &[Vec<u8>]) -> ContentDigest {
-    let power = |digest: u64, body: &Vec<u8>| {
-        digest.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(XxHash3_64::oneshot(body))
-    };
+    let power = |digest: u64, body: &Vec<u8>| digest.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(xxh3_64(body));
     format!("{:016x}", bodies.iter().fold(0, power)).parse().unwrap()
 }
 
