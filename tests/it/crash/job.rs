@@ -59,7 +59,9 @@ impl Job {
         let workers = workers.to_string();
         let mut args = vec!["run", "--input", input, "--output", "out", "--workers", &workers];
         let flags = self.rules.flags();
-        args.extend(flags.iter().map(String::as_str));
+        // Other values for the rules may stand in `more`.
+        let rules = flags.chunks(2).filter(|pair| !more.contains(pair[0].as_str()));
+        args.extend(rules.flatten().map(String::as_str));
         args.extend([self.settings.as_str(), more, CHATTY].iter().flat_map(|words| words.split_whitespace()));
         let mut command = tidemark(self.case.root(), args);
         command.env("FAILPOINTS", fail_points);
