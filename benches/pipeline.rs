@@ -2,7 +2,7 @@
 //! aggregates in ordinary hash maps, and keeps nothing durable. Then where the time goes, operator by operator.
 //!
 //! ```text
-//! cargo run --release --example pipeline -- [--input DIR] [--events N] [--users N] [--epoch-events N] [--rounds N]
+//! cargo run --release -p tidemark-benches --bin pipeline -- [--input DIR] [--events N] [--users N] [--epoch-events N] [--rounds N]
 //! ```
 //!
 //! Contenders take turns, so that whatever else the machine does meets all of them; the ratios are what to trust.

@@ -1,6 +1,7 @@
 //! Named places at which tests stop the program, to kill it there.
 //!
-//! Without the feature `failpoints`, which nothing but tests switches on, [`reach`] does nothing. With it, `FAILPOINTS="cut-written=2*off->return"` in the environment stops the program when it comes to that place
+//! Without the feature `failpoints`, which nothing but tests switches on, [`reach`] does nothing. With it,
+//! `FAILPOINTS="cut-written=2*off->return"` in the environment stops the program when it comes to that place
 //! for the third time.
 
 /// Every place, in the order in which an epoch and a checkpoint come to them.

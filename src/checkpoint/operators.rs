@@ -45,8 +45,7 @@ where
         let mut waiting: Vec<(Capability<Epoch>, List, Ticket)> = Vec::new();
         move |(input, _), output| {
             input.for_each(|cap, batch| {
-                for part in batch.drain(..) {
-                    let content = content(part);
+                for content in batch.drain(..).map(&content).filter(|content| !content.is_empty()) {
                     let list = content.list();
                     let wake = worker.sync_activator_for(address.clone());
                     waiting.extend(cap.retain_least(0).map(|cap| (cap, list, writer.write(content, wake))));

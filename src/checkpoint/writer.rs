@@ -82,6 +82,15 @@ impl List {
 }
 
 impl Content {
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Content::Ids(ids) => ids.is_empty(),
+            Content::Users(rows) => rows.is_empty(),
+            Content::Channels(rows) => rows.is_empty(),
+        }
+    }
+
     /// The list that it belongs to.
     pub fn list(&self) -> List {
         match self {

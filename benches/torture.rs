@@ -2,7 +2,8 @@
 //! undisturbed run. A reader watches the tables in the meantime, and must never see time go back.
 //!
 //! ```text
-//! cargo run --release --example torture -- [--kills N] [--seed N] [--workers 1,2,3] [--events N] [--epoch-events N] [--files N]
+//! cargo run --release -p tidemark-benches --bin torture -- [--kills N] [--seed N] [--workers 1,2,3] [--events N] [--epoch-events N]
+//!     [--files N]
 //! ```
 //!
 //! `--files 0` feeds standard input. Exit status 0: every kill that was asked for hit a running program, and all tables
@@ -65,9 +66,9 @@ fn build() -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo).args(["build", "--release", "--bin", "tidemark"]).status().unwrap();
     assert!(built.success(), "the program does not build");
-    // This example lies in `examples` below the directory of its own profile, beside that of the program.
-    let example = std::env::current_exe().unwrap();
-    let binary = example.ancestors().nth(3).unwrap().join("release").join("tidemark");
+    // This program lies in the directory of its own profile, beside that of the other.
+    let here = std::env::current_exe().unwrap();
+    let binary = here.ancestors().nth(2).unwrap().join("release").join("tidemark");
     assert!(binary.is_file(), "no {}", binary.display());
     binary
 }
