@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use crate::error::Error;
 use crate::journal::{Kept, ManifestLog, check_newest};
 use crate::names;
+use crate::reach::reach;
 use crate::store::Listed;
 
 /// How many generations leave their claim, adoption and seals behind, for those who look for what happened.
@@ -41,6 +42,7 @@ impl ManifestLog {
         }
         doomed.sort_unstable();
         doomed.dedup();
+        reach("pruning");
         self.store.delete(&doomed)?;
         self.swept |= sweep;
         Ok(doomed.len())

@@ -102,28 +102,51 @@ pub(crate) fn random_event(random: &mut Random, index: usize) -> Event {
     if random.below(2) == 0 { event.withdrawal() } else { event }
 }
 
-/// Streams of the given lengths in which there are duplicates, conflicts, late events and every broken rule.
+/// A stream without end in which there are duplicates, conflicts, late events and every broken rule.
+pub(crate) struct Eventful {
+    random: Random,
+    sent: Vec<Event>,
+    /// How many events of a partition share five minutes of event time.
+    pace: usize,
+}
+
+/// So many events are remembered to be sent again.
+const SENT: usize = 50_000;
+
+impl Eventful {
+    pub(crate) fn new(seed: u64, pace: usize) -> Eventful {
+        Eventful { random: Random(seed), sent: Vec::new(), pace }
+    }
+
+    /// The line at `index` of some partition; partitions are to be asked in turn.
+    pub(crate) fn line(&mut self, index: usize) -> String {
+        let random = &mut self.random;
+        let fresh = random_event(random, index / self.pace);
+        let again = if self.sent.is_empty() { fresh.clone() } else { self.sent[random.below(self.sent.len())].clone() };
+        let line = match random.below(100) {
+            0..=3 => again.line(),
+            4..=6 => again.user("somebody else").line(),
+            7..=8 => again.at(fresh.time.trim_matches('"')).line(),
+            9..=12 => fresh.clone().at(&instant(START_US - HOUR_US * 30)).line(),
+            13..=18 => broken(random, fresh.clone()),
+            _ => fresh.line(),
+        };
+        if self.sent.len() < SENT {
+            self.sent.push(fresh);
+        } else {
+            self.sent[index % SENT] = fresh;
+        }
+        line
+    }
+}
+
+/// Streams of the given lengths, of which one event in five is not simply accepted.
 pub(crate) fn eventful(seed: u64, lengths: &[usize]) -> Vec<Vec<String>> {
-    let mut random = Random(seed);
+    let mut stream = Eventful::new(seed, 1);
     let mut partitions: Vec<Vec<String>> = vec![Vec::new(); lengths.len()];
-    let mut sent: Vec<Event> = Vec::new();
     for index in 0..lengths.iter().copied().max().unwrap_or(0) {
-        for (partition, length) in partitions.iter_mut().zip(lengths) {
-            if index >= *length {
-                continue;
-            }
-            let fresh = random_event(&mut random, index);
-            let again = if sent.is_empty() { fresh.clone() } else { sent[random.below(sent.len())].clone() };
-            let line = match random.below(100) {
-                0..=3 => again.line(),
-                4..=6 => again.user("somebody else").line(),
-                7..=8 => again.at(fresh.time.trim_matches('"')).line(),
-                9..=12 => fresh.clone().at(&instant(START_US - HOUR_US * 30)).line(),
-                13..=18 => broken(&mut random, fresh.clone()),
-                _ => fresh.line(),
-            };
-            sent.push(fresh);
-            partition.push(line);
+        for (partition, _) in partitions.iter_mut().zip(lengths).filter(|(_, length)| index < **length) {
+            partition.push(stream.line(index));
         }
     }
     partitions

@@ -3,6 +3,7 @@
 
 mod cells;
 mod commits;
+mod crash;
 mod data;
 mod errors;
 mod files;

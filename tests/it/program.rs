@@ -2,13 +2,18 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 /// A program that takes longer hangs; the slowest run of these tests takes a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(240);
+
+/// The program that is run, where Cargo does not name it: it does so for tests alone.
+pub(crate) static BINARY: OnceLock<PathBuf> = OnceLock::new();
 
 /// How a program ended.
 #[derive(Clone, Debug)]
@@ -63,7 +68,8 @@ pub(crate) fn skipped(reason: &str) {
 
 /// The program with the given arguments, in `directory`, and with none of this process's settings.
 pub(crate) fn tidemark<A: AsRef<OsStr>>(directory: &Path, args: impl IntoIterator<Item = A>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidemark"));
+    let binary = BINARY.get_or_init(|| option_env!("CARGO_BIN_EXE_tidemark").expect("no program is named").into());
+    let mut command = Command::new(binary);
     let settings = std::env::vars_os().map(|(key, _)| key);
     for key in settings.filter(|key| key.to_string_lossy().starts_with("TIDEMARK__")) {
         command.env_remove(key);
@@ -122,24 +128,70 @@ impl Running {
 
     /// Waits for a line of the log that holds `word`.
     pub(crate) fn await_line(&mut self, word: &str) {
+        assert!(self.says(word), "ended before it said {word:?}:\n{}", self.log);
+    }
+
+    /// Waits for a line of the log that holds `word`, or for the end; `false` if it never says so.
+    pub(crate) fn says(&mut self, word: &str) -> bool {
         let deadline = Instant::now() + PATIENCE;
         while !self.log.lines().any(|line| line.contains(word)) {
-            assert!(self.hear(deadline), "ended before it said {word:?}:\n{}", self.log);
+            if !self.hear(deadline) {
+                return false;
+            }
         }
+        true
+    }
+
+    /// Hears whatever the program says until `deadline`; `false` if it ends before.
+    pub(crate) fn runs_until(&mut self, deadline: Instant) -> bool {
+        loop {
+            match self.heard.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(heard) => self.take(heard),
+                Err(RecvTimeoutError::Disconnected) => return false,
+                Err(RecvTimeoutError::Timeout) => return true,
+            }
+        }
+    }
+
+    /// The process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has said so far.
+    pub(crate) fn log(&self) -> &str {
+        &self.log
+    }
+
+    /// Kills it with SIGKILL, and returns its log; the end that it came to if it was faster.
+    ///
+    /// # Errors
+    ///
+    /// How it ended by itself.
+    pub(crate) fn kill(mut self) -> Result<String, Ended> {
+        let _ = self.child.kill();
+        let ended = self.wait();
+        if ended.status.signal() == Some(9) { Ok(ended.stderr) } else { Err(ended) }
     }
 
     /// Takes the next thing that is heard; `false` at the end.
     fn hear(&mut self, deadline: Instant) -> bool {
         match self.heard.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(Heard::Line(line)) => {
-                self.log.push_str(&line);
-                self.log.push('\n');
-            }
-            Ok(Heard::Stdout(all)) => self.stdout = all,
+            Ok(heard) => self.take(heard),
             Err(RecvTimeoutError::Disconnected) => return false,
             Err(RecvTimeoutError::Timeout) => panic!("no end in sight after {PATIENCE:?}:\n{}", self.log),
         }
         true
+    }
+
+    fn take(&mut self, heard: Heard) {
+        match heard {
+            Heard::Line(line) => {
+                self.log.push_str(&line);
+                self.log.push('\n');
+            }
+            Heard::Stdout(all) => self.stdout = all,
+        }
     }
 
     /// Sends a signal by its name.
@@ -155,6 +207,10 @@ impl Running {
 
     /// Waits for its end.
     pub(crate) fn ended(mut self) -> Ended {
+        self.wait()
+    }
+
+    fn wait(&mut self) -> Ended {
         let deadline = Instant::now() + PATIENCE;
         while self.hear(deadline) {}
         let status = self.child.wait().unwrap();
@@ -188,6 +244,24 @@ impl Case {
         for (index, lines) in partitions.iter().enumerate() {
             let text: String = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
             case.file(&format!("in/p{index}.ndjson"), text);
+        }
+        case
+    }
+
+    /// A case with a copy of everything in this one.
+    pub(crate) fn copy(&self) -> Case {
+        let case = Case::new();
+        let mut folders = vec![PathBuf::new()];
+        while let Some(folder) = folders.pop() {
+            std::fs::create_dir_all(case.root().join(&folder)).unwrap();
+            for entry in self.root().join(&folder).read_dir().unwrap().map(Result::unwrap) {
+                let name = folder.join(entry.file_name());
+                if entry.path().is_dir() {
+                    folders.push(name);
+                } else {
+                    std::fs::copy(entry.path(), case.root().join(name)).unwrap();
+                }
+            }
         }
         case
     }

@@ -1,0 +1,52 @@
+//! The failure of the job that this program replaces: a crash between the commits of two tables, after which its MERGE
+//! adds a replayed batch once more to what is already there.
+
+use crate::crash::job::{EAGER, Job, Stop};
+use crate::crash::watch::Reader;
+use crate::data::Event;
+use crate::oracle::Rules;
+use crate::tables::{ALWAYS, CHANNELS, NET_FLOW, Shape, Tables, USER_METRICS};
+
+/// Pence of each event, events of an epoch, and epochs.
+const PENCE: i128 = 1_000;
+const EVENTS: i64 = 30;
+const EPOCHS: i64 = 4;
+
+const METRICS: [&Shape; 3] = [&NET_FLOW, &USER_METRICS, &CHANNELS];
+
+/// The sum that a metric table gives, in pence.
+fn deposits(tables: &Tables, shape: &Shape) -> i128 {
+    let column = if shape.name == CHANNELS.name { "total_amount" } else { "total_deposits" };
+    tables.wholes(shape, column).iter().sum()
+}
+
+/// A run that was killed after so many commits of its second publication, with a metric that holds epochs that another
+/// table does not: its name, and the two epochs.
+fn torn(commits: usize) -> Option<(Job, &'static Shape, i64, i64)> {
+    let event = |i: i64| Event::new(&format!("e{i}"), 0).user(&format!("user-{}", i % 7));
+    let lines = (0..EVENTS * EPOCHS).map(|i| event(i).line()).collect();
+    let job = Job::new(&[lines], Rules::epochs_of(usize::try_from(EVENTS).unwrap()), EAGER);
+    job.kill_at(1, &Stop { place: "table-committed", passed: ALWAYS.len() + commits });
+    let mut reader = Reader::new(&job.output());
+    reader.read_logs();
+    let ahead = METRICS.into_iter().max_by_key(|shape| reader.seen(shape).epoch)?;
+    let (held, behind) = (reader.seen(ahead).epoch, reader.epoch());
+    (behind >= 1 && behind < held).then_some((job, ahead, held, behind))
+}
+
+#[test]
+fn a_crash_between_two_tables_counts_nothing_twice() {
+    let torn = (0..ALWAYS.len() - 1).find_map(torn);
+    let (job, ahead, held, behind) = torn.expect("a metric is one of the first tables to be committed");
+    assert_eq!(deposits(&Tables::read(&job.output()), ahead), PENCE * i128::from(EVENTS * held), "{}", ahead.name);
+    job.finish(2);
+    let tables = job.check();
+    // The epochs that not every table holds are read again. A MERGE that adds would count them twice in the table that
+    // was ahead; one that sets counts each event once.
+    let replayed = EVENTS * (held - behind);
+    let additive = PENCE * i128::from(EVENTS * held + replayed + EVENTS * (EPOCHS - held));
+    let ours = deposits(&tables, ahead);
+    assert_eq!(ours, 120_000);
+    assert_eq!(additive, 120_000 + 30_000 * i128::from(held - behind));
+    METRICS.into_iter().for_each(|shape| assert_eq!(deposits(&tables, shape), ours, "{}", shape.name));
+}

@@ -1,0 +1,161 @@
+//! A reader that looks at the tables while they are written, and never sees time go back.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde_json::Value;
+use tidemark_delta::{Location, query};
+
+use crate::cells::{Cell, rows};
+use crate::tables::{ALWAYS, CHANNELS, HEALTH, MANIFEST, NET_FLOW, REJECTED, Shape, USER_METRICS};
+
+/// Time between two looks at the logs, of which every eighth is followed by a look at the rows.
+const BETWEEN: Duration = Duration::from_millis(25);
+
+/// A table, and a count that only grows.
+const COUNTS: [(&Shape, &str); 8] = [
+    (&NET_FLOW, "deposit_count + withdrawal_count"),
+    (&USER_METRICS, "coalesce(sum(deposit_count + withdrawal_count), 0)"),
+    (&USER_METRICS, "count(*)"),
+    (&CHANNELS, "coalesce(sum(event_count), 0)"),
+    (&REJECTED, "count(*)"),
+    (&HEALTH, "count(*)"),
+    (&HEALTH, "coalesce(sum(events_received), 0)"),
+    (&MANIFEST, "total_events_received"),
+];
+
+/// What one log has said so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Number of commits.
+    pub(crate) commits: usize,
+    /// Newest epoch, 0 before the first.
+    pub(crate) epoch: i64,
+    /// Newest generation.
+    pub(crate) generation: i64,
+}
+
+/// What a reader has seen so far.
+pub(crate) struct Reader {
+    output: PathBuf,
+    seen: BTreeMap<&'static str, Seen>,
+    counts: BTreeMap<(&'static str, &'static str), i128>,
+    runtime: tokio::runtime::Runtime,
+    /// How often it has looked at all rows.
+    pub(crate) looks: usize,
+}
+
+impl Reader {
+    pub(crate) fn new(output: &Path) -> Reader {
+        Reader {
+            output: output.to_owned(),
+            seen: BTreeMap::new(),
+            counts: BTreeMap::new(),
+            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(),
+            looks: 0,
+        }
+    }
+
+    /// Reads what is new in the logs.
+    pub(crate) fn read_logs(&mut self) {
+        for shape in &ALWAYS {
+            let log = self.output.join(shape.name).join("_delta_log");
+            let seen = self.seen.entry(shape.name).or_default();
+            while let Ok(commit) = std::fs::read_to_string(log.join(format!("{:020}.json", seen.commits))) {
+                *seen = follow(shape.name, *seen, &commit);
+            }
+        }
+    }
+
+    /// What the log of a table has said.
+    pub(crate) fn seen(&self, shape: &Shape) -> Seen {
+        self.seen.get(shape.name).copied().unwrap_or_default()
+    }
+
+    /// The newest epoch that all tables hold, 0 before the first.
+    pub(crate) fn epoch(&self) -> i64 {
+        ALWAYS.iter().map(|shape| self.seen(shape).epoch).min().unwrap_or(0)
+    }
+
+    /// Reads the rows through the query engine, of tables that are there.
+    pub(crate) fn read_rows(&mut self) {
+        let location = Location::parse(self.output.to_str().unwrap(), HashMap::new()).unwrap();
+        for (shape, count) in COUNTS {
+            if self.seen(shape).epoch == 0 {
+                continue;
+            }
+            let table = shape.name.rsplit('/').next().unwrap();
+            let sql = format!("select cast({count} as bigint) as n from {table}");
+            let batches = self.runtime.block_on(query(&location, &[shape.name], &sql)).unwrap();
+            let found: Vec<_> = batches.iter().flat_map(|batch| rows(batch, &[("n", "long")])).collect();
+            let [Cell::Whole(now)] = found.concat()[..] else { panic!("{count} of {} is {found:?}", shape.name) };
+            let before = self.counts.insert((shape.name, count), now).unwrap_or(0);
+            assert!(before <= now, "{count} of {} fell from {before} to {now}", shape.name);
+        }
+        self.looks += 1;
+    }
+}
+
+/// Checks the next commit of a log against all before it.
+fn follow(table: &str, before: Seen, commit: &str) -> Seen {
+    let actions: Vec<Value> = commit.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let info = actions.iter().find_map(|action| action.get("commitInfo")).unwrap();
+    let version = |application: &str| {
+        let transactions = actions.iter().filter_map(|action| action.get("txn"));
+        let ours = transactions.filter(|txn| txn["appId"].as_str().unwrap().ends_with(application));
+        ours.map(|txn| txn["version"].as_i64().unwrap()).next()
+    };
+    let (epoch, generation) = (version("/epoch"), version("/fence").expect("every commit names its generation"));
+    let what = format!("{table}, version {}: {info} after {before:?}", before.commits);
+    assert_eq!(info["tidemark.epoch"].as_i64(), epoch, "{what}");
+    assert_eq!(info["tidemark.generation"].as_i64(), Some(generation), "{what}");
+    assert!(before.generation <= generation, "the generation falls in {what}");
+    match info["tidemark.kind"].as_str().unwrap() {
+        "publish" => assert!(epoch > Some(before.epoch), "the epoch does not grow in {what}"),
+        _ => assert!(epoch.unwrap_or(0) == before.epoch, "the epoch changes in {what}"),
+    }
+    Seen { commits: before.commits + 1, epoch: epoch.unwrap_or(0), generation }
+}
+
+/// A reader in a thread of its own, until it is told to end.
+pub(crate) struct Watch {
+    end: Sender<()>,
+    thread: JoinHandle<Reader>,
+}
+
+impl Watch {
+    pub(crate) fn start(output: &Path) -> Watch {
+        let mut reader = Reader::new(output);
+        let (end, ended) = channel();
+        let thread = std::thread::spawn(move || {
+            for round in 1usize.. {
+                reader.read_logs();
+                if round.is_multiple_of(8) {
+                    reader.read_rows();
+                }
+                if ended.recv_timeout(BETWEEN) != Err(RecvTimeoutError::Timeout) {
+                    break;
+                }
+            }
+            reader.read_logs();
+            reader.read_rows();
+            reader
+        });
+        Watch { end, thread }
+    }
+
+    /// Whether what it saw was wrong.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Ends it after a last look; fails if it has seen anything wrong.
+    pub(crate) fn end(self) -> Reader {
+        let _ = self.end.send(());
+        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
