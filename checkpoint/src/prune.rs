@@ -29,8 +29,8 @@ impl ManifestLog {
         let dropped = self.kept.split_off(keep.max(2).min(self.kept.len()));
         let needed: HashSet<&str> = self.kept.iter().flat_map(|kept| &kept.runs).map(String::as_str).collect();
         let mut doomed: Vec<String> = dropped.iter().map(|kept| names::linked(&kept.link)).collect();
-        doomed
-            .extend(dropped.into_iter().flat_map(|kept: Kept| kept.runs).filter(|run| !needed.contains(run.as_str())));
+        let runs = dropped.into_iter().flat_map(|kept: Kept| kept.runs).chain(replaced);
+        doomed.extend(runs.filter(|run| !needed.contains(run.as_str())));
         let oldest = self.kept.last().map_or(0, |kept| kept.link.epoch);
         if self.kept.len() >= 2 {
             doomed.extend(passed_cuts(&self.store.list(&names::cuts_of(self.generation))?, oldest));
