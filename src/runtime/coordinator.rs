@@ -216,6 +216,7 @@ impl Coordinator {
                     moved |= read > 0 || self.ended[partition];
                 }
                 if !moved {
+                    self.check()?;
                     std::thread::park_timeout(IDLE);
                 }
             }
@@ -230,6 +231,8 @@ impl Coordinator {
     fn by_time(&mut self, trigger: Duration) -> Result<Ended, RunError> {
         let trigger_us = i64::try_from(trigger.as_micros()).unwrap_or(i64::MAX);
         loop {
+            // Also while nothing comes: a displaced instance should end, and not wait for its next event.
+            self.check()?;
             // Looked at once a round: a stop that comes later finds the open epoch in the next round, and closes it.
             let stopping = self.stopping();
             let mut read = 0;

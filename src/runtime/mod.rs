@@ -205,16 +205,20 @@ fn join(name: &str, thread: JoinHandle<()>) -> Result<(), RunError> {
 }
 
 fn start_workers(lanes: Vec<Lane>, plan: Plan) -> Result<timely::communication::WorkerGuards<()>, RunError> {
-    let lanes: Arc<[Mutex<Option<Lane>>]> = lanes.into_iter().map(|lane| Mutex::new(Some(lane))).collect();
+    let workers = lanes.len();
+    // Each worker takes its own out, so that what was restored does not stay in memory.
+    let parts: Arc<[Mutex<Option<(Lane, Plan)>>]> =
+        lanes.into_iter().map(|lane| Mutex::new(Some((lane, plan.clone())))).collect();
+    drop(plan);
     let config = timely::Config {
-        communication: timely::CommunicationConfig::Process(lanes.len()),
+        communication: timely::CommunicationConfig::Process(workers),
         worker: WorkerConfig::default(),
     };
     timely::execute(config, move |worker| {
-        let lane =
-            lanes.get(worker.index()).and_then(|lane| lane.lock().unwrap_or_else(PoisonError::into_inner).take());
-        if let Some(lane) = lane {
-            work(worker, &lane, plan.clone());
+        let part =
+            parts.get(worker.index()).and_then(|part| part.lock().unwrap_or_else(PoisonError::into_inner).take());
+        if let Some((lane, plan)) = part {
+            work(worker, &lane, plan);
         }
     })
     .map_err(RunError::Worker)
