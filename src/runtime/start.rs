@@ -31,8 +31,6 @@ pub(super) struct Begun {
     pub(super) lock: InstanceLock,
     /// The source, resumed.
     pub(super) source: Box<dyn Source>,
-    /// The tables, fenced.
-    pub(super) tables: Tables,
     /// What the pipeline is.
     pub(super) identity: Identity,
     /// What was restored.
@@ -45,9 +43,10 @@ pub(super) struct Begun {
     pub(super) positions: Vec<Position>,
     /// The epochs to compute again.
     pub(super) replay: Vec<Cut>,
-    /// Where to write, unless nothing is kept.
-    pub(super) durable: Option<Durable>,
 }
+
+/// Where to write: the tables, fenced; and cuts and checkpoints, unless nothing is kept.
+pub(super) type Outputs = (Tables, Option<Durable>);
 
 /// Where cuts and checkpoints go.
 pub(super) struct Durable {
@@ -73,7 +72,12 @@ pub(super) struct Watched {
 /// # Errors
 ///
 /// When another instance is there, what is stored does not fit, or source, tables or checkpoint cannot be opened.
-pub(super) fn begin(config: &Config, workers: usize, take_over: bool, watched: &Watched) -> Result<Begun, RunError> {
+pub(super) fn begin(
+    config: &Config,
+    workers: usize,
+    take_over: bool,
+    watched: &Watched,
+) -> Result<(Begun, Outputs), RunError> {
     // Before anything is made: a wrong input leaves no trace.
     let missing_input = build::source(config, None)?;
     let folder = config.checkpoint_path();
@@ -122,7 +126,7 @@ pub(super) fn begin(config: &Config, workers: usize, take_over: bool, watched: &
     let Journal { cuts, manifests } = claimed.adopt(identity.clone(), past.as_ref(), link)?;
     reach("adopted");
     let durable = Some(Durable { store, cuts, manifests });
-    Ok(Begun { lock, source, tables, identity, loaded, after, counters, positions, replay, durable })
+    Ok((Begun { lock, source, identity, loaded, after, counters, positions, replay }, (tables, durable)))
 }
 
 /// A run of which nothing is kept writes to an output of its own.
@@ -132,7 +136,7 @@ fn without_checkpoints(
     watched: &Watched,
     (lock, source, identity): (InstanceLock, Box<dyn Source>, Identity),
     stored: bool,
-) -> Result<Begun, RunError> {
+) -> Result<(Begun, Outputs), RunError> {
     let refused = |epoch, known: &str| RunError::TablesAhead {
         output: config.output.path.display().to_string(),
         epoch,
@@ -148,7 +152,7 @@ fn without_checkpoints(
     }
     let (source, positions) = resumed(source, None)?;
     let (loaded, counters, replay) = (Loaded::nothing(), Counters::default(), Vec::new());
-    Ok(Begun { lock, source, tables, identity, loaded, after: 0, counters, positions, replay, durable: None })
+    Ok((Begun { lock, source, identity, loaded, after: 0, counters, positions, replay }, (tables, None)))
 }
 
 fn claimant() -> Claimant {
