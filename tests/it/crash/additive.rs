@@ -1,7 +1,7 @@
 //! The failure of the job that this program replaces: a crash between the commits of two tables, after which its MERGE
 //! adds a replayed batch once more to what is already there.
 
-use crate::crash::job::{EAGER, Job, Stop};
+use crate::crash::job::{Job, Stop};
 use crate::crash::watch::Reader;
 use crate::data::Event;
 use crate::oracle::Rules;
@@ -25,7 +25,7 @@ fn deposits(tables: &Tables, shape: &Shape) -> i128 {
 fn torn(commits: usize) -> Option<(Job, &'static Shape, i64, i64)> {
     let event = |i: i64| Event::new(&format!("e{i}"), 0).user(&format!("user-{}", i % 7));
     let lines = (0..EVENTS * EPOCHS).map(|i| event(i).line()).collect();
-    let job = Job::new(&[lines], Rules::epochs_of(usize::try_from(EVENTS).unwrap()), EAGER);
+    let job = Job::new(&[lines], Rules::epochs_of(usize::try_from(EVENTS).unwrap()), "");
     job.kill_at(1, &Stop { place: "table-committed", passed: ALWAYS.len() + commits });
     let mut reader = Reader::new(&job.output());
     reader.read_logs();

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::crash::job::{EAGER, Job, Stop, side_by_side};
+use crate::crash::job::{Job, Stop, side_by_side};
 use crate::data::eventful;
 use crate::oracle::Rules;
 use crate::tables::Tables;
@@ -49,7 +49,7 @@ fn objects(folder: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn lost_and_damaged_objects_never_give_wrong_numbers() {
-    let job = Job::new(&eventful(51, &[120, 90]), Rules::epochs_of(15), EAGER);
+    let job = Job::new(&eventful(51, &[120, 90]), Rules::epochs_of(15), "");
     job.kill_at(2, &Stop { place: "before-manifest", passed: 2 });
     let before = Tables::read(&job.output());
     let objects = objects(&job.output().join("_tidemark"));

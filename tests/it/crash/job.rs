@@ -11,9 +11,9 @@ use crate::program::{Case, Ended, Running, tidemark};
 use crate::tables::Tables;
 
 /// Shows each publication and checkpoint in the log.
-const CHATTY: &str = "--set log.level=info,tidemark=debug,deltalake_core=error --set store.give_up_after=1s";
+const CHATTY: &str = "--set log.level=warn,tidemark=debug,deltalake_core=error --set store.give_up_after=1s";
 
-/// Publishes and checkpoints as often as can be.
+/// Publishes and checkpoints as often as can be. How often may change from one start to the next.
 pub(crate) const EAGER: &str = "--checkpoint-interval 0s --set sink.publish_interval=0ms --set epochs.max_in_flight=1";
 
 /// Where the events come from.
@@ -90,12 +90,12 @@ impl Job {
 
     /// Runs it to its end, which must be a good one.
     pub(crate) fn finish(&self, workers: usize) -> Ended {
-        self.start(workers, "", "").ended().well()
+        self.start(workers, "--checkpoint-interval 0s", "").ended().well()
     }
 
     /// Starts it, waits until it stops at a place, and kills it there.
     pub(crate) fn kill_at(&self, workers: usize, stop: &Stop) {
-        let mut running = self.start(workers, "", &stop.fail_points());
+        let mut running = self.start(workers, EAGER, &stop.fail_points());
         let word = format!("stopped at {}", stop.place);
         assert!(running.says(&word), "never came to {stop:?}:\n{}", running.log());
         running.kill().unwrap_or_else(|ended| panic!("ended at {stop:?}: {ended:?}"));

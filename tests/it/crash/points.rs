@@ -1,6 +1,6 @@
 //! Every place at which a kill could matter, by name: killed there, restarted with another number of workers, finished.
 
-use crate::crash::job::{EAGER, Job, Stop, side_by_side};
+use crate::crash::job::{Job, Stop, side_by_side};
 use crate::data::eventful;
 use crate::oracle::Rules;
 
@@ -9,11 +9,11 @@ const AT_START: [&str; 5] = ["generation-claimed", "table-opened", "tables-fence
 
 /// Places that a run comes to for every epoch, table, run or checkpoint, with how often it passes them here before it
 /// stops at a later one: in the middle of a publication or checkpoint that is not the first.
-const AGAIN: [(&str, usize); 14] = [
+const AGAIN: [(&str, usize); 15] = [
     ("before-cut", 2),
     ("cut-written", 2),
     ("cut-announced", 2),
-    ("before-table", 8),
+    ("before-table", 2),
     ("table-committed", 8),
     ("group-published", 2),
     ("maintained", 2),
@@ -22,6 +22,7 @@ const AGAIN: [(&str, usize); 14] = [
     ("runs-merged", 1),
     ("before-manifest", 1),
     ("manifest-published", 1),
+    ("pruning", 1),
     ("pruned", 1),
     ("checkpoint-asked", 1),
 ];
@@ -40,17 +41,17 @@ type Kills = Vec<(Stop, usize)>;
 fn job(epochs: usize) -> Job {
     let hour_us = crate::data::HOUR_US;
     let rules = Rules { watermark_delay_us: 2 * hour_us, dedup_retention_us: 3 * hour_us, ..Rules::epochs_of(12) };
-    Job::new(
-        &eventful(17, &[12 * epochs, 12 * epochs - 29]),
-        rules,
-        &format!("{EAGER} --set sink.compact_after_files=2"),
-    )
+    Job::new(&eventful(17, &[12 * epochs, 12 * epochs - 29]), rules, "--set sink.compact_after_files=2")
 }
 
-/// Merges of runs come only after many checkpoints.
+/// As few as let the program come to these places: a publication may take two epochs, and a checkpoint two publications.
 fn epochs_for(kills: &Kills) -> usize {
-    let merges = kills.iter().filter(|(stop, _)| stop.place == "runs-merged").map(|(stop, _)| stop.passed + 1);
-    if let Some(merges) = merges.max() { 12 + 12 * merges } else { 3 + 2 * kills.len().max(2) }
+    let needed = kills.iter().map(|(stop, _)| match stop.place {
+        "runs-merged" => 12 + 12 * stop.passed,
+        _ if stop.passed == 0 => 2,
+        _ => 6,
+    });
+    1 + needed.sum::<usize>().max(3)
 }
 
 fn survives(kills: &Kills) {

@@ -11,14 +11,14 @@ const DAY_S: i64 = 86_400;
 
 /// A job of six epochs that was killed in the fourth.
 fn killed() -> Job {
-    let job = Job::new(&eventful(41, &[120, 90]), Rules::epochs_of(20), EAGER);
+    let job = Job::new(&eventful(41, &[120, 90]), Rules::epochs_of(20), "");
     job.kill_at(2, &Stop { place: "cut-written", passed: 3 });
     job
 }
 
 #[test]
 fn a_finished_run_started_again_does_nothing_and_says_so() {
-    let job = Job::new(&eventful(42, &[70, 50]), Rules::epochs_of(20), EAGER);
+    let job = Job::new(&eventful(42, &[70, 50]), Rules::epochs_of(20), "");
     job.finish(2);
     let before = job.check();
     for workers in [1, 2] {
@@ -30,7 +30,7 @@ fn a_finished_run_started_again_does_nothing_and_says_so() {
 
 #[test]
 fn an_input_without_events_can_be_started_again_and_may_grow() {
-    let job = Job::new(&[Vec::new()], Rules::epochs_of(20), EAGER);
+    let job = Job::new(&[Vec::new()], Rules::epochs_of(20), "");
     job.finish(1);
     job.finish(2);
     job.append("p0.ndjson", &eventful(43, &[50]).remove(0));
@@ -40,7 +40,7 @@ fn an_input_without_events_can_be_started_again_and_may_grow() {
 
 #[test]
 fn standard_input_is_fed_again() {
-    let mut job = Job::on_stdin(Rules::epochs_of(20), EAGER);
+    let mut job = Job::on_stdin(Rules::epochs_of(20), "");
     let text = |lines: &[String]| (lines.join("\n") + "\n").into_bytes();
     let lines = eventful(44, &[130]).remove(0);
     job.feed(text(&lines));
@@ -62,7 +62,7 @@ fn standard_input_is_fed_again() {
 #[test]
 fn one_event_days_later_frees_the_remembered_ids() {
     let lines = (0..40).map(|i| Event::new(&format!("old-{i}"), i * 60).line()).collect();
-    let job = Job::new(&[lines], Rules::epochs_of(20), EAGER);
+    let job = Job::new(&[lines], Rules::epochs_of(20), "");
     job.finish(2);
     let retained = |tables: &Tables| tables.wholes(&HEALTH, "retained_ids");
     assert_eq!(retained(&job.check()), [20, 40]);
@@ -174,11 +174,11 @@ fn tables_without_their_checkpoint_and_the_other_way_round_are_refused() {
 fn a_checkpoint_that_cannot_be_written_ends_the_run_and_is_made_up_for() {
     // The last checkpoint of a run is the one that nothing comes after; the first is met by a run in full flow.
     for epochs in [1, 40] {
-        let job = Job::new(&eventful(46, &[10 * epochs]), Rules::epochs_of(10), EAGER);
+        let job = Job::new(&eventful(46, &[10 * epochs]), Rules::epochs_of(10), "");
         let runs = job.output().join("_tidemark/runs");
         fs::create_dir_all(runs.parent().unwrap()).unwrap();
         fs::write(&runs, "in the way").unwrap();
-        let failed = job.start(2, "", "").ended();
+        let failed = job.start(2, EAGER, "").ended();
         assert_eq!(failed.code(), 3, "{}", failed.stderr);
         assert!(failed.stderr.contains("runs"), "{}", failed.stderr);
         fs::remove_file(&runs).unwrap();

@@ -18,7 +18,7 @@ const ASLEEP: [(&str, usize); 14] = [
     ("adopted", 0),
     ("before-cut", 2),
     ("cut-written", 2),
-    ("before-table", 9),
+    ("before-table", 2),
     ("table-committed", 9),
     ("group-published", 2),
     ("before-run", 4),
@@ -29,12 +29,12 @@ const ASLEEP: [(&str, usize); 14] = [
 ];
 
 fn job() -> Job {
-    Job::new(&eventful(33, &[90, 70]), Rules::epochs_of(15), EAGER)
+    Job::new(&eventful(33, &[90, 70]), Rules::epochs_of(15), "")
 }
 
 /// Starts the program and stops the whole process at a place. Woken, it goes on from there.
 fn asleep(job: &Job, workers: usize, stop: &Stop) -> Running {
-    let mut running = job.start(workers, "", &stop.pause());
+    let mut running = job.start(workers, EAGER, &stop.pause());
     let word = format!("stopped at {}", stop.place);
     assert!(running.says(&word), "never came to {stop:?}:\n{}", running.log());
     running.signal("STOP");
@@ -110,7 +110,7 @@ fn a_displaced_instance_wakes_up_while_the_other_one_runs() {
     side_by_side(&cases, |stop| {
         let job = job();
         let zombie = asleep(&job, 1, stop);
-        let mut second = job.start(2, "--take-over", "");
+        let mut second = job.start(2, &format!("--take-over {EAGER}"), "");
         second.await_line("published");
         zombie.signal("CONT");
         displaced(zombie.ended());
@@ -123,10 +123,10 @@ fn a_displaced_instance_wakes_up_while_the_other_one_runs() {
 
 #[test]
 fn an_instance_that_runs_gives_way_to_a_take_over() {
-    let job = Job::new(&eventful(35, &[6_000, 6_000]), Rules::epochs_of(50), EAGER);
-    let mut first = job.start(1, "", "");
+    let job = Job::new(&eventful(35, &[6_000, 6_000]), Rules::epochs_of(50), "");
+    let mut first = job.start(1, EAGER, "");
     first.await_line("published");
-    let mut second = job.start(2, "--take-over", "");
+    let mut second = job.start(2, &format!("--take-over {EAGER}"), "");
     second.await_line("published");
     displaced(first.ended());
     assert_eq!(second.ended().code(), 0);
