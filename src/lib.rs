@@ -6,6 +6,7 @@
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
+pub mod evidence;
 pub mod exit;
 pub mod health;
 pub mod logging;

@@ -14,7 +14,7 @@ use crate::reach::reach;
 use crate::store::Listed;
 
 /// How many generations leave their claim, adoption and seals behind, for those who look for what happened.
-const REMEMBERED_GENERATIONS: u64 = 16;
+pub(crate) const REMEMBERED_GENERATIONS: u64 = 16;
 
 impl ManifestLog {
     /// Keeps the newest `keep` manifests (at least two, so that one can fall back) and deletes what is needed by older

@@ -2,6 +2,7 @@
 //!
 //! It only reads counters that others keep. Everything goes to standard error but the summary.
 
+pub mod checkpoint;
 pub mod graph;
 pub mod live;
 pub mod numbers;

@@ -1,5 +1,6 @@
 //! The verbs, one file each: the arguments, and a thin function that does the work or calls who does.
 
+pub mod checkpoint;
 pub mod completions;
 pub mod config;
 pub mod generate;
@@ -23,6 +24,9 @@ pub enum Verb {
     Generate(generate::Generate),
     /// Check the configuration
     Validate(validate::Validate),
+    /// Look into what is kept for a restart
+    #[command(subcommand)]
+    Checkpoint(checkpoint::CheckpointVerb),
     /// Look at the configuration
     #[command(subcommand)]
     Config(config::ConfigVerb),
@@ -48,6 +52,7 @@ impl Verb {
             Verb::Run(verb) => verb.execute(global, out),
             Verb::Generate(verb) => verb.execute(global, out),
             Verb::Validate(verb) => verb.execute(global, out),
+            Verb::Checkpoint(verb) => verb.execute(global, out),
             Verb::Config(verb) => verb.execute(global, out),
             Verb::Schema(verb) => verb.execute(out),
             Verb::Graph(verb) => verb.execute(out),
