@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use object_store::ObjectStore;
 use tidemark_checkpoint::records::Identity;
 use tidemark_dataflows::arrangement::{Settings as IndexSettings, SweepRate};
 use tidemark_dataflows::contract::Contract;
@@ -121,12 +122,18 @@ pub fn limits(config: &Config) -> Limits {
     Limits { epochs: config.epochs.max_in_flight, bytes: config.epochs.max_bytes_in_flight }
 }
 
-/// Where and how tables are written.
+/// Where and how tables are written: to `store`, if there is one, in the place of the file system.
 ///
 /// # Errors
 ///
 /// When the output is no place for tables.
-pub fn publishing(config: &Config, workers: usize, generation: u64, health: &Arc<Health>) -> Result<Options, RunError> {
+pub fn publishing(
+    config: &Config,
+    workers: usize,
+    generation: u64,
+    health: &Arc<Health>,
+    store: Option<Arc<dyn ObjectStore>>,
+) -> Result<Options, RunError> {
     let sink = &config.sink;
     let policy = Policy {
         checkpoint_interval_commits: sink.log_checkpoint_every,
@@ -140,6 +147,10 @@ pub fn publishing(config: &Config, workers: usize, generation: u64, health: &Arc
         ..Policy::default()
     };
     let location = Location::parse(&config.output.path.to_string_lossy(), HashMap::new())?;
+    let location = match store {
+        Some(store) => location.with_store(store),
+        None => location,
+    };
     let generation = i64::try_from(generation).unwrap_or(i64::MAX);
     let identity = tidemark_delta::Identity { pipeline: config.pipeline.name.clone(), generation };
     Ok(Options {

@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use object_store::ObjectStore;
 use tidemark_checkpoint::reach::reach;
 use tidemark_checkpoint::records::Cut;
 use tidemark_dataflows::event::{Epoch, Micros};
@@ -58,6 +59,15 @@ pub struct Observer {
     pub resumed_after: Epoch,
 }
 
+/// Stores in the place of the local disk. The folders that are configured are still made, and locked.
+#[derive(Clone, Debug, Default)]
+pub struct Stores {
+    /// Of the tables; its root is that of the file system.
+    pub tables: Option<Arc<dyn ObjectStore>>,
+    /// Of cuts and checkpoints; its root is the folder.
+    pub checkpoint: Option<Arc<dyn ObjectStore>>,
+}
+
 /// How a run ended.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -90,10 +100,25 @@ pub fn run(
     stop: &Arc<AtomicBool>,
     watch: impl FnOnce(Observer),
 ) -> Result<Outcome, RunError> {
+    run_in(config, take_over, stop, watch, Stores::default())
+}
+
+/// As [`run`], with stores that the caller has made.
+///
+/// # Errors
+///
+/// As for [`run`].
+pub fn run_in(
+    config: &Config,
+    take_over: bool,
+    stop: &Arc<AtomicBool>,
+    watch: impl FnOnce(Observer),
+    stores: Stores,
+) -> Result<Outcome, RunError> {
     let workers = config.runtime.worker_count();
     let output = config.output.path.display().to_string();
     let watched = Watched::default();
-    let (begun, outputs) = begin(config, workers, take_over, &watched)?;
+    let (begun, outputs) = begin(config, workers, take_over, &watched, stores)?;
     let held = outputs.0.in_any().unwrap_or(0);
     let settings = build::settings(config, workers, &begun.identity);
     let mut writers = Writers::start(config, settings.index.horizon, &begun, outputs, &watched)?;

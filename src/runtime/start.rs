@@ -6,6 +6,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Instant;
 
+use object_store::ObjectStore;
 use tidemark_checkpoint::Error;
 use tidemark_checkpoint::journal::{self, CutLog, Journal, ManifestLog, Past, Restorable};
 use tidemark_checkpoint::reach::reach;
@@ -14,12 +15,12 @@ use tidemark_checkpoint::store::{Patience, Store};
 use tidemark_dataflows::event::{Epoch, Offset, PartitionId, Position as At};
 
 use super::lock::{InstanceLock, host};
-use super::{RunError, build, clock, identity};
+use super::{RunError, Stores, build, clock, identity};
 use crate::checkpoint::restore::Loaded;
 use crate::checkpoint::writer::Faults;
 use crate::config::Config;
 use crate::health::Health;
-use crate::sink::publisher::Tables;
+use crate::sink::opened::Tables;
 use crate::source::{Source, SourceError};
 
 /// Generation of a writer where nothing is kept: such an output is never taken over.
@@ -77,6 +78,7 @@ pub(super) fn begin(
     workers: usize,
     take_over: bool,
     watched: &Watched,
+    stores: Stores,
 ) -> Result<(Begun, Outputs), RunError> {
     // Before anything is made: a wrong input leaves no trace.
     let missing_input = build::source(config, None)?;
@@ -92,7 +94,10 @@ pub(super) fn begin(
         watch: Arc::clone(&watched.health) as _,
         stop: None,
     };
-    let store = Store::local(&folder, patience)?;
+    let store = match stores.checkpoint {
+        Some(objects) => Store::new(objects, "", patience),
+        None => Store::local(&folder, patience)?,
+    };
     // A look before anything is claimed or fenced: what does not fit is left as it was.
     let stored = journal::look(&store)?;
     let stored = stored.as_ref().map(|past| &past.identity);
@@ -102,13 +107,15 @@ pub(super) fn begin(
     };
     let identity = identity::settle(config, &source.identity(), stored)?;
     if !config.checkpoint.enabled {
-        return without_checkpoints(config, workers, watched, (lock, source, identity), stored.is_some());
+        let begun = (lock, source, identity);
+        return without_checkpoints(config, workers, watched, begun, stored.is_some(), stores.tables);
     }
 
     let claimed = journal::claim(&store, &claimant(), getrandom::u64().unwrap_or_default())?;
     lock.set_generation(claimed.generation());
     reach("generation-claimed");
-    let tables = Tables::open(build::publishing(config, workers, claimed.generation(), &watched.health)?)?;
+    let publishing = build::publishing(config, workers, claimed.generation(), &watched.health, stores.tables)?;
+    let tables = Tables::open(publishing)?;
     let past = claimed.read()?;
     let identity = match &past {
         // Somebody else may have been here since the first look.
@@ -136,6 +143,7 @@ fn without_checkpoints(
     watched: &Watched,
     (lock, source, identity): (InstanceLock, Box<dyn Source>, Identity),
     stored: bool,
+    tables: Option<Arc<dyn ObjectStore>>,
 ) -> Result<(Begun, Outputs), RunError> {
     let refused = |epoch, known: &str| RunError::TablesAhead {
         output: config.output.path.display().to_string(),
@@ -146,7 +154,8 @@ fn without_checkpoints(
     if stored {
         return Err(refused(0, "no other run's"));
     }
-    let tables = Tables::open(build::publishing(config, workers, ONLY_GENERATION, &watched.health)?)?;
+    let publishing = build::publishing(config, workers, ONLY_GENERATION, &watched.health, tables)?;
+    let tables = Tables::open(publishing)?;
     if let Some(epoch) = tables.in_any() {
         return Err(refused(epoch, "none"));
     }

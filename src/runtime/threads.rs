@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tidemark_checkpoint::journal::CutLog;
+use tidemark_dataflows::watermark::Horizon;
 
 use super::clock;
 use super::start::{Begun, Durable, Watched};
@@ -11,8 +12,8 @@ use super::{RunError, feed::Feeder};
 use crate::checkpoint::cuts::{Announced, CutWriter};
 use crate::checkpoint::writer::{CheckpointWriter, Options};
 use crate::config::Config;
-use crate::sink::publisher::{Progress, Publisher, SinkError, Tables};
-use tidemark_dataflows::watermark::Horizon;
+use crate::sink::opened::Tables;
+use crate::sink::publisher::{Progress, Publisher, SinkError};
 
 /// The threads that write.
 pub(super) struct Writers {
