@@ -9,6 +9,7 @@ pub mod config;
 pub mod exit;
 pub mod health;
 pub mod logging;
+pub mod quarantine;
 pub mod report;
 pub mod runtime;
 pub mod signals;

@@ -5,5 +5,7 @@
 pub mod graph;
 pub mod live;
 pub mod numbers;
+pub(crate) mod reader;
 pub mod schema;
 pub mod summary;
+pub mod terminal;
