@@ -10,6 +10,7 @@ pub mod evidence;
 pub mod exit;
 pub mod health;
 pub mod logging;
+pub mod quarantine;
 pub mod report;
 pub mod runtime;
 pub mod signals;

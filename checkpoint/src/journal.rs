@@ -362,16 +362,18 @@ pub struct ManifestLog {
     pub(crate) swept: bool,
 }
 
-/// A manifest that can be restored, and the runs that it needs.
+/// A manifest that can be restored, and what it needs: runs, and the inbox from a position on.
 #[derive(Clone, Debug)]
 pub(crate) struct Kept {
     pub(crate) link: Link,
     pub(crate) runs: Vec<String>,
+    pub(crate) inbox: u64,
 }
 
 impl Kept {
     fn of(found: &Restorable) -> Kept {
-        Kept { link: found.link.clone(), runs: found.manifest.runs().map(|run| run.name.clone()).collect() }
+        let runs = found.manifest.runs().map(|run| run.name.clone()).collect();
+        Kept { link: found.link.clone(), runs, inbox: found.manifest.inbox_position() }
     }
 }
 

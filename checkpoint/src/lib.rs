@@ -8,6 +8,7 @@
 pub mod compaction;
 pub mod envelope;
 mod error;
+pub mod inbox;
 pub mod inspect;
 pub mod journal;
 pub mod lease;

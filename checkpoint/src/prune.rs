@@ -33,7 +33,13 @@ impl ManifestLog {
         doomed.extend(runs.filter(|run| !needed.contains(run.as_str())));
         let oldest = self.kept.last().map_or(0, |kept| kept.link.epoch);
         if self.kept.len() >= 2 {
-            doomed.extend(passed_cuts(&self.store.list(&names::cuts_of(self.generation))?, oldest));
+            doomed.extend(passed(&self.store.list(&names::cuts_of(self.generation))?, oldest + 1));
+            // Whoever restores a kept manifest, or a later one, reads the inbox from its position on. The newest object
+            // stays, since the place of the next one follows from it.
+            let read = self.kept.iter().map(|kept| kept.inbox).min().unwrap_or(0);
+            if read > 0 {
+                doomed.extend(passed(&self.store.list(names::INBOX)?, read));
+            }
         }
         let sweep =
             !self.swept && self.kept.len() >= 2 && self.kept.iter().all(|kept| kept.link.generation == self.generation);
@@ -75,10 +81,10 @@ impl ManifestLog {
     }
 }
 
-/// Objects of cuts, all of which are at or before `epoch`: those that another object follows with cuts up to the next
-/// epoch.
-fn passed_cuts(listed: &[Listed], epoch: u64) -> Vec<String> {
+/// Objects that are named after the first thing in them, and hold nothing from `next` on: those that another object
+/// follows which begins at or before it.
+fn passed(listed: &[Listed], next: u64) -> Vec<String> {
     let followed = listed.iter().zip(listed.iter().skip(1));
-    let passed = followed.filter(|(_, next)| names::number(&next.name).is_some_and(|first| first <= epoch + 1));
+    let passed = followed.filter(|(_, after)| names::number(&after.name).is_some_and(|first| first <= next));
     passed.map(|(object, _)| object.name.clone()).collect()
 }

@@ -6,5 +6,7 @@ pub mod checkpoint;
 pub mod graph;
 pub mod live;
 pub mod numbers;
+pub(crate) mod reader;
 pub mod schema;
 pub mod summary;
+pub mod terminal;

@@ -1,14 +1,13 @@
 //! The end of a run: the three metrics, read back from the tables that were just written.
 
-use std::collections::HashMap;
 use std::fmt::Write;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Decimal128Type, Int64Type};
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
-use tidemark_delta::{Location, query};
 
 use super::numbers::{counted, grouped, pounds, rate};
+use super::reader::Reader;
 use crate::config::Config;
 use crate::runtime::{Outcome, RunError};
 use crate::sink::tables::{ChannelDistribution, NetFlow, Table as _, UserMetrics};
@@ -66,25 +65,6 @@ const USERS: &str = "select user_id, total_deposits as deposits, total_withdrawa
 
 const CHANNELS: &str = "select channel, event_type, event_count, total_amount as amount from channel_distribution \
      order by channel, event_type";
-
-/// Reads the tables of a configuration.
-struct Reader {
-    location: Location,
-    runtime: tokio::runtime::Runtime,
-}
-
-impl Reader {
-    fn new(config: &Config) -> Result<Self, RunError> {
-        let location = Location::parse(&config.output.path.to_string_lossy(), HashMap::new())?;
-        // The reader blocks inside its own tasks: a runtime of one thread could wait for itself.
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        Ok(Reader { location, runtime: runtime.map_err(crate::sink::publisher::SinkError::Start)? })
-    }
-
-    fn rows(&self, table: &str, sql: &str) -> Result<Vec<RecordBatch>, RunError> {
-        Ok(self.runtime.block_on(query(&self.location, &[table], sql))?)
-    }
-}
 
 fn picture(batches: &[RecordBatch]) -> Table {
     let mut table = Table::new();

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::ObjectStore;
+use tidemark_checkpoint::journal::{self, Past};
 use tidemark_checkpoint::records::Identity;
+use tidemark_checkpoint::store::{Patience, Store};
 use tidemark_dataflows::arrangement::{Settings as IndexSettings, SweepRate};
 use tidemark_dataflows::contract::Contract;
 use tidemark_dataflows::event::Micros;
@@ -120,6 +122,31 @@ pub fn cut_rule(config: &Config) -> CutRule {
 /// How much may be on its way.
 pub fn limits(config: &Config) -> Limits {
     Limits { epochs: config.epochs.max_in_flight, bytes: config.epochs.max_bytes_in_flight }
+}
+
+/// How a checkpoint's folder that fails is met.
+pub fn patience(config: &Config, health: &Arc<Health>) -> Patience {
+    Patience {
+        give_up_after: config.store.give_up_after,
+        request_timeout: config.store.request_timeout,
+        watch: Arc::clone(health) as _,
+        stop: None,
+    }
+}
+
+/// The checkpoint's folder and what is stored there, for those who look at it from outside; `None` where no pipeline
+/// was ever started. Nothing is created.
+///
+/// # Errors
+///
+/// When the folder cannot be read, or something in it without which nothing can be said.
+pub fn stored(config: &Config) -> Result<Option<(Store, Past)>, RunError> {
+    let folder = config.checkpoint_path();
+    if !folder.is_dir() {
+        return Ok(None);
+    }
+    let store = Store::local(&folder, patience(config, &Arc::default()))?;
+    Ok(journal::look(&store)?.map(|past| (store, past)))
 }
 
 /// Where and how tables are written: to `store`, if there is one, in the place of the file system.

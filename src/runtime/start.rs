@@ -8,10 +8,11 @@ use std::time::Instant;
 
 use object_store::ObjectStore;
 use tidemark_checkpoint::Error;
+use tidemark_checkpoint::inbox::Inbox;
 use tidemark_checkpoint::journal::{self, CutLog, Journal, ManifestLog, Past, Restorable};
 use tidemark_checkpoint::reach::reach;
 use tidemark_checkpoint::records::{Claimant, Counters, Cut, Identity, Manifest, Position};
-use tidemark_checkpoint::store::{Patience, Store};
+use tidemark_checkpoint::store::Store;
 use tidemark_dataflows::event::{Epoch, Offset, PartitionId, Position as At};
 
 use super::lock::{InstanceLock, host};
@@ -21,7 +22,8 @@ use crate::checkpoint::writer::Faults;
 use crate::config::Config;
 use crate::health::Health;
 use crate::sink::opened::Tables;
-use crate::source::{Source, SourceError};
+use crate::sink::publisher::SinkError;
+use crate::source::{Source, SourceError, WithInbox};
 
 /// Generation of a writer where nothing is kept: such an output is never taken over.
 const ONLY_GENERATION: u64 = 1;
@@ -88,12 +90,7 @@ pub(super) fn begin(
         fs::create_dir_all(made).map_err(unwritable)?;
     }
     let lock = InstanceLock::take(&folder, take_over, &watched.faults)?;
-    let patience = Patience {
-        give_up_after: config.store.give_up_after,
-        request_timeout: config.store.request_timeout,
-        watch: Arc::clone(&watched.health) as _,
-        stop: None,
-    };
+    let patience = build::patience(config, &watched.health);
     let store = match stores.checkpoint {
         Some(objects) => Store::new(objects, "", patience),
         None => Store::local(&folder, patience)?,
@@ -128,7 +125,8 @@ pub(super) fn begin(
     let replay = past.as_ref().map_or(Ok(Vec::new()), |past| past.cuts_after(after))?;
     check_tables(config, &tables, past.as_ref(), after)?;
     let counters = manifest.map(|manifest| manifest.counters.clone()).unwrap_or_default();
-    let (source, positions) = resumed(source, manifest)?;
+    let source = WithInbox::new(source, Inbox::new(store.clone())).map_err(SinkError::Start)?;
+    let (source, positions) = resumed(Box::new(source), manifest)?;
     let link = loaded.from.as_ref().map(|from| &from.link);
     let Journal { cuts, manifests } = claimed.adopt(identity.clone(), past.as_ref(), link)?;
     reach("adopted");

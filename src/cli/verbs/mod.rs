@@ -6,6 +6,7 @@ pub mod config;
 pub mod generate;
 pub mod graph;
 pub mod man;
+pub mod quarantine;
 pub mod run;
 pub mod schema;
 pub mod validate;
@@ -30,6 +31,9 @@ pub enum Verb {
     /// Look at the configuration
     #[command(subcommand)]
     Config(config::ConfigVerb),
+    /// Look at rejected events, and feed them again
+    #[command(subcommand)]
+    Quarantine(quarantine::QuarantineVerb),
     /// Print schemas
     #[command(subcommand)]
     Schema(schema::Schema),
@@ -54,6 +58,7 @@ impl Verb {
             Verb::Validate(verb) => verb.execute(global, out),
             Verb::Checkpoint(verb) => verb.execute(global, out),
             Verb::Config(verb) => verb.execute(global, out),
+            Verb::Quarantine(verb) => verb.execute(global, out),
             Verb::Schema(verb) => verb.execute(out),
             Verb::Graph(verb) => verb.execute(out),
             Verb::Completions(verb) => verb.execute(out),
