@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use tidemark_checkpoint::Error;
 use tidemark_checkpoint::records::Identity;
 use tidemark_checkpoint::store::{Patience, Store};
-use tidemark_checkpoint::verify::{self, Report};
+use tidemark_checkpoint::verify::{self, About, Report};
 
 use crate::config::Config;
 use crate::exit::{ExitStatus, Failure};
+use crate::report::numbers::{counted, grouped};
 use crate::runtime::RunError;
 
 /// Opens the checkpoint of a configuration as it is; `None` where there is none.
@@ -51,4 +52,37 @@ pub fn verify(config: &Config) -> Result<Option<Report>, Failure> {
 /// Whether the offsets of the source are counted from 0, one for each event.
 fn counts_offsets(identity: &Identity) -> bool {
     ["generate", "files"].iter().any(|kind| identity.source.get(kind).is_some())
+}
+
+/// What was compared for one subject of a verification.
+pub fn compared(about: About, report: &Report) -> String {
+    let f = &report.figures;
+    let span = |epochs: Option<(u64, u64)>| match epochs {
+        Some((first, last)) => format!("epochs {} to {}", grouped(first), grouped(last)),
+        None => "no epoch".to_owned(),
+    };
+    match about {
+        About::Generations => format!("{} follow on one another", counted(f.generations as u64, "generation")),
+        About::Seals => format!("{} of older generations sealed", counted(f.seals as u64, "end")),
+        About::Chain => {
+            format!("{}, {}, each named by the next", counted(f.manifests as u64, "manifest"), span(f.manifest_epochs))
+        }
+        About::Runs => format!(
+            "{}, {}, {}: digest, size, rows, content",
+            counted(f.runs as u64, "run"),
+            counted(f.rows, "row"),
+            counted(f.bytes, "byte")
+        ),
+        About::Cuts => format!("{}, {}, without a gap", counted(f.cuts as u64, "cut"), span(f.cut_epochs)),
+        About::Positions => {
+            format!("{}: offsets follow on one another and match counts", counted(f.positions as u64, "comparison"))
+        }
+        About::Counts => format!(
+            "received {} = accepted {} + duplicates {} + rejected {}; totals add up to the accepted",
+            grouped(f.received),
+            grouped(f.accepted),
+            grouped(f.duplicates),
+            grouped(f.rejected)
+        ),
+    }
 }

@@ -98,13 +98,15 @@ impl Cut {
         const CLAIM: &str = "there is an epoch that all tables hold";
         let missing = self.logs.iter().filter_map(|log| Some((log.name, log.commits.as_ref().err()?)));
         let findings: Vec<String> = missing.map(|(name, error)| format!("{name}: {error}")).collect();
-        let held = |log: &Log| format!("{} {}", log.name, log.held().map_or("none".to_owned(), |held| held.to_string()));
+        let held =
+            |log: &Log| format!("{} {}", log.name, log.held().map_or("none".to_owned(), |held| held.to_string()));
         let tables = counted(self.logs.len() as u64, "table");
         match self.epoch {
             Some(epoch) => Check::of(NAME, CLAIM, format!("epoch {} in {tables}", grouped(epoch)), findings),
             None if self.is_beginning() => Check::skipped(NAME, CLAIM, "nothing is published to all tables yet"),
             None => {
-                let figures = format!("{tables}, newest epochs: {}", self.logs.iter().map(held).collect::<Vec<_>>().join(", "));
+                let figures =
+                    format!("{tables}, newest epochs: {}", self.logs.iter().map(held).collect::<Vec<_>>().join(", "));
                 let mut check = Check::of(NAME, CLAIM, figures, findings);
                 check.outcome = super::check::Outcome::Failed;
                 check
@@ -117,7 +119,8 @@ impl Cut {
 mod tests {
     use super::*;
     use crate::sink::tables::{
-        ChannelDistribution, NetFlow, RejectedEvents, RunManifest, StreamHealth, Table as _, TransactionEvents, UserMetrics,
+        ChannelDistribution, NetFlow, RejectedEvents, RunManifest, StreamHealth, Table as _, TransactionEvents,
+        UserMetrics,
     };
 
     #[test]

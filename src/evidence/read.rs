@@ -26,6 +26,11 @@ impl Figures {
         debug_assert!(self.0.contains_key(name), "no column {name}");
         self.0.get(name).copied().unwrap_or_default()
     }
+
+    /// Takes up the columns of another statement.
+    pub(super) fn extend(&mut self, other: Figures) {
+        self.0.extend(other.0);
+    }
 }
 
 /// The version of each table, by name.
@@ -62,10 +67,18 @@ impl Reader {
     }
 
     /// Rows of whole numbers.
-    pub(super) fn rows(&self, versions: &Versions, tables: &[&'static str], sql: &str) -> Result<Vec<Vec<i128>>, Error> {
+    pub(super) fn rows(
+        &self,
+        versions: &Versions,
+        tables: &[&'static str],
+        sql: &str,
+    ) -> Result<Vec<Vec<i128>>, Error> {
         let batches = self.query(versions, tables, sql)?;
         let row = |batch: &RecordBatch, row| batch.columns().iter().map(|column| whole(column, row)).collect();
-        Ok(batches.iter().flat_map(|batch| (0..batch.num_rows()).map(|at| row(batch, at)).collect::<Vec<_>>()).collect())
+        Ok(batches
+            .iter()
+            .flat_map(|batch| (0..batch.num_rows()).map(|at| row(batch, at)).collect::<Vec<_>>())
+            .collect())
     }
 
     /// Rows of a text and a count.

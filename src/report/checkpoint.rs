@@ -12,6 +12,7 @@ use tidemark_checkpoint::records::{Cut, Identity, Manifest};
 use tidemark_checkpoint::verify::{About, Report};
 
 use super::numbers::{counted, grouped, instant};
+use crate::evidence::chain::compared;
 
 /// Stands for what must not be printed.
 const MASKED: &str = "(masked)";
@@ -196,39 +197,6 @@ fn cuts(past: &Past) -> String {
     let table = table(["epoch", "from", "to", "partition", "opened", "closed"], rows, 3);
     let (first, last) = (grouped(*first), grouped(*last));
     format!("cuts of epochs {first} to {last}; earlier ones are pruned as checkpoints pass them\n{table}")
-}
-
-/// What was compared for one subject of a verification.
-pub(crate) fn compared(about: About, report: &Report) -> String {
-    let f = &report.figures;
-    let span = |epochs: Option<(u64, u64)>| match epochs {
-        Some((first, last)) => format!("epochs {} to {}", grouped(first), grouped(last)),
-        None => "no epoch".to_owned(),
-    };
-    match about {
-        About::Generations => format!("{} follow on one another", counted(f.generations as u64, "generation")),
-        About::Seals => format!("{} of older generations sealed", counted(f.seals as u64, "end")),
-        About::Chain => {
-            format!("{}, {}, each named by the next", counted(f.manifests as u64, "manifest"), span(f.manifest_epochs))
-        }
-        About::Runs => format!(
-            "{}, {}, {}: digest, size, rows, content",
-            counted(f.runs as u64, "run"),
-            counted(f.rows, "row"),
-            counted(f.bytes, "byte")
-        ),
-        About::Cuts => format!("{}, {}, without a gap", counted(f.cuts as u64, "cut"), span(f.cut_epochs)),
-        About::Positions => {
-            format!("{}: offsets follow on one another and match counts", counted(f.positions as u64, "comparison"))
-        }
-        About::Counts => format!(
-            "received {} = accepted {} + duplicates {} + rejected {}; totals add up to the accepted",
-            grouped(f.received),
-            grouped(f.accepted),
-            grouped(f.duplicates),
-            grouped(f.rejected)
-        ),
-    }
 }
 
 /// A verification as text, a line for each subject and each finding.

@@ -3,10 +3,12 @@
 //! It only reads counters that others keep. Everything goes to standard error but the summary.
 
 pub mod checkpoint;
+pub mod evidence;
 pub mod graph;
 pub mod live;
 pub mod numbers;
 pub(crate) mod reader;
+pub mod page;
 pub mod schema;
 pub mod summary;
 pub mod terminal;

@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod completions;
 pub mod config;
+pub mod evidence;
 pub mod generate;
 pub mod graph;
 pub mod man;
@@ -25,6 +26,8 @@ pub enum Verb {
     Generate(generate::Generate),
     /// Check the configuration
     Validate(validate::Validate),
+    /// Check every guarantee on what is stored
+    Evidence(evidence::Evidence),
     /// Look into what is kept for a restart
     #[command(subcommand)]
     Checkpoint(checkpoint::CheckpointVerb),
@@ -56,6 +59,7 @@ impl Verb {
             Verb::Run(verb) => verb.execute(global, out),
             Verb::Generate(verb) => verb.execute(global, out),
             Verb::Validate(verb) => verb.execute(global, out),
+            Verb::Evidence(verb) => verb.execute(global, out),
             Verb::Checkpoint(verb) => verb.execute(global, out),
             Verb::Config(verb) => verb.execute(global, out),
             Verb::Quarantine(verb) => verb.execute(global, out),
