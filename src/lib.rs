@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod cli;
 pub mod config;
 pub mod exit;
+pub mod explain;
 pub mod health;
 pub mod logging;
 pub mod quarantine;

@@ -2,6 +2,7 @@
 
 pub mod completions;
 pub mod config;
+pub mod explain;
 pub mod generate;
 pub mod graph;
 pub mod man;
@@ -27,6 +28,8 @@ pub enum Verb {
     /// Look at the configuration
     #[command(subcommand)]
     Config(config::ConfigVerb),
+    /// Say what became of an event
+    Explain(explain::Explain),
     /// Look at rejected events, and feed them again
     #[command(subcommand)]
     Quarantine(quarantine::QuarantineVerb),
@@ -53,6 +56,7 @@ impl Verb {
             Verb::Generate(verb) => verb.execute(global, out),
             Verb::Validate(verb) => verb.execute(global, out),
             Verb::Config(verb) => verb.execute(global, out),
+            Verb::Explain(verb) => verb.execute(global, out),
             Verb::Quarantine(verb) => verb.execute(global, out),
             Verb::Schema(verb) => verb.execute(out),
             Verb::Graph(verb) => verb.execute(out),
