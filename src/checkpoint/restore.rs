@@ -100,7 +100,7 @@ fn newest_totals<K: Key>(store: &Store, runs: &[Run]) -> Result<Vec<(K, Totals)>
 }
 
 /// Reads runs, and refuses any that is not the one that the manifest names.
-fn read(store: &Store, runs: &[Run]) -> Result<Vec<Bytes>, Error> {
+pub(super) fn read(store: &Store, runs: &[Run]) -> Result<Vec<Bytes>, Error> {
     let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
     let objects = store.read_all(&names)?;
     let check = |(run, object): (&Run, Option<Bytes>)| {

@@ -4,6 +4,7 @@ pub mod checkpoint;
 pub mod completions;
 pub mod config;
 pub mod evidence;
+pub mod explain;
 pub mod generate;
 pub mod graph;
 pub mod man;
@@ -34,6 +35,8 @@ pub enum Verb {
     /// Look at the configuration
     #[command(subcommand)]
     Config(config::ConfigVerb),
+    /// Say what became of an event
+    Explain(explain::Explain),
     /// Look at rejected events, and feed them again
     #[command(subcommand)]
     Quarantine(quarantine::QuarantineVerb),
@@ -62,6 +65,7 @@ impl Verb {
             Verb::Evidence(verb) => verb.execute(global, out),
             Verb::Checkpoint(verb) => verb.execute(global, out),
             Verb::Config(verb) => verb.execute(global, out),
+            Verb::Explain(verb) => verb.execute(global, out),
             Verb::Quarantine(verb) => verb.execute(global, out),
             Verb::Schema(verb) => verb.execute(out),
             Verb::Graph(verb) => verb.execute(out),
