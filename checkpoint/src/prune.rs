@@ -33,8 +33,10 @@ impl ManifestLog {
         if self.kept.len() >= 2 {
             doomed.extend(passed_cuts(&self.store.list(&names::cuts_of(self.generation))?, oldest));
         }
-        let sweep =
-            !self.swept && self.kept.len() >= 2 && self.kept.iter().all(|kept| kept.link.generation == self.generation);
+        // Until then, a manifest that is kept may need what older generations wrote: also their cuts, of which those after
+        // it are replayed.
+        let ours = self.kept.iter().all(|kept| kept.link.generation == self.generation);
+        let sweep = !self.swept && self.kept.len() >= 2 && ours && oldest >= self.adopted_cut;
         if sweep {
             doomed.extend(self.left_behind(&needed)?);
         }
