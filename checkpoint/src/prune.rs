@@ -41,8 +41,10 @@ impl ManifestLog {
                 doomed.extend(passed(&self.store.list(names::INBOX)?, read));
             }
         }
-        let sweep =
-            !self.swept && self.kept.len() >= 2 && self.kept.iter().all(|kept| kept.link.generation == self.generation);
+        // Until then, a manifest that is kept may need what older generations wrote: also their cuts, of which those after
+        // it are replayed.
+        let ours = self.kept.iter().all(|kept| kept.link.generation == self.generation);
+        let sweep = !self.swept && self.kept.len() >= 2 && ours && oldest >= self.adopted_cut;
         if sweep {
             doomed.extend(self.left_behind(&needed)?);
         }
