@@ -3,6 +3,7 @@
 
 mod cells;
 mod commits;
+mod damage;
 mod data;
 mod errors;
 mod faults;
