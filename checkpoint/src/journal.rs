@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use tidemark_dataflows::event::Epoch;
 
 use crate::envelope::Digest;
@@ -119,7 +120,7 @@ pub fn look(store: &Store) -> Result<Option<Past>, Error> {
     while let Some(newest) = adoptions.pop() {
         let Some(generation) = names::number(&newest.name) else { continue };
         let Some(object) = store.read(&newest.name)? else { continue };
-        match Adoption::of_object(&newest.name, &object) {
+        match adoption_at(&newest.name, generation, &object) {
             Ok(adoption) => return read_past(store, adoption).map(Some),
             // Nothing follows from a record that was never completed: its generation has cut nothing.
             Err(Error::Damaged { .. }) if store.list(&names::cuts_of(generation))?.is_empty() => {}
@@ -127,6 +128,16 @@ pub fn look(store: &Store) -> Result<Option<Past>, Error> {
         }
     }
     Ok(None)
+}
+
+fn adoption_at(name: &str, generation: u64, object: &Bytes) -> Result<Adoption, Error> {
+    let adoption = Adoption::of_object(name, object)?;
+    if adoption.generation == generation { Ok(adoption) } else { Err(misplaced(name)) }
+}
+
+/// A sound object under the name of another.
+fn misplaced(name: &str) -> Error {
+    Error::damaged(name, "it is what was written under another name")
 }
 
 fn read_past(store: &Store, adoption: Adoption) -> Result<Past, Error> {
@@ -206,6 +217,9 @@ fn read_manifest(store: &Store, name: &str, digest: Option<Digest>) -> Result<Op
         return Ok(None);
     }
     let manifest = Manifest::of_object(name, &object)?;
+    if names::manifest(manifest.generation, manifest.sequence) != name {
+        return Err(misplaced(name));
+    }
     let found = Digest::of_object(&object);
     if digest.is_some_and(|digest| digest != found) {
         return Err(Error::damaged(name, "it is another manifest than the one that was adopted"));
@@ -223,13 +237,20 @@ fn read_cuts(store: &Store, generation: u64, warnings: &mut Vec<Error>) -> Resul
         if Seal::of_object(name, &object).is_ok() {
             continue;
         }
-        match Cuts::of_object(name, &object) {
-            Ok(found) => cuts.extend(found.cuts),
+        match cuts_at(name, generation, &object) {
+            Ok(found) => cuts.extend(found),
             Err(error @ Error::Damaged { .. }) => warnings.push(error),
             Err(error) => return Err(error),
         }
     }
     Ok(cuts)
+}
+
+fn cuts_at(name: &str, generation: u64, object: &Bytes) -> Result<Vec<Cut>, Error> {
+    let Cuts { generation: by, cuts } = Cuts::of_object(name, object)?;
+    let first = cuts.first().map_or(0, |cut| cut.epoch);
+    let consecutive = cuts.iter().zip(first..).all(|(cut, epoch)| cut.epoch == epoch);
+    if by == generation && names::cuts(by, first) == name && consecutive { Ok(cuts) } else { Err(misplaced(name)) }
 }
 
 impl Claimed {

@@ -159,7 +159,7 @@ pub fn run_in(
     for result in guards.join() {
         result.map_err(RunError::Worker)?;
     }
-    if ended.is_ok() && publisher.progress().closed_epoch == 0 {
+    if ended.is_ok() && !watched.faults.any() && publisher.progress().closed_epoch == 0 {
         publish_nothing(config, &publisher, &manifest, started.1)?;
     }
     let written = writers.finish();

@@ -4,6 +4,7 @@
 mod cells;
 mod commits;
 mod crash;
+mod damage;
 mod data;
 mod errors;
 mod explain;
