@@ -28,7 +28,7 @@ use tidemark_dataflows::metrics::Totals;
 use tidemark_dataflows::pipeline::{Inputs, Restored, Settings, tidemark};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::InputHandle;
-use timely::dataflow::operators::Probe;
+use timely::dataflow::operators::{Input, Probe};
 use timely::logging::{StartStop, TimelyEvent, TimelyEventBuilder};
 
 #[global_allocator]
@@ -120,9 +120,18 @@ fn limit(input: &Path) -> (u64, u64) {
     (events, accepted)
 }
 
-fn config(options: &Options, workers: usize, output: &Path) -> Config {
+/// What is kept for a restart, and how it is forced to the disk: name, and settings that differ from the defaults.
+const DURABILITY: [(&str, &[(&str, &str)]); 5] = [
+    ("2 workers", &[]),
+    ("2 workers, nothing kept for a restart", &[("checkpoint.enabled", "false")]),
+    ("2 workers, a checkpoint each 10 s", &[("checkpoint.interval", "10s")]),
+    ("2 workers, a checkpoint each second", &[("checkpoint.interval", "1s")]),
+    ("2 workers, tables not forced to the disk", &[("sink.sync", "false")]),
+];
+
+fn config(options: &Options, workers: usize, output: &Path, more: &[(&str, &str)]) -> Config {
     let given = |key: &str, value: String| format!("TIDEMARK__{}={value}", key.replace('.', "__").to_uppercase());
-    let settings = [
+    let mut settings = vec![
         given("source.kind", "file".to_owned()),
         given("source.inputs", options.input.display().to_string()),
         given("epochs.events", options.epoch_events.to_string()),
@@ -130,14 +139,16 @@ fn config(options: &Options, workers: usize, output: &Path) -> Config {
         given("output.path", output.display().to_string()),
         given("dedup.expected_ids", options.events.to_string()),
     ];
+    settings.extend(more.iter().map(|(key, value)| given(key, (*value).to_owned())));
     let environment = settings.iter().filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k.into(), v.into()));
     Effective::load(Layers { environment: environment.collect(), ..Layers::default() }).unwrap().config
 }
 
 /// The real thing, with durable tables. Returns the time from the first read to the last commit.
-fn whole(options: &Options, workers: usize) -> Duration {
-    let output = tempfile::tempdir().unwrap();
-    let config = config(options, workers, &output.path().join("tables"));
+fn whole(options: &Options, workers: usize, more: &[(&str, &str)]) -> Duration {
+    // Beside the input, since a temporary folder may be no disk at all.
+    let output = tempfile::tempdir_in(&options.input).unwrap();
+    let config = config(options, workers, &output.path().join("tables"), more);
     run(&config, false, &Arc::new(AtomicBool::new(false)), |_| {}).unwrap().took
 }
 
@@ -158,7 +169,7 @@ fn any_settings(config: &Config) -> Settings {
 /// Time that one worker spends in each operator, in nanoseconds, over the whole input.
 fn stages(options: &Options) -> (u64, BTreeMap<String, u64>) {
     let input = options.input.clone();
-    let (per_epoch, settings) = (options.epoch_events, any_settings(&config(options, 1, &input)));
+    let (per_epoch, settings) = (options.epoch_events, any_settings(&config(options, 1, &input, &[])));
     timely::execute_directly(move |worker| {
         let spent = std::rc::Rc::new(std::cell::RefCell::new(Schedule::default()));
         let log = std::rc::Rc::clone(&spent);
@@ -266,8 +277,10 @@ fn main() {
         let begun = Instant::now();
         limit(&options.input);
         times.entry("limit (one plain thread)").or_default().push(begun.elapsed());
-        times.entry("tidemark, 1 worker").or_default().push(whole(&options, 1));
-        times.entry("tidemark, 2 workers").or_default().push(whole(&options, 2));
+        times.entry("1 worker").or_default().push(whole(&options, 1, &[]));
+        for (name, more) in DURABILITY {
+            times.entry(name).or_default().push(whole(&options, 2, more));
+        }
     }
     let light = median(times.get_mut("limit (one plain thread)").unwrap()).as_secs_f64();
     println!("\n| contender | seconds, median | events/s | ratio to limit | spread |\n|---|---|---|---|---|");

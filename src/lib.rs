@@ -6,9 +6,12 @@
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
+pub mod evidence;
 pub mod exit;
+pub mod explain;
 pub mod health;
 pub mod logging;
+pub mod quarantine;
 pub mod report;
 pub mod runtime;
 pub mod signals;

@@ -39,7 +39,7 @@ pub enum Kind {
     Ids = 6,
     /// A run of totals.
     Totals = 7,
-    /// Messages of a source that cannot be asked for them again.
+    /// Events that are fed once more.
     Inbox = 8,
 }
 

@@ -132,7 +132,8 @@ pub fn look(store: &Store) -> Result<Option<Past>, Error> {
 fn read_past(store: &Store, adoption: Adoption) -> Result<Past, Error> {
     let generation = adoption.generation;
     let mut warnings = Vec::new();
-    let manifests = read_manifests(store, &adoption, &mut warnings)?;
+    let mut next_sequence = first_sequence(&adoption.manifests);
+    let manifests = read_manifests(store, &adoption, &mut next_sequence, &mut warnings)?;
     let mut cuts = BTreeMap::new();
     for span in &adoption.cuts {
         let read = read_cuts(store, span.generation, &mut warnings)?.into_iter();
@@ -143,11 +144,6 @@ fn read_past(store: &Store, adoption: Adoption) -> Result<Past, Error> {
     // Cuts that a kept manifest covers may have been pruned. A gap behind that shows when they are asked for.
     let restorable = manifests.first().map_or(0, |found| found.link.epoch);
     let last_cut = cuts.keys().next_back().copied().unwrap_or(0).max(adoption.last_cut).max(restorable);
-    let written =
-        manifests.iter().map(|found| found.link.sequence).chain(adoption.manifests.iter().map(|link| link.sequence));
-    let listed = store.list(&names::manifests_of(generation))?;
-    let next_sequence =
-        written.chain(listed.iter().filter_map(|object| names::number(&object.name))).max().unwrap_or(0) + 1;
     let mut spans = adoption.cuts;
     if last_cut > adoption.last_cut {
         spans.push(Span { generation, first: adoption.last_cut + 1, last: last_cut });
@@ -164,11 +160,27 @@ fn read_past(store: &Store, adoption: Adoption) -> Result<Past, Error> {
     })
 }
 
-/// The manifests that the generation wrote, newest first, and then those that it adopted.
-fn read_manifests(store: &Store, adoption: &Adoption, warnings: &mut Vec<Error>) -> Result<Vec<Restorable>, Error> {
+/// The number of the first manifest of a generation that adopts these, newest first. Whoever reads the adoption, and so
+/// whoever seals, comes to the same number.
+fn first_sequence(adopted: &[Link]) -> u64 {
+    adopted.first().map_or(0, |link| link.sequence) + 1
+}
+
+/// The manifests that the generation wrote, newest first, and then those that it adopted. `next` becomes the number of
+/// the one that it would write next.
+fn read_manifests(
+    store: &Store,
+    adoption: &Adoption,
+    next: &mut u64,
+    warnings: &mut Vec<Error>,
+) -> Result<Vec<Restorable>, Error> {
     let mut found: Vec<Restorable> = Vec::new();
     for listed in store.list(&names::manifests_of(adoption.generation))?.into_iter().rev() {
-        match read_manifest(store, &listed.name, None) {
+        let read = read_manifest(store, &listed.name, None);
+        if !matches!(read, Ok(None)) {
+            *next = names::number(&listed.name).map_or(*next, |number| (*next).max(number + 1));
+        }
+        match read {
             Ok(Some(restorable)) if restorable.manifest.lineage == adoption.identity.lineage => found.push(restorable),
             Ok(_) => {}
             Err(error @ Error::Damaged { .. }) => warnings.push(error),
@@ -290,10 +302,10 @@ impl Claimed {
         let name = names::adoption(self.generation);
         self.store.create(&name, adoption.to_object(&name)?)?;
         let (store, generation) = (self.store, self.generation);
-        let sequence = past.map_or(1, |past| past.next_sequence);
+        let sequence = first_sequence(&adoption.manifests);
         Ok(Journal {
             cuts: CutLog { store: store.clone(), generation, next: last_cut + 1 },
-            manifests: ManifestLog { store, generation, sequence, kept, swept: false },
+            manifests: ManifestLog { store, generation, sequence, kept, adopted_cut: last_cut, swept: false },
         })
     }
 }
@@ -358,20 +370,24 @@ pub struct ManifestLog {
     pub(crate) sequence: u64,
     /// Manifests that can be restored, newest first.
     pub(crate) kept: Vec<Kept>,
+    /// The last epoch that an older generation cut.
+    pub(crate) adopted_cut: Epoch,
     /// Whether what older generations left behind has been cleared away.
     pub(crate) swept: bool,
 }
 
-/// A manifest that can be restored, and the runs that it needs.
+/// A manifest that can be restored, and what it needs: runs, and the inbox from a position on.
 #[derive(Clone, Debug)]
 pub(crate) struct Kept {
     pub(crate) link: Link,
     pub(crate) runs: Vec<String>,
+    pub(crate) inbox: u64,
 }
 
 impl Kept {
     fn of(found: &Restorable) -> Kept {
-        Kept { link: found.link.clone(), runs: found.manifest.runs().map(|run| run.name.clone()).collect() }
+        let runs = found.manifest.runs().map(|run| run.name.clone()).collect();
+        Kept { link: found.link.clone(), runs, inbox: found.manifest.inbox_position() }
     }
 }
 

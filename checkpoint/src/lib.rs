@@ -8,6 +8,8 @@
 pub mod compaction;
 pub mod envelope;
 mod error;
+pub mod inbox;
+pub mod inspect;
 pub mod journal;
 pub mod lease;
 pub mod names;
@@ -16,5 +18,6 @@ pub mod reach;
 pub mod records;
 pub mod runs;
 pub mod store;
+pub mod verify;
 
 pub use error::{BoxedError, Error};

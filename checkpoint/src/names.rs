@@ -57,6 +57,11 @@ pub fn run(generation: u64, process: usize, number: u64, content: &str) -> Strin
     format!("{RUNS}/{generation:010}/{process:04}-{number:012}-{content}")
 }
 
+/// The replay whose first event stands at `first`.
+pub fn inbox(first: u64) -> String {
+    format!("{INBOX}/{first:020}")
+}
+
 /// The number in the last part of a name, as far as it begins with one.
 pub fn number(name: &str) -> Option<u64> {
     let last = name.rsplit('/').next()?;

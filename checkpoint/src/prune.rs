@@ -14,28 +14,37 @@ use crate::reach::reach;
 use crate::store::Listed;
 
 /// How many generations leave their claim, adoption and seals behind, for those who look for what happened.
-const REMEMBERED_GENERATIONS: u64 = 16;
+pub(crate) const REMEMBERED_GENERATIONS: u64 = 16;
 
 impl ManifestLog {
     /// Keeps the newest `keep` manifests (at least two, so that one can fall back) and deletes what is needed by older
-    /// ones alone. Returns how many objects were deleted.
+    /// ones alone, and of `replaced`, runs of this generation that were merged into others, what no kept one names.
+    /// Returns how many objects were deleted.
     ///
     /// # Errors
     ///
     /// [`Error::Fenced`] when a later generation has been claimed, [`Error::Unavailable`] when the store fails for good.
-    pub fn prune(&mut self, keep: usize) -> Result<usize, Error> {
+    pub fn prune(&mut self, keep: usize, replaced: Vec<String>) -> Result<usize, Error> {
         check_newest(&self.store, self.generation)?;
         let dropped = self.kept.split_off(keep.max(2).min(self.kept.len()));
         let needed: HashSet<&str> = self.kept.iter().flat_map(|kept| &kept.runs).map(String::as_str).collect();
         let mut doomed: Vec<String> = dropped.iter().map(|kept| names::linked(&kept.link)).collect();
-        doomed
-            .extend(dropped.into_iter().flat_map(|kept: Kept| kept.runs).filter(|run| !needed.contains(run.as_str())));
+        let runs = dropped.into_iter().flat_map(|kept: Kept| kept.runs).chain(replaced);
+        doomed.extend(runs.filter(|run| !needed.contains(run.as_str())));
         let oldest = self.kept.last().map_or(0, |kept| kept.link.epoch);
         if self.kept.len() >= 2 {
-            doomed.extend(passed_cuts(&self.store.list(&names::cuts_of(self.generation))?, oldest));
+            doomed.extend(passed(&self.store.list(&names::cuts_of(self.generation))?, oldest + 1));
+            // Whoever restores a kept manifest, or a later one, reads the inbox from its position on. The newest object
+            // stays, since the place of the next one follows from it.
+            let read = self.kept.iter().map(|kept| kept.inbox).min().unwrap_or(0);
+            if read > 0 {
+                doomed.extend(passed(&self.store.list(names::INBOX)?, read));
+            }
         }
-        let sweep =
-            !self.swept && self.kept.len() >= 2 && self.kept.iter().all(|kept| kept.link.generation == self.generation);
+        // Until then, a manifest that is kept may need what older generations wrote: also their cuts, of which those after
+        // it are replayed.
+        let ours = self.kept.iter().all(|kept| kept.link.generation == self.generation);
+        let sweep = !self.swept && self.kept.len() >= 2 && ours && oldest >= self.adopted_cut;
         if sweep {
             doomed.extend(self.left_behind(&needed)?);
         }
@@ -74,10 +83,10 @@ impl ManifestLog {
     }
 }
 
-/// Objects of cuts, all of which are at or before `epoch`: those that another object follows with cuts up to the next
-/// epoch.
-fn passed_cuts(listed: &[Listed], epoch: u64) -> Vec<String> {
+/// Objects that are named after the first thing in them, and hold nothing from `next` on: those that another object
+/// follows which begins at or before it.
+fn passed(listed: &[Listed], next: u64) -> Vec<String> {
     let followed = listed.iter().zip(listed.iter().skip(1));
-    let passed = followed.filter(|(_, next)| names::number(&next.name).is_some_and(|first| first <= epoch + 1));
+    let passed = followed.filter(|(_, after)| names::number(&after.name).is_some_and(|first| first <= next));
     passed.map(|(object, _)| object.name.clone()).collect()
 }

@@ -12,6 +12,7 @@ use tidemark_dataflows::tally::{EpochSummary, Tally};
 
 use crate::envelope::{self, Digest, Kind};
 use crate::error::Error;
+use crate::inbox;
 use bytes::Bytes;
 
 /// A record that is stored as an object of its own.
@@ -308,6 +309,11 @@ impl Manifest {
     /// All runs that it names.
     pub fn runs(&self) -> impl Iterator<Item = &Run> {
         self.ids.iter().chain(&self.users).chain(&self.channels)
+    }
+
+    /// How far the [inbox](crate::inbox) has been read. It is the last partition.
+    pub fn inbox_position(&self) -> u64 {
+        self.positions.last().filter(|last| last.partition == inbox::PARTITION).map_or(0, |last| last.next)
     }
 }
 

@@ -2,11 +2,12 @@
 //! milliseconds are printed.
 //!
 //! ```text
-//! growth [EPOCHS=300] [KEYS=6] [ROWS=6] [CLEAN_EVERY=100]
+//! growth [EPOCHS=300] [KEYS=6] [ROWS=6] [CLEAN_EVERY=100] [SYNC=0]
 //! ```
 //!
 //! KEYS rows live in the keyed table, ROWS of them change per epoch, and as many rows are appended. Every CLEAN_EVERY
-//! epochs an hour is pretended to pass, so that what died before expires; 0 lets nothing expire.
+//! epochs an hour is pretended to pass, so that what died before expires; 0 lets nothing expire. SYNC is 1 for files that
+//! survive a power failure. Tables lie in the directory for temporary files: TMPDIR chooses the disk.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -83,14 +84,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let number = |index: usize, default: i64| numbers.get(index).copied().unwrap_or(default);
     let (epochs, keys, changed, clean) = (number(0, 300), number(1, 6), number(2, 6), number(3, 100));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(grow(epochs, keys, changed.min(keys), clean))
+    let policy = Policy { sync: number(4, 0) != 0, ..Policy::default() };
+    runtime.block_on(grow(epochs, keys, changed.min(keys), clean, policy))
 }
 
-async fn grow(epochs: i64, keys: i64, changed: i64, clean: i64) -> Result<(), Box<dyn Error>> {
+async fn grow(epochs: i64, keys: i64, changed: i64, clean: i64, policy: Policy) -> Result<(), Box<dyn Error>> {
     let directory = tempfile::TempDir::new()?;
     let root = directory.path().to_str().ok_or("the temporary directory is not UTF-8")?;
     let identity = Identity { pipeline: "growth".to_owned(), generation: 1 };
-    let lake = Lake::new(Location::parse(root, HashMap::new())?, identity, Policy::default())?;
+    let lake = Lake::new(Location::parse(root, HashMap::new())?, identity, policy)?;
     let shapes = [
         ("keyed", Shape::Keyed { key: vec!["id".to_owned()] }),
         ("append", Shape::Append { epoch: "epoch".to_owned() }),

@@ -39,6 +39,28 @@ pub(crate) fn of(failure: &(dyn Error + 'static)) -> Cause {
     links().find_map(by_type).or_else(|| links().find_map(by_text)).unwrap_or(Cause::Passing)
 }
 
+/// Whether a file that was named is missing, or what was read makes no sense. Where storage is to blame, its error says so
+/// somewhere along the chain.
+pub(crate) fn is_damage(failure: &(dyn Error + 'static)) -> bool {
+    let links = || std::iter::successors(Some(failure), |error| inner(*error));
+    let says = |error: &(dyn Error + 'static)| {
+        if let Some(StoreError::NotFound { .. }) = error.downcast_ref() {
+            return Some(true);
+        }
+        match error.downcast_ref::<io::Error>()?.kind() {
+            ErrorKind::NotFound | ErrorKind::UnexpectedEof | ErrorKind::InvalidData => Some(true),
+            ErrorKind::Other => None,
+            _ => Some(false),
+        }
+    };
+    let lost = |error: &(dyn Error + 'static)| {
+        let text = error.to_string().to_lowercase();
+        text.contains("not found") || text.contains("no such file")
+    };
+    let stored = |error: &(dyn Error + 'static)| error.downcast_ref::<StoreError>().is_some();
+    links().find_map(says).unwrap_or_else(|| links().any(lost) || !links().any(stored))
+}
+
 /// The `source` of an I/O error is that of the error it wraps, so the wrapped one would be passed over.
 fn inner<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
     match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
@@ -96,6 +118,22 @@ mod tests {
             (store("429 Too Many Requests"), Cause::Passing),
         ] {
             assert_eq!(of(&failure), cause, "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_or_makes_no_sense_is_damage() {
+        let missing = || StoreError::NotFound { path: "p".to_owned(), source: "404".into() };
+        for (failure, damage) in [
+            (missing().into(), true),
+            (DeltaTableError::GenericError { source: Box::new(missing()) }, true),
+            (DeltaTableError::Generic("External error: Object at location p not found: 404".to_owned()), true),
+            (DeltaTableError::Generic("Parquet error: corrupt footer".to_owned()), true),
+            (store(io::Error::from(ErrorKind::TimedOut)), false),
+            (store("429 Too Many Requests"), false),
+            (denied().into(), false),
+        ] {
+            assert_eq!(is_damage(&failure), damage, "{failure:?}");
         }
     }
 

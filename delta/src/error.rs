@@ -71,6 +71,16 @@ impl Error {
         }
     }
 
+    /// Whether something that should be stored is missing or makes no sense, as opposed to storage that does not answer.
+    /// For readers: a writer asks for the [cause](Error::cause).
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Error::Unavailable { source, .. } => cause::is_damage(source.as_ref()),
+            Error::StateMismatch { .. } => true,
+            _ => false,
+        }
+    }
+
     pub(crate) fn unavailable(table: &str, attempts: u32, source: DeltaTableError) -> Self {
         Error::Unavailable { table: table.to_owned(), attempts, source: Box::new(source) }
     }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use deltalake::datafusion::prelude::SessionContext;
 use deltalake::delta_datafusion::DeltaSessionContext;
-use deltalake::{DeltaTable, DeltaTableBuilder, ObjectStore};
+use deltalake::logstore::{StorageConfig, object_store_factories};
+use deltalake::{DeltaResult, DeltaTable, DeltaTableBuilder, DeltaTableError, ObjectStore};
 use url::Url;
 
+use crate::deferred::Deferred;
 use crate::durable::{self, Durable};
 use crate::{Error, Policy};
 
@@ -81,14 +83,29 @@ impl Location {
         self.handle(name, url).map(Some)
     }
 
+    /// Every store is wrapped in [`Deferred`], or the failure of an upload could end the process.
     fn handle(&self, name: &str, url: Url) -> Result<DeltaTable, Error> {
-        let builder = DeltaTableBuilder::from_url(url.clone()).map_err(|error| Error::bug(name, error.to_string()))?;
-        let builder = match &self.store {
-            Some(store) => builder.with_storage_backend(Arc::clone(store), url),
-            None => builder.with_storage_options(self.options.clone()),
+        let bug = |error: DeltaTableError| Error::bug(name, error.to_string());
+        let builder = DeltaTableBuilder::from_url(url.clone()).map_err(bug)?;
+        let (builder, store) = match &self.store {
+            Some(store) => (builder, Arc::clone(store)),
+            None => {
+                let builder = builder.with_storage_options(self.options.clone());
+                let store = made(&url, builder.storage_options()).map_err(bug)?;
+                (builder, store)
+            }
         };
-        builder.build().map_err(|error| Error::bug(name, error.to_string()))
+        builder.with_storage_backend(Arc::new(Deferred::new(store)), url).build().map_err(bug)
     }
+}
+
+/// The store that the library makes for a URL; its `/` is the root of the URL's authority.
+fn made(url: &Url, options: HashMap<String, String>) -> DeltaResult<Arc<dyn ObjectStore>> {
+    let unknown = || DeltaTableError::InvalidTableLocation(url.to_string());
+    let scheme = Url::parse(&format!("{}://", url.scheme())).map_err(|_| unknown())?;
+    let factory = object_store_factories().get(&scheme).map(|factory| Arc::clone(factory.value()));
+    let (store, _) = factory.ok_or_else(unknown)?.parse_url_opts(url, &StorageConfig::parse_options(options)?)?;
+    Ok(store)
 }
 
 impl fmt::Debug for Location {
@@ -148,5 +165,32 @@ impl fmt::Debug for Lake {
         let Lake { location, identity, policy, session: _ } = self;
         let mut fields = formatter.debug_struct("Lake");
         fields.field("location", location).field("identity", identity).field("policy", policy).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use deltalake::logstore::object_store::memory::InMemory;
+
+    use super::*;
+
+    /// Also a store that the library makes from the URL.
+    #[test]
+    fn every_handle_defers_failures() {
+        let location = |root| Location::parse(root, HashMap::new()).unwrap();
+        let local = location("file:///nowhere");
+        for location in [
+            local.clone(),
+            local.clone().synced(),
+            local.with_store(Arc::new(InMemory::new())),
+            location("memory:///tables"),
+        ] {
+            let table = location.handle("t", location.url("t").unwrap()).unwrap();
+            let store = table.log_store().root_object_store(None);
+            assert!(store.to_string().starts_with("Deferred("), "{store}");
+        }
+        assert!(location("unknown://a/b").handle("t", Url::parse("unknown://a/b/").unwrap()).is_err());
     }
 }

@@ -13,6 +13,7 @@
 
 mod append;
 mod cause;
+mod deferred;
 mod durable;
 mod error;
 mod lake;

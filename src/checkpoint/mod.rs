@@ -6,5 +6,6 @@
 
 pub mod cuts;
 pub mod operators;
+pub mod remembered;
 pub mod restore;
 pub mod writer;

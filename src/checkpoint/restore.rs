@@ -1,6 +1,7 @@
 //! From stored runs back to the state of the dataflow.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use tidemark_checkpoint::Error;
@@ -66,6 +67,7 @@ impl Loaded {
     /// What one of `workers` workers starts with.
     pub fn share(&self, settings: &Settings, worker: usize, workers: usize) -> Restored {
         let Some(Restorable { manifest, .. }) = &self.from else { return Restored::nothing(settings) };
+        let started = Instant::now();
         let newest = manifest.counters.newest_event_time_us.map(Micros);
         let mut restored = Restored::up_to(newest, settings);
         let hashes = restored.index.hashes();
@@ -76,6 +78,8 @@ impl Loaded {
         }
         restored.users = dealt(&self.users, worker, workers);
         restored.channels = dealt(&self.channels, worker, workers);
+        let (ids, users) = (restored.index.len(), restored.users.len());
+        tracing::debug!(worker, ids, users, took_ms = started.elapsed().as_millis(), "taken up");
         restored
     }
 }
@@ -96,7 +100,7 @@ fn newest_totals<K: Key>(store: &Store, runs: &[Run]) -> Result<Vec<(K, Totals)>
 }
 
 /// Reads runs, and refuses any that is not the one that the manifest names.
-fn read(store: &Store, runs: &[Run]) -> Result<Vec<Bytes>, Error> {
+pub(super) fn read(store: &Store, runs: &[Run]) -> Result<Vec<Bytes>, Error> {
     let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
     let objects = store.read_all(&names)?;
     let check = |(run, object): (&Run, Option<Bytes>)| {

@@ -209,6 +209,8 @@ struct Writer {
     users: Vec<Run>,
     channels: Vec<Run>,
     begun: Vec<(Epoch, Vec<Position>)>,
+    /// Runs that were merged into others since the last manifest.
+    replaced: Vec<String>,
     next_run: u64,
     progress: Arc<Checkpointed>,
 }
@@ -218,8 +220,22 @@ impl Writer {
         let Options { store, log, identity, horizon, restored, keep, now } = options;
         let (ids, users, channels) =
             restored.map(|manifest| (manifest.ids, manifest.users, manifest.channels)).unwrap_or_default();
-        let begun = Vec::new();
-        Writer { store, log, identity, horizon, keep, now, ids, users, channels, begun, next_run: 1, progress }
+        let (begun, replaced) = (Vec::new(), Vec::new());
+        Writer {
+            store,
+            log,
+            identity,
+            horizon,
+            keep,
+            now,
+            ids,
+            users,
+            channels,
+            begun,
+            replaced,
+            next_run: 1,
+            progress,
+        }
     }
 
     fn run(mut self, messages: &Receiver<Message>) -> Result<(), Error> {
@@ -299,7 +315,7 @@ impl Writer {
         reach("before-manifest");
         self.log.publish(manifest)?;
         reach("manifest-published");
-        self.log.prune(self.keep)?;
+        self.log.prune(self.keep, std::mem::take(&mut self.replaced))?;
         reach("pruned");
         self.progress.took_us.store(started.elapsed().as_micros() as u64, Ordering::Release);
         self.progress.manifests.fetch_add(1, Ordering::Release);
@@ -316,6 +332,7 @@ impl Writer {
                 return Ok(());
             }
             let merged = self.ids.split_off(self.ids.len() - due);
+            self.replaced.extend(merged.iter().map(|run| run.name.clone()));
             let objects = self.read(&merged)?;
             let decoded = merged.iter().zip(&objects).map(|(run, object)| ids::decode(&run.name, object));
             let (object, stats) = ids::merge(&decoded.collect::<Result<Vec<_>, _>>()?, oldest)?;
@@ -335,6 +352,7 @@ impl Writer {
                 return Ok(());
             }
             let merged = self.list(list).split_off(rows.len() - due);
+            self.replaced.extend(merged.iter().map(|run| run.name.clone()));
             let objects = self.read(&merged)?;
             let decoded = merged.iter().zip(&objects).map(|(run, object)| totals::decode::<K>(&run.name, object));
             let object = totals::merge(&decoded.collect::<Result<Vec<_>, _>>()?);

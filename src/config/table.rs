@@ -152,6 +152,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("output.path", Kind::Path { empty: None }).flag("output", FlagOf::Run),
     setting("output.curated", Kind::Switch).flag("curated", FlagOf::Run),
     setting("sink.publish_interval", millis(0, DAY)),
+    setting("sink.sync", Kind::Switch),
     setting("sink.log_checkpoint_every", integer(1, 10_000)),
     setting("sink.log_retention", millis(HOUR, DECADE)),
     setting("sink.file_retention", millis(HOUR, DECADE)),

@@ -147,6 +147,8 @@ pub struct Output {
 pub struct Sink {
     /// Shortest time between publications.
     pub publish_interval: Duration,
+    /// Whether commits on a local disk are forced to it.
+    pub sync: bool,
     /// Commits per checkpoint of a table's log, at least 1.
     pub log_checkpoint_every: u64,
     /// How long replaced log entries stay.

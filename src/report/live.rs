@@ -71,8 +71,10 @@ fn style(template: &str) -> ProgressStyle {
 
 fn line(observer: &Observer, per_second: &str) -> String {
     let progress = observer.publisher.progress();
+    let unwell = observer.health.failing().into_iter().next();
+    let unwell = unwell.map_or(String::new(), |(place, why)| format!("UNHEALTHY: {place}: {why}  "));
     format!(
-        "{per_second}  epoch {}  watermark {}  accepted {}  duplicates {}  rejected {}  -> {}",
+        "{unwell}{per_second}  epoch {}  watermark {}  accepted {}  duplicates {}  rejected {}  -> {}",
         progress.closed_epoch,
         progress.watermark.map_or("none".to_owned(), |w| instant(w.0)),
         grouped(progress.accepted),

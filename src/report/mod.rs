@@ -2,8 +2,13 @@
 //!
 //! It only reads counters that others keep. Everything goes to standard error but the summary.
 
+pub mod checkpoint;
+pub mod evidence;
 pub mod graph;
 pub mod live;
 pub mod numbers;
+pub mod page;
+pub(crate) mod reader;
 pub mod schema;
 pub mod summary;
+pub mod terminal;

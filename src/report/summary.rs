@@ -1,14 +1,13 @@
 //! The end of a run: the three metrics, read back from the tables that were just written.
 
-use std::collections::HashMap;
 use std::fmt::Write;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Decimal128Type, Int64Type};
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
-use tidemark_delta::{Location, query};
 
 use super::numbers::{counted, grouped, pounds, rate};
+use super::reader::Reader;
 use crate::config::Config;
 use crate::runtime::{Outcome, RunError};
 use crate::sink::tables::{ChannelDistribution, NetFlow, Table as _, UserMetrics};
@@ -25,14 +24,20 @@ pub fn of(config: &Config, outcome: &Outcome) -> Result<String, RunError> {
     let reader = Reader::new(config)?;
     let mut text = String::new();
     let progress = &outcome.progress;
+    let since = match outcome.resumed_after {
+        0 => String::new(),
+        epoch => {
+            format!("went on after epoch {epoch}; since the first start: received {}, ", grouped(progress.received))
+        }
+    };
     // Writing to a string cannot fail.
     let _ = writeln!(
         text,
-        "{} in {:.2} s ({}), {} in {}\naccepted {}, duplicates {}, rejected {}\ntables below {}\n",
-        counted(progress.received, "event"),
+        "{} in {:.2} s ({}), {} in {}\n{since}accepted {}, duplicates {}, rejected {}\ntables below {}\n",
+        counted(outcome.events, "event"),
         outcome.took.as_secs_f64(),
         rate(outcome.events, outcome.took),
-        counted(progress.epoch, "epoch"),
+        counted(progress.epoch.saturating_sub(outcome.resumed_after), "epoch"),
         counted(progress.publications, "publication"),
         grouped(progress.accepted),
         grouped(progress.duplicates),
@@ -60,25 +65,6 @@ const USERS: &str = "select user_id, total_deposits as deposits, total_withdrawa
 
 const CHANNELS: &str = "select channel, event_type, event_count, total_amount as amount from channel_distribution \
      order by channel, event_type";
-
-/// Reads the tables of a configuration.
-struct Reader {
-    location: Location,
-    runtime: tokio::runtime::Runtime,
-}
-
-impl Reader {
-    fn new(config: &Config) -> Result<Self, RunError> {
-        let location = Location::parse(&config.output.path.to_string_lossy(), HashMap::new())?;
-        // The reader blocks inside its own tasks: a runtime of one thread could wait for itself.
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        Ok(Reader { location, runtime: runtime.map_err(crate::sink::publisher::SinkError::Start)? })
-    }
-
-    fn rows(&self, table: &str, sql: &str) -> Result<Vec<RecordBatch>, RunError> {
-        Ok(self.runtime.block_on(query(&self.location, &[table], sql))?)
-    }
-}
 
 fn picture(batches: &[RecordBatch]) -> Table {
     let mut table = Table::new();

@@ -4,7 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use object_store::ObjectStore;
+use tidemark_checkpoint::journal::{self, Past};
 use tidemark_checkpoint::records::Identity;
+use tidemark_checkpoint::store::{Patience, Store};
 use tidemark_dataflows::arrangement::{Settings as IndexSettings, SweepRate};
 use tidemark_dataflows::contract::Contract;
 use tidemark_dataflows::event::Micros;
@@ -121,12 +124,43 @@ pub fn limits(config: &Config) -> Limits {
     Limits { epochs: config.epochs.max_in_flight, bytes: config.epochs.max_bytes_in_flight }
 }
 
-/// Where and how tables are written.
+/// How a checkpoint's folder that fails is met.
+pub fn patience(config: &Config, health: &Arc<Health>) -> Patience {
+    Patience {
+        give_up_after: config.store.give_up_after,
+        request_timeout: config.store.request_timeout,
+        watch: Arc::clone(health) as _,
+        stop: None,
+    }
+}
+
+/// The checkpoint's folder and what is stored there, for those who look at it from outside; `None` where no pipeline
+/// was ever started. Nothing is created.
+///
+/// # Errors
+///
+/// When the folder cannot be read, or something in it without which nothing can be said.
+pub fn stored(config: &Config) -> Result<Option<(Store, Past)>, RunError> {
+    let folder = config.checkpoint_path();
+    if !folder.is_dir() {
+        return Ok(None);
+    }
+    let store = Store::local(&folder, patience(config, &Arc::default()))?;
+    Ok(journal::look(&store)?.map(|past| (store, past)))
+}
+
+/// Where and how tables are written: to `store`, if there is one, in the place of the file system.
 ///
 /// # Errors
 ///
 /// When the output is no place for tables.
-pub fn publishing(config: &Config, workers: usize, generation: u64, health: &Arc<Health>) -> Result<Options, RunError> {
+pub fn publishing(
+    config: &Config,
+    workers: usize,
+    generation: u64,
+    health: &Arc<Health>,
+    store: Option<Arc<dyn ObjectStore>>,
+) -> Result<Options, RunError> {
     let sink = &config.sink;
     let policy = Policy {
         checkpoint_interval_commits: sink.log_checkpoint_every,
@@ -135,10 +169,15 @@ pub fn publishing(config: &Config, workers: usize, generation: u64, health: &Arc
         clean_every: sink.maintain_every,
         compact_after_files: sink.compact_after_files,
         target_file_bytes: sink.compact_target,
+        sync: sink.sync,
         retry: Retry { attempts: 3, ..Retry::default() },
         ..Policy::default()
     };
     let location = Location::parse(&config.output.path.to_string_lossy(), HashMap::new())?;
+    let location = match store {
+        Some(store) => location.with_store(store),
+        None => location,
+    };
     let generation = i64::try_from(generation).unwrap_or(i64::MAX);
     let identity = tidemark_delta::Identity { pipeline: config.pipeline.name.clone(), generation };
     Ok(Options {

@@ -195,17 +195,21 @@ impl Coordinator {
         ranges
     }
 
+    fn is_awaited(&self, partition: usize) -> bool {
+        self.parts.source.is_awaited(PartitionId(u32::try_from(partition).unwrap_or(u32::MAX)))
+    }
+
     fn stopping(&self) -> bool {
         self.parts.stop.load(Ordering::Acquire)
     }
 
-    /// Epochs of `count` events of each partition. When a stop is asked for, an epoch that was begun is discarded: cut
+    /// Epochs of `count` events of each partition; of one that is not awaited, at most as many. When a stop is asked for, an epoch that was begun is discarded: cut
     /// short, it would be another cut of the same input, and what is never marked has no effect.
     fn by_events(&mut self, count: u64) -> Result<Ended, RunError> {
         while !self.stopping() {
             let mut wanted: Vec<u64> = self.ended.iter().map(|ended| if *ended { 0 } else { count }).collect();
             self.open(clock::now());
-            while wanted.iter().any(|w| *w > 0) {
+            while wanted.iter().enumerate().any(|(partition, wanted)| *wanted > 0 && self.is_awaited(partition)) {
                 if self.stopping() {
                     return Ok(Ended::Stopped);
                 }
@@ -216,6 +220,7 @@ impl Coordinator {
                     moved |= read > 0 || self.ended[partition];
                 }
                 if !moved {
+                    self.check()?;
                     std::thread::park_timeout(IDLE);
                 }
             }
@@ -230,6 +235,8 @@ impl Coordinator {
     fn by_time(&mut self, trigger: Duration) -> Result<Ended, RunError> {
         let trigger_us = i64::try_from(trigger.as_micros()).unwrap_or(i64::MAX);
         loop {
+            // Also while nothing comes: a displaced instance should end, and not wait for its next event.
+            self.check()?;
             // Looked at once a round: a stop that comes later finds the open epoch in the next round, and closes it.
             let stopping = self.stopping();
             let mut read = 0;

@@ -15,24 +15,26 @@ mod lock;
 mod pace;
 pub mod probe;
 mod start;
+mod threads;
 mod worker;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use object_store::ObjectStore;
 use tidemark_checkpoint::reach::reach;
+use tidemark_checkpoint::records::Cut;
 use tidemark_dataflows::event::{Epoch, Micros};
+use tidemark_dataflows::pipeline::Settings;
 use timely::WorkerConfig;
 
 use self::coordinator::{Coordinator, Ended, Intake, Parts};
 use self::feed::{Lane, lanes};
 use self::pace::Pace;
-use self::start::{Begun, Durable, Watched, begin};
+use self::start::{Begun, Watched, begin};
+use self::threads::{Writers, join};
 use self::worker::{Plan, work};
-use crate::checkpoint::cuts::{Announced, CutWriter};
-use crate::checkpoint::writer::{CheckpointWriter, Options as CheckpointOptions};
 use crate::config::Config;
 use crate::health::Health;
 use crate::sink::publisher::{Delivery, Progress, Publisher, SinkError};
@@ -55,6 +57,15 @@ pub struct Observer {
     pub output: String,
     /// The last epoch that an earlier run has cut; 0 where there was none.
     pub resumed_after: Epoch,
+}
+
+/// Stores in the place of the local disk. The folders that are configured are still made, and locked.
+#[derive(Clone, Debug, Default)]
+pub struct Stores {
+    /// Of the tables; its root is that of the file system.
+    pub tables: Option<Arc<dyn ObjectStore>>,
+    /// Of cuts and checkpoints; its root is the folder.
+    pub checkpoint: Option<Arc<dyn ObjectStore>>,
 }
 
 /// How a run ended.
@@ -89,73 +100,53 @@ pub fn run(
     stop: &Arc<AtomicBool>,
     watch: impl FnOnce(Observer),
 ) -> Result<Outcome, RunError> {
+    run_in(config, take_over, stop, watch, Stores::default())
+}
+
+/// As [`run`], with stores that the caller has made.
+///
+/// # Errors
+///
+/// As for [`run`].
+pub fn run_in(
+    config: &Config,
+    take_over: bool,
+    stop: &Arc<AtomicBool>,
+    watch: impl FnOnce(Observer),
+    stores: Stores,
+) -> Result<Outcome, RunError> {
     let workers = config.runtime.worker_count();
     let output = config.output.path.display().to_string();
     let watched = Watched::default();
-    let begun = begin(config, workers, take_over, &watched)?;
-    let Begun { lock: _held, source, tables, identity, loaded, after, counters, positions, replay, durable } = begun;
-    let total_bytes = source.total_bytes();
-    let partitions: Vec<String> = source.partitions().iter().map(|partition| partition.name.clone()).collect();
-    let resumed_after = replay.last().map_or(after, |cut| cut.epoch);
-
+    let (begun, outputs) = begin(config, workers, take_over, &watched, stores)?;
+    let held = outputs.0.in_any().unwrap_or(0);
+    let settings = build::settings(config, workers, &begun.identity);
+    let mut writers = Writers::start(config, settings.index.horizon, &begun, outputs, &watched)?;
     let manifest = build::manifest_text(config, &output);
-    let settings = build::settings(config, workers, &identity);
-    let restored = loaded.from.as_ref().map(|from| from.manifest.clone());
-    let (cut_log, checkpoints) = match durable {
-        None => (None, None),
-        Some(Durable { store, cuts, manifests }) => {
-            let options = CheckpointOptions {
-                store,
-                log: manifests,
-                identity,
-                horizon: settings.index.horizon,
-                restored,
-                keep: config.checkpoint.keep,
-                now: clock::now,
-            };
-            let (writer, thread) =
-                CheckpointWriter::start(options, Arc::clone(&watched.faults)).map_err(SinkError::Start)?;
-            (Some(cuts), Some((writer, thread)))
-        }
-    };
-    let (checkpoints, checkpointing) = checkpoints.unzip();
-    let held = tables.in_any().unwrap_or(0);
-    let (publisher, publishing) = Publisher::start(tables, Progress::after(after, &counters))?;
-    let plan = Plan {
-        settings,
-        curated: config.output.curated,
-        partitions: partitions.into(),
-        manifest: manifest.clone(),
-        publisher: publisher.clone(),
-        checkpoints: checkpoints.clone(),
-        loaded,
-        after,
-        counters,
-    };
-    let intake = Arc::new(Intake::default());
+    let plan = plan(config, settings, &begun, &writers, &manifest);
+    let Begun { lock: _held, source, loaded, after, positions, replay, .. } = begun;
+    // The workers let go of what was restored once they have taken it up.
+    drop(loaded);
+    let resumed_after = replay.last().map_or(after, |cut| cut.epoch);
+    let (publisher, intake) = (writers.publisher.clone(), Arc::new(Intake::default()));
     watch(Observer {
         intake: Arc::clone(&intake),
         publisher: publisher.clone(),
         health: Arc::clone(&watched.health),
-        total_bytes,
-        output,
+        total_bytes: source.total_bytes(),
+        output: output.clone(),
         resumed_after,
     });
 
     let started = (Instant::now(), clock::now());
     let (feeder, lanes) = lanes(workers);
     let guards = start_workers(lanes, plan)?;
-    let announcer = feeder.announcer();
-    let announce = move |entry: &Announced| match entry {
-        Announced::Cut(cut) => announcer.mark(cut.mark()),
-        Announced::Checkpoint(epoch) => announcer.checkpoint(*epoch),
-    };
-    let (cuts, cutting) = CutWriter::start(cut_log, Arc::clone(&watched.faults), announce).map_err(SinkError::Start)?;
+    let (cuts, cutting) = writers.cut(&feeder)?;
     let parts = Parts {
         source,
         feeder,
         cuts,
-        pace: checkpoints.map(|writer| Pace::new(writer, config.checkpoint.interval)),
+        pace: writers.checkpoints.clone().map(|writer| Pace::new(writer, config.checkpoint.interval)),
         faults: Arc::clone(&watched.faults),
         publisher: publisher.clone(),
         rule: build::cut_rule(config),
@@ -163,12 +154,7 @@ pub fn run(
         stop: Arc::clone(stop),
         intake: Arc::clone(&intake),
     };
-    let mut coordinator = Coordinator::new(parts, after, positions);
-    // Consumes the coordinator, and with it the feeder: that closes the lanes, and the workers run dry.
-    let ended = coordinator.replay(&replay, held).and_then(|()| {
-        reach("replayed");
-        coordinator.run()
-    });
+    let ended = coordinate(Coordinator::new(parts, after, positions), &replay, held);
     join("the writer of cuts", cutting)?;
     for result in guards.join() {
         result.map_err(RunError::Worker)?;
@@ -176,20 +162,13 @@ pub fn run(
     if ended.is_ok() && publisher.progress().closed_epoch == 0 {
         publish_nothing(config, &publisher, &manifest, started.1)?;
     }
-    publisher.finish();
-    join("the writer of the tables", publishing)?;
-    checkpointing.map_or(Ok(()), |thread| join("the writer of checkpoints", thread))?;
-    let ended = ended.map_err(|error| match error {
-        // The publisher knows why.
-        RunError::PublishingFailed => publisher.take_failure().map_or(error, RunError::from),
-        other => other,
-    })?;
-    if let Some(failure) = publisher.take_failure() {
-        return Err(failure.into());
-    }
-    if let Some(fault) = watched.faults.take() {
-        return Err(fault.into());
-    }
+    let written = writers.finish();
+    let ended = match ended {
+        // Whoever writes the tables knows why.
+        Err(RunError::PublishingFailed) => return Err(written.err().unwrap_or(RunError::PublishingFailed)),
+        ended => ended?,
+    };
+    written?;
     Ok(Outcome {
         ended,
         progress: publisher.progress(),
@@ -200,21 +179,43 @@ pub fn run(
     })
 }
 
-fn join(name: &str, thread: JoinHandle<()>) -> Result<(), RunError> {
-    thread.join().map_err(|_| RunError::Worker(format!("{name} ended by a panic")))
+fn plan(config: &Config, settings: Settings, begun: &Begun, writers: &Writers, manifest: &ManifestText) -> Plan {
+    let partitions: Vec<String> = begun.source.partitions().iter().map(|partition| partition.name.clone()).collect();
+    Plan {
+        settings,
+        curated: config.output.curated,
+        partitions: partitions.into(),
+        manifest: manifest.clone(),
+        publisher: writers.publisher.clone(),
+        checkpoints: writers.checkpoints.clone(),
+        loaded: begun.loaded.clone(),
+        after: begun.after,
+        counters: begun.counters.clone(),
+    }
+}
+
+/// Consumes the coordinator, and with it the feeder: that closes the lanes, and the workers run dry.
+fn coordinate(mut coordinator: Coordinator, replay: &[Cut], held: Epoch) -> Result<Ended, RunError> {
+    coordinator.replay(replay, held)?;
+    reach("replayed");
+    coordinator.run()
 }
 
 fn start_workers(lanes: Vec<Lane>, plan: Plan) -> Result<timely::communication::WorkerGuards<()>, RunError> {
-    let lanes: Arc<[Mutex<Option<Lane>>]> = lanes.into_iter().map(|lane| Mutex::new(Some(lane))).collect();
+    let workers = lanes.len();
+    // Each worker takes its own out, so that what was restored does not stay in memory.
+    let parts: Arc<[Mutex<Option<(Lane, Plan)>>]> =
+        lanes.into_iter().map(|lane| Mutex::new(Some((lane, plan.clone())))).collect();
+    drop(plan);
     let config = timely::Config {
-        communication: timely::CommunicationConfig::Process(lanes.len()),
+        communication: timely::CommunicationConfig::Process(workers),
         worker: WorkerConfig::default(),
     };
     timely::execute(config, move |worker| {
-        let lane =
-            lanes.get(worker.index()).and_then(|lane| lane.lock().unwrap_or_else(PoisonError::into_inner).take());
-        if let Some(lane) = lane {
-            work(worker, &lane, plan.clone());
+        let part =
+            parts.get(worker.index()).and_then(|part| part.lock().unwrap_or_else(PoisonError::into_inner).take());
+        if let Some((lane, plan)) = part {
+            work(worker, &lane, plan);
         }
     })
     .map_err(RunError::Worker)

@@ -4,22 +4,26 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::time::Instant;
 
+use object_store::ObjectStore;
 use tidemark_checkpoint::Error;
-use tidemark_checkpoint::journal::{self, CutLog, Journal, ManifestLog, Past};
+use tidemark_checkpoint::inbox::Inbox;
+use tidemark_checkpoint::journal::{self, CutLog, Journal, ManifestLog, Past, Restorable};
 use tidemark_checkpoint::reach::reach;
 use tidemark_checkpoint::records::{Claimant, Counters, Cut, Identity, Manifest, Position};
-use tidemark_checkpoint::store::{Patience, Store};
+use tidemark_checkpoint::store::Store;
 use tidemark_dataflows::event::{Epoch, Offset, PartitionId, Position as At};
 
 use super::lock::{InstanceLock, host};
-use super::{RunError, build, clock, identity};
+use super::{RunError, Stores, build, clock, identity};
 use crate::checkpoint::restore::Loaded;
 use crate::checkpoint::writer::Faults;
 use crate::config::Config;
 use crate::health::Health;
-use crate::sink::publisher::Tables;
-use crate::source::{Source, SourceError};
+use crate::sink::opened::Tables;
+use crate::sink::publisher::SinkError;
+use crate::source::{Source, SourceError, WithInbox};
 
 /// Generation of a writer where nothing is kept: such an output is never taken over.
 const ONLY_GENERATION: u64 = 1;
@@ -30,8 +34,6 @@ pub(super) struct Begun {
     pub(super) lock: InstanceLock,
     /// The source, resumed.
     pub(super) source: Box<dyn Source>,
-    /// The tables, fenced.
-    pub(super) tables: Tables,
     /// What the pipeline is.
     pub(super) identity: Identity,
     /// What was restored.
@@ -44,9 +46,10 @@ pub(super) struct Begun {
     pub(super) positions: Vec<Position>,
     /// The epochs to compute again.
     pub(super) replay: Vec<Cut>,
-    /// Where to write, unless nothing is kept.
-    pub(super) durable: Option<Durable>,
 }
+
+/// Where to write: the tables, fenced; and cuts and checkpoints, unless nothing is kept.
+pub(super) type Outputs = (Tables, Option<Durable>);
 
 /// Where cuts and checkpoints go.
 pub(super) struct Durable {
@@ -72,7 +75,13 @@ pub(super) struct Watched {
 /// # Errors
 ///
 /// When another instance is there, what is stored does not fit, or source, tables or checkpoint cannot be opened.
-pub(super) fn begin(config: &Config, workers: usize, take_over: bool, watched: &Watched) -> Result<Begun, RunError> {
+pub(super) fn begin(
+    config: &Config,
+    workers: usize,
+    take_over: bool,
+    watched: &Watched,
+    stores: Stores,
+) -> Result<(Begun, Outputs), RunError> {
     // Before anything is made: a wrong input leaves no trace.
     let missing_input = build::source(config, None)?;
     let folder = config.checkpoint_path();
@@ -81,13 +90,11 @@ pub(super) fn begin(config: &Config, workers: usize, take_over: bool, watched: &
         fs::create_dir_all(made).map_err(unwritable)?;
     }
     let lock = InstanceLock::take(&folder, take_over, &watched.faults)?;
-    let patience = Patience {
-        give_up_after: config.store.give_up_after,
-        request_timeout: config.store.request_timeout,
-        watch: Arc::clone(&watched.health) as _,
-        stop: None,
+    let patience = build::patience(config, &watched.health);
+    let store = match stores.checkpoint {
+        Some(objects) => Store::new(objects, "", patience),
+        None => Store::local(&folder, patience)?,
     };
-    let store = Store::local(&folder, patience)?;
     // A look before anything is claimed or fenced: what does not fit is left as it was.
     let stored = journal::look(&store)?;
     let stored = stored.as_ref().map(|past| &past.identity);
@@ -97,13 +104,15 @@ pub(super) fn begin(config: &Config, workers: usize, take_over: bool, watched: &
     };
     let identity = identity::settle(config, &source.identity(), stored)?;
     if !config.checkpoint.enabled {
-        return without_checkpoints(config, workers, watched, (lock, source, identity), stored.is_some());
+        let begun = (lock, source, identity);
+        return without_checkpoints(config, workers, watched, begun, stored.is_some(), stores.tables);
     }
 
     let claimed = journal::claim(&store, &claimant(), getrandom::u64().unwrap_or_default())?;
     lock.set_generation(claimed.generation());
     reach("generation-claimed");
-    let tables = Tables::open(build::publishing(config, workers, claimed.generation(), &watched.health)?)?;
+    let publishing = build::publishing(config, workers, claimed.generation(), &watched.health, stores.tables)?;
+    let tables = Tables::open(publishing)?;
     let past = claimed.read()?;
     let identity = match &past {
         // Somebody else may have been here since the first look.
@@ -116,12 +125,13 @@ pub(super) fn begin(config: &Config, workers: usize, take_over: bool, watched: &
     let replay = past.as_ref().map_or(Ok(Vec::new()), |past| past.cuts_after(after))?;
     check_tables(config, &tables, past.as_ref(), after)?;
     let counters = manifest.map(|manifest| manifest.counters.clone()).unwrap_or_default();
-    let (source, positions) = resumed(source, manifest)?;
+    let source = WithInbox::new(source, Inbox::new(store.clone())).map_err(SinkError::Start)?;
+    let (source, positions) = resumed(Box::new(source), manifest)?;
     let link = loaded.from.as_ref().map(|from| &from.link);
     let Journal { cuts, manifests } = claimed.adopt(identity.clone(), past.as_ref(), link)?;
     reach("adopted");
     let durable = Some(Durable { store, cuts, manifests });
-    Ok(Begun { lock, source, tables, identity, loaded, after, counters, positions, replay, durable })
+    Ok((Begun { lock, source, identity, loaded, after, counters, positions, replay }, (tables, durable)))
 }
 
 /// A run of which nothing is kept writes to an output of its own.
@@ -131,7 +141,8 @@ fn without_checkpoints(
     watched: &Watched,
     (lock, source, identity): (InstanceLock, Box<dyn Source>, Identity),
     stored: bool,
-) -> Result<Begun, RunError> {
+    tables: Option<Arc<dyn ObjectStore>>,
+) -> Result<(Begun, Outputs), RunError> {
     let refused = |epoch, known: &str| RunError::TablesAhead {
         output: config.output.path.display().to_string(),
         epoch,
@@ -141,13 +152,14 @@ fn without_checkpoints(
     if stored {
         return Err(refused(0, "no other run's"));
     }
-    let tables = Tables::open(build::publishing(config, workers, ONLY_GENERATION, &watched.health)?)?;
+    let publishing = build::publishing(config, workers, ONLY_GENERATION, &watched.health, tables)?;
+    let tables = Tables::open(publishing)?;
     if let Some(epoch) = tables.in_any() {
         return Err(refused(epoch, "none"));
     }
     let (source, positions) = resumed(source, None)?;
     let (loaded, counters, replay) = (Loaded::nothing(), Counters::default(), Vec::new());
-    Ok(Begun { lock, source, tables, identity, loaded, after: 0, counters, positions, replay, durable: None })
+    Ok((Begun { lock, source, identity, loaded, after: 0, counters, positions, replay }, (tables, None)))
 }
 
 fn claimant() -> Claimant {
@@ -158,9 +170,22 @@ fn claimant() -> Claimant {
 /// The newest state that can be restored. What is damaged is told of, and passed over where that is safe.
 fn load(store: &Store, past: Option<&Past>) -> Result<Loaded, Error> {
     let Some(past) = past else { return Ok(Loaded::nothing()) };
+    let started = Instant::now();
     let (loaded, damage) = Loaded::newest(store, past)?;
     for error in past.warnings.iter().chain(&damage) {
         tracing::warn!(%error, "passed over");
+    }
+    if let Some(Restorable { manifest, .. }) = &loaded.from {
+        let runs = manifest.runs().count();
+        let bytes: u64 = manifest.runs().map(|run| run.bytes).sum();
+        tracing::info!(
+            epoch = manifest.epoch,
+            ids = manifest.counters.retained_ids,
+            runs,
+            bytes,
+            took_ms = started.elapsed().as_millis(),
+            "checkpoint read"
+        );
     }
     Ok(loaded)
 }

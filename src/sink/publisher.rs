@@ -16,14 +16,15 @@ use arrow::error::ArrowError;
 use futures::future::join_all;
 use tidemark_checkpoint::reach::reach;
 use tidemark_checkpoint::records::Counters;
-use tidemark_checkpoint::store::Watch;
 use tidemark_dataflows::event::{Epoch, Micros};
 use tidemark_dataflows::tally::EpochSummary;
-use tidemark_delta::{Cause, Lake, TableSpec, TableWriter};
+use tidemark_delta::{Lake, TableSpec, TableWriter};
 use timely::scheduling::SyncActivator;
 use tokio::runtime::Runtime;
 
 use super::coalesce::coalesce;
+use super::opened::Tables;
+use super::patience::{PAUSE, Patience};
 use crate::health::Health;
 
 /// Why publishing ended early.
@@ -65,93 +66,6 @@ pub struct Options {
     pub give_up_after: Duration,
     /// Told of tables that cannot be written.
     pub health: Arc<Health>,
-}
-
-/// The tables, opened and taken over.
-pub struct Tables {
-    writers: Vec<TableWriter>,
-    options: Options,
-    runtime: Runtime,
-}
-
-impl Tables {
-    /// Opens or creates every table, and fences off every writer of an earlier generation.
-    ///
-    /// # Errors
-    ///
-    /// When a table cannot be opened, or is not what the schema says.
-    pub fn open(options: Options) -> Result<Tables, SinkError> {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("tables").enable_all().build()?;
-        let mut writers = Vec::new();
-        for spec in &options.specs {
-            let mut patience = Patience::new(&options);
-            let place = format!("table {}", spec.name);
-            loop {
-                let mut opened = None;
-                let result = runtime.block_on(TableWriter::open_or_create(&options.lake, spec.clone()));
-                if patience.settle(&place, result.map(|writer| opened = Some(writer)))? {
-                    writers.extend(opened);
-                    break;
-                }
-                std::thread::sleep(PAUSE);
-            }
-            reach("table-opened");
-        }
-        reach("tables-fenced");
-        Ok(Tables { writers, options, runtime })
-    }
-
-    /// The least epoch that any table holds, if all of them hold one.
-    pub fn in_all(&self) -> Option<Epoch> {
-        self.writers.iter().map(TableWriter::committed_epoch).min().flatten()
-    }
-
-    /// The greatest epoch that any table holds.
-    pub fn in_any(&self) -> Option<Epoch> {
-        self.writers.iter().filter_map(TableWriter::committed_epoch).max()
-    }
-}
-
-/// Pause before a table that could not be written is tried again; the table's writer has tried a few times by then.
-const PAUSE: Duration = Duration::from_millis(500);
-
-/// How long to go on with a table that cannot be written.
-struct Patience<'a> {
-    options: &'a Options,
-    failing_since: Option<Instant>,
-}
-
-impl<'a> Patience<'a> {
-    fn new(options: &'a Options) -> Self {
-        Patience { options, failing_since: None }
-    }
-
-    /// Whether it went well; an error where trying again is of no use, or has been for too long.
-    fn settle(&mut self, place: &str, result: Result<(), tidemark_delta::Error>) -> Result<bool, SinkError> {
-        let health = &self.options.health;
-        let Err(error) = result else {
-            if health.failing().contains_key(place) {
-                tracing::info!(place, "can be written again");
-            }
-            health.recovered(place);
-            return Ok(true);
-        };
-        let since = *self.failing_since.get_or_insert_with(Instant::now);
-        let wait = match error.cause() {
-            Cause::Full => true,
-            Cause::Passing => since.elapsed() < self.options.give_up_after,
-            Cause::Refused | Cause::Lasting => false,
-        };
-        if !wait {
-            return Err(error.into());
-        }
-        if !health.failing().contains_key(place) {
-            tracing::warn!(place, %error, "cannot be written; nothing is lost, it is tried again");
-        }
-        Watch::failing(health.as_ref(), place, &error.to_string());
-        Ok(false)
-    }
 }
 
 /// What has been published so far.

@@ -9,6 +9,9 @@ mod error;
 pub mod files;
 pub mod generator;
 mod identity;
+mod inbox;
+#[cfg(test)]
+mod inbox_tests;
 
 use std::path::PathBuf;
 
@@ -20,6 +23,7 @@ pub use error::{SourceError, SourceErrorKind};
 pub use files::{FileSource, ReadAhead};
 pub use generator::{EventGenerator, EventWriter, GeneratorOptions, GeneratorSource, Pacing};
 pub use identity::{FileIdentity, SourceIdentity};
+pub use inbox::WithInbox;
 
 /// Most events of one block. Keeps a block of very short lines from holding up a worker.
 pub const MAX_BLOCK_EVENTS: usize = 8192;
@@ -102,6 +106,12 @@ pub trait Source: Send {
     /// offset differ only if the content before it has changed. `None` where the content follows from the source's
     /// [`identity`](Self::identity), and where it was not given.
     fn digest(&self, partition: PartitionId) -> Option<ContentDigest>;
+
+    /// Whether an epoch of a fixed number of events waits for its share of `partition`. Of one that is not waited for,
+    /// an epoch takes what is there.
+    fn is_awaited(&self, _partition: PartitionId) -> bool {
+        true
+    }
 
     /// The next events of `partition`: those that start at `from`, at most `max_events` of them (zero counts as one)
     /// and at most [`MAX_BLOCK_EVENTS`].

@@ -3,7 +3,6 @@
 use std::os::unix::fs::PermissionsExt;
 
 use crate::data::eventful;
-use crate::oracle::{Partition, Rules, check};
 use crate::program::{Case, finish, skipped, tidemark};
 
 fn case() -> Case {
@@ -90,17 +89,6 @@ fn an_output_that_cannot_be_written_is_refused() {
         return;
     }
     case.tidemark(&["run", "--input", "in", "--output", "locked/out"]).fails_with(3, &["locked/out", "--output"]);
-}
-
-#[test]
-fn an_output_of_an_earlier_run_is_left_as_it_is() {
-    let case = case();
-    let partitions = Partition::of_directory(&case.path("in"));
-    case.run("out", &["--epoch-events", "20"]);
-    let before = check(&case.path("out"), &partitions, Rules::epochs_of(20));
-    let again = case.tidemark(&["run", "--input", "in", "--output", "out", "--epoch-events", "20"]);
-    again.fails_with(5, &["out", "epoch 3", "--output"]);
-    check(&case.path("out"), &partitions, Rules::epochs_of(20)).assert_equals(&before);
 }
 
 #[test]

@@ -249,6 +249,8 @@ fn rejected(oracle: &Oracle, arrived: &Arrived<'_>) -> Vec<Row> {
         let (offset, closed) = (at.offset.0, event.mark.closed);
         rows.push(row![id, payload, encoding, reason.as_str(), None::<String>, partition, offset, *epoch, closed]);
     }
+    // As the table is read: the names of partitions need not be in their order.
+    rows.sort_by(|a: &Row, b| (&a[7], &a[5], &a[6]).cmp(&(&b[7], &b[5], &b[6])));
     rows
 }
 
@@ -315,7 +317,9 @@ fn curated(oracle: &Oracle, arrived: &Arrived<'_>, contract: &Contract) -> Vec<R
             at.offset.0,
         ]
     };
-    oracle.accepted.iter().map(row).collect()
+    let mut rows: Vec<Row> = oracle.accepted.iter().map(row).collect();
+    rows.sort_by(|a, b| a[8..].cmp(&b[8..]));
+    rows
 }
 
 /// What the specification says of the columns that are left free: a body that was cut has its whole length told, times

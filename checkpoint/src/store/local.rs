@@ -43,6 +43,13 @@ impl SyncedFiles {
         Ok(SyncedFiles { files, root })
     }
 
+    /// A directory that is there already, for those who only read: nothing is created or synced.
+    pub(super) fn look_at(directory: &Path) -> io::Result<Self> {
+        let root = directory.canonicalize()?;
+        let files = LocalFileSystem::new_with_prefix(&root).map_err(io::Error::other)?;
+        Ok(SyncedFiles { files, root })
+    }
+
     pub(super) fn root(&self) -> &Path {
         &self.root
     }

@@ -82,6 +82,25 @@ impl Store {
         Ok(Store::over(Arc::new(files), "", Some(root), Persistence::new(place, patience), own_runtime()))
     }
 
+    /// A directory of this machine as it is, for those who only read; `None` where there is none. Nothing is created.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] if it cannot be looked at.
+    pub fn existing(directory: &Path, patience: Patience) -> Result<Option<Store>, Error> {
+        let files = match SyncedFiles::look_at(directory) {
+            Ok(files) => files,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => {
+                let what = format!("opening '{}'", directory.display());
+                return Err(Error::Unavailable { what, attempts: 1, permanent: true, source: source.into() });
+            }
+        };
+        let root = files.root().to_owned();
+        let persistence = Persistence::new(directory.display().to_string(), patience);
+        Ok(Some(Store::over(Arc::new(files), "", Some(root), persistence, own_runtime())))
+    }
+
     /// The objects below a prefix of an object store. How durable they are is up to that store.
     pub fn new(objects: Arc<dyn ObjectStore>, prefix: &str, patience: Patience) -> Store {
         let place = format!("{objects}/{prefix}");

@@ -22,7 +22,7 @@ pub mod timestamp;
 use std::fmt;
 
 use crate::block::Body;
-use crate::event::{Event, Micros};
+use crate::event::{Event, EventId, Micros};
 use crate::reason::Reason;
 
 pub use nesting::MAX_DEPTH;
@@ -105,6 +105,11 @@ impl Contract {
     /// The first of the rules R000 to R140 that the body breaks.
     pub fn check_strict(&self, body: &Body<'_>, origin: u16) -> Result<Event, Violation> {
         strict::check(self, body, origin)
+    }
+
+    /// The identity that an event with this `event_id` has.
+    pub fn event_id(&self, event_id: &str) -> EventId {
+        identity::event_id(event_id.as_bytes(), self.id_key)
     }
 
     /// R140: how far `time` lies after `arrival`, in microseconds, if that is too far.

@@ -6,9 +6,12 @@
 
 use std::ops::Range;
 
+use arrow::compute::cast;
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
 use deltalake::kernel::{Action, LogicalFileView};
 use deltalake::logstore::object_store::ObjectStoreExt;
-use deltalake::parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use deltalake::protocol::DeltaOperation;
 use deltalake::writer::{DeltaWriter, RecordBatchWriter};
 use deltalake::{DeltaResult, DeltaTableError};
@@ -71,9 +74,8 @@ impl TableWriter {
         for (_, file) in files {
             // Files below the target size: each fits into memory.
             let bytes = store.get(&file.object_store_path()).await?.bytes().await?;
-            let options = ArrowReaderOptions::new().with_schema(self.spec.schema.clone());
-            for batch in ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options)?.build()? {
-                writer.write(batch?).await?;
+            for batch in ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()? {
+                writer.write(with_schema(&batch?, &self.spec.schema)?).await?;
             }
         }
         let mut written = 0;
@@ -91,6 +93,16 @@ impl TableWriter {
         }
         Ok(actions)
     }
+}
+
+/// The same rows as columns of `schema`: in the files of a MERGE every column may be null, and text may be of another type.
+fn with_schema(batch: &RecordBatch, schema: &SchemaRef) -> DeltaResult<RecordBatch> {
+    let columns = schema.fields().iter().map(|field| {
+        let missing = || DeltaTableError::generic(format!("a file has no column {}", field.name()));
+        let column = batch.column_by_name(field.name()).ok_or_else(missing)?;
+        Ok(cast(column, field.data_type())?)
+    });
+    Ok(RecordBatch::try_new(SchemaRef::clone(schema), columns.collect::<DeltaResult<_>>()?)?)
 }
 
 /// The newest files that are worth rewriting, if there are `gathered` since the last one that is full.

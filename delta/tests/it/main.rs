@@ -5,5 +5,10 @@
 mod doubt;
 mod maintain;
 mod open;
+mod points;
 mod publish;
+mod read;
+mod repeat;
+mod store;
 mod support;
+mod zombie;

@@ -1,11 +1,12 @@
 //! Creating, opening, taking over, and refusing what does not fit.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
 use deltalake::arrow::array::RecordBatch;
 use tempfile::TempDir;
-use tidemark_delta::{Check, Error, Identity, Lake, Outcome, TableSpec, TableWriter};
+use tidemark_delta::{Check, Error, Identity, Lake, Outcome, Policy, TableSpec, TableWriter};
 
 use crate::support::*;
 
@@ -57,6 +58,32 @@ async fn a_take_over_fences_the_writer_before_it() {
     assert!(matches!(error, Error::Fenced { .. }), "{error}");
     new.publish(2, None, Some(&users(&[("a", 3, 3)]))).await.unwrap();
     assert_eq!(read_users(&dir, None).await, [("a".to_owned(), 3, 3)]);
+}
+
+#[tokio::test]
+async fn a_take_over_brings_the_properties_to_the_policy() {
+    let dir = TempDir::new().unwrap();
+    open(&dir, 1, keyed()).await.publish(1, None, Some(&users(&[("a", 1, 1)]))).await.unwrap();
+    let foreign = HashMap::from([("delta.randomizeFilePrefixes".to_owned(), "true".to_owned())]);
+    load(&dir, &keyed(), None).await.set_tbl_properties().with_properties(foreign).await.unwrap();
+    let changed = lake_with(&dir, 2, changed_policy());
+    let mut writer = TableWriter::open_or_create(&changed, keyed()).await.unwrap();
+    assert_eq!(commit_info(&path(&dir, &keyed()), writer.version())["tidemark.kind"], "fence");
+    let table = load(&dir, &keyed(), None).await;
+    let properties = table.snapshot().unwrap().metadata().configuration().clone();
+    assert_eq!(properties["delta.checkpointInterval"], "7");
+    assert_eq!(properties["delta.randomizeFilePrefixes"], "true", "a property of somebody else");
+    assert_eq!(properties["delta.constraints.count_not_negative"], "count >= 0");
+    writer.publish(2, None, Some(&users(&[("b", 1, 1)]))).await.unwrap();
+    let mut again = TableWriter::open_or_create(&lake_with(&dir, 3, changed_policy()), keyed()).await.unwrap();
+    let actions = actions(&path(&dir, &keyed()), again.version());
+    assert!(actions.iter().all(|action| action.get("metaData").is_none()), "nothing had changed");
+    again.publish(3, None, None).await.unwrap();
+    assert_eq!(read_users(&dir, None).await.len(), 2);
+}
+
+fn changed_policy() -> Policy {
+    Policy { checkpoint_interval_commits: 7, ..policy() }
 }
 
 #[tokio::test]

@@ -8,14 +8,19 @@ use std::time::Duration;
 use arrow::array::{
     ArrayRef, AsArray, Decimal128Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, TimeUnit};
 use deltalake::DeltaTableBuilder;
 use deltalake::datafusion::prelude::SessionContext;
+use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 use tempfile::TempDir;
 use tidemark_delta::{Check, Identity, Lake, Location, Policy, Retry, Shape, TableSpec, TableWriter};
 
+use crate::store::Judged;
+
 pub(crate) const PIPELINE: &str = "p";
+pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
 
 pub(crate) fn policy() -> Policy {
     let retry = Retry { attempts: 3, first_wait: Duration::from_millis(1), longest_wait: Duration::from_millis(2) };
@@ -29,6 +34,21 @@ pub(crate) fn lake(dir: &TempDir, generation: i64) -> Lake {
 pub(crate) fn lake_with(dir: &TempDir, generation: i64, policy: Policy) -> Lake {
     let location = Location::parse(dir.path().to_str().unwrap(), HashMap::new()).unwrap();
     Lake::new(location, Identity { pipeline: PIPELINE.to_owned(), generation }, policy).unwrap()
+}
+
+/// A lake on a store that the test judges. Every second commit is followed by a checkpoint of the log.
+pub(crate) fn judged_lake(dir: &TempDir, generation: i64, store: &Judged) -> Lake {
+    judged_lake_with(dir, generation, store, Policy { checkpoint_interval_commits: 2, ..policy() })
+}
+
+pub(crate) fn judged_lake_with(dir: &TempDir, generation: i64, store: &Judged, policy: Policy) -> Lake {
+    let plain = lake(dir, generation);
+    let location = plain.location().clone().with_store(Arc::new(store.clone()));
+    Lake::new(location, plain.identity().clone(), policy).unwrap()
+}
+
+pub(crate) fn location(dir: &TempDir) -> Location {
+    lake(dir, 1).location().clone()
 }
 
 pub(crate) fn keyed() -> TableSpec {
@@ -76,10 +96,17 @@ pub(crate) fn users(rows: &[(&str, i128, i64)]) -> RecordBatch {
 
 /// Rows of [`appended`]: epoch, position.
 pub(crate) fn rejected(rows: impl IntoIterator<Item = (i64, i64)>) -> RecordBatch {
-    let (epochs, positions): (Vec<i64>, Vec<i64>) = rows.into_iter().unzip();
-    let detail = StringArray::from(vec![None::<&str>; epochs.len()]);
-    let columns: Vec<ArrayRef> =
-        vec![Arc::new(Int64Array::from(epochs)), Arc::new(Int64Array::from(positions)), Arc::new(detail)];
+    rejected_with(rows.into_iter().map(|(epoch, position)| (epoch, position, None)))
+}
+
+/// Rows of [`appended`]: epoch, position, detail.
+pub(crate) fn rejected_with(rows: impl IntoIterator<Item = (i64, i64, Option<String>)>) -> RecordBatch {
+    let rows: Vec<_> = rows.into_iter().collect();
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.0))),
+        Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.1))),
+        Arc::new(rows.iter().map(|row| row.2.as_deref()).collect::<StringArray>()),
+    ];
     RecordBatch::try_new(appended().schema, columns).unwrap()
 }
 
@@ -101,34 +128,57 @@ pub(crate) async fn load(dir: &TempDir, spec: &TableSpec, version: Option<u64>) 
     builder.load().await.unwrap()
 }
 
-pub(crate) async fn query(dir: &TempDir, spec: &TableSpec, version: Option<u64>, sql: &str) -> Vec<RecordBatch> {
+async fn query(dir: &TempDir, spec: &TableSpec, sql: &str) -> Vec<RecordBatch> {
     let session: SessionContext = deltalake::delta_datafusion::create_session().into_inner();
-    let table = load(dir, spec, version).await;
+    let table = load(dir, spec, None).await;
     session.register_table("t", table.table_provider().await.unwrap()).unwrap();
     session.sql(sql).await.unwrap().collect().await.unwrap()
 }
 
+/// The one row of a query, all of it `Int64`.
+pub(crate) async fn numbers(dir: &TempDir, spec: &TableSpec, sql: &str) -> Vec<i64> {
+    let batches = query(dir, spec, sql).await;
+    batches[0].columns().iter().map(|column| column.as_primitive::<Int64Type>().value(0)).collect()
+}
+
+/// What the live files of a table hold, read without a query: most tests read often.
+async fn batches(dir: &TempDir, spec: &TableSpec, version: Option<u64>) -> Vec<RecordBatch> {
+    let table = load(dir, spec, version).await;
+    let files: Vec<_> = table.snapshot().unwrap().log_data().iter().map(|file| file.path().into_owned()).collect();
+    let read = |file: String| {
+        let file = std::fs::File::open(path(dir, spec).join(file)).unwrap();
+        ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap()
+    };
+    let typed = |batch: RecordBatch| {
+        let fields = spec.schema.fields().iter();
+        let cast = |field: &FieldRef| cast(batch.column_by_name(field.name()).unwrap(), field.data_type()).unwrap();
+        RecordBatch::try_new(spec.schema.clone(), fields.map(cast).collect()).unwrap()
+    };
+    files.into_iter().flat_map(read).map(|batch| typed(batch.unwrap())).collect()
+}
+
 /// Rows of a keyed table, by id.
 pub(crate) async fn read_users(dir: &TempDir, version: Option<u64>) -> Vec<(String, i128, i64)> {
-    let sql = "select arrow_cast(id, 'Utf8'), total, count from t order by id";
     let mut rows = Vec::new();
-    for batch in query(dir, &keyed(), version, sql).await {
+    for batch in batches(dir, &keyed(), version).await {
         let ids = batch.column(0).as_string::<i32>();
         let totals = batch.column(1).as_primitive::<arrow::datatypes::Decimal128Type>();
         let counts = batch.column(2).as_primitive::<Int64Type>();
         rows.extend((0..batch.num_rows()).map(|i| (ids.value(i).to_owned(), totals.value(i), counts.value(i))));
     }
+    rows.sort();
     rows
 }
 
 /// Rows of an append table in the order of epoch and position.
 pub(crate) async fn read_rejected(dir: &TempDir, version: Option<u64>) -> Vec<(i64, i64)> {
     let mut rows = Vec::new();
-    for batch in query(dir, &appended(), version, "select epoch, position from t order by 1, 2").await {
+    for batch in batches(dir, &appended(), version).await {
         let (epochs, positions) =
             (batch.column(0).as_primitive::<Int64Type>(), batch.column(1).as_primitive::<Int64Type>());
         rows.extend((0..batch.num_rows()).map(|i| (epochs.value(i), positions.value(i))));
     }
+    rows.sort_unstable();
     rows
 }
 

@@ -1,10 +1,14 @@
 //! The verbs, one file each: the arguments, and a thin function that does the work or calls who does.
 
+pub mod checkpoint;
 pub mod completions;
 pub mod config;
+pub mod evidence;
+pub mod explain;
 pub mod generate;
 pub mod graph;
 pub mod man;
+pub mod quarantine;
 pub mod run;
 pub mod schema;
 pub mod validate;
@@ -23,9 +27,19 @@ pub enum Verb {
     Generate(generate::Generate),
     /// Check the configuration
     Validate(validate::Validate),
+    /// Check every guarantee on what is stored
+    Evidence(evidence::Evidence),
+    /// Look into what is kept for a restart
+    #[command(subcommand)]
+    Checkpoint(checkpoint::CheckpointVerb),
     /// Look at the configuration
     #[command(subcommand)]
     Config(config::ConfigVerb),
+    /// Say what became of an event
+    Explain(explain::Explain),
+    /// Look at rejected events, and feed them again
+    #[command(subcommand)]
+    Quarantine(quarantine::QuarantineVerb),
     /// Print schemas
     #[command(subcommand)]
     Schema(schema::Schema),
@@ -48,7 +62,11 @@ impl Verb {
             Verb::Run(verb) => verb.execute(global, out),
             Verb::Generate(verb) => verb.execute(global, out),
             Verb::Validate(verb) => verb.execute(global, out),
+            Verb::Evidence(verb) => verb.execute(global, out),
+            Verb::Checkpoint(verb) => verb.execute(global, out),
             Verb::Config(verb) => verb.execute(global, out),
+            Verb::Explain(verb) => verb.execute(global, out),
+            Verb::Quarantine(verb) => verb.execute(global, out),
             Verb::Schema(verb) => verb.execute(out),
             Verb::Graph(verb) => verb.execute(out),
             Verb::Completions(verb) => verb.execute(out),

@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Field};
 use arrow::error::ArrowError;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use tidemark_dataflows::block::MAX_KEPT_BYTES;
 use tidemark_dataflows::decode::Rejected;
 use tidemark_dataflows::event::{Epoch, EpochMark};
 use tidemark_delta::TableSpec;
@@ -77,10 +78,22 @@ fn readable(row: &Rejected) -> (String, &'static str) {
     }
 }
 
+/// Whether a row of the table holds the start of a body only, from the bytes that it holds and its detail.
+pub fn was_cut(payload: &[u8], detail: Option<&str>) -> bool {
+    // A character that the cut went through is dropped. Details quote a part of a short body only, so none can pass for
+    // one of a body that was cut.
+    let full = payload.len() + char::MAX.len_utf8() > MAX_KEPT_BYTES;
+    full && detail.is_some_and(|detail| detail.ends_with(&kept(MAX_KEPT_BYTES)))
+}
+
+fn kept(bytes: usize) -> String {
+    format!(" bytes in all, the first {bytes} kept")
+}
+
 /// What was wrong, and how long the body was when not all of it is kept.
 fn detail(row: &Rejected) -> Option<String> {
     let cut = (row.payload.len() as u64) < row.whole_len;
-    let length = cut.then(|| format!("{} bytes in all, the first {} kept", row.whole_len, row.payload.len()));
+    let length = cut.then(|| format!("{}{}", row.whole_len, kept(row.payload.len())));
     match (row.detail.clone(), length) {
         (Some(detail), Some(length)) => Some(format!("{detail}; {length}")),
         (detail, length) => detail.or(length),

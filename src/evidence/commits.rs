@@ -1,0 +1,101 @@
+//! What the commits of the tables say of themselves.
+
+use tidemark_delta::{Commit, Kind};
+
+use super::check::Check;
+use super::cut::Cut;
+use crate::report::numbers::counted;
+
+/// Checks the commits of all tables. `pipeline` is the name that the checkpoint has; without one, all must agree.
+pub(super) fn check(cut: &Cut, pipeline: Option<&str>) -> Vec<Check> {
+    let mut first = cut.logs.iter().flat_map(|log| log.commits.iter().flatten()).filter_map(|c| c.pipeline.as_deref());
+    let pipeline = pipeline.or_else(|| first.next());
+    let mut found = Found::default();
+    for log in &cut.logs {
+        let mut last: Option<&Commit> = None;
+        for commit in log.commits.iter().flatten() {
+            found.look_at(log.name, commit, last, pipeline);
+            last = Some(commit);
+        }
+    }
+    let Found { commits, publications, others, falls, stalls, unmarked } = found;
+    let tables = counted(cut.logs.len() as u64, "table");
+    let all = format!("{} in {tables}", counted(commits, "commit"));
+    vec![
+        Check::of("commits.never_fall", "the epoch and the generation of a table never fall", &all, falls),
+        Check::of(
+            "commits.grow",
+            "the epoch of a table grows with each publication, and with nothing else",
+            counted(publications, "publication"),
+            stalls,
+        ),
+        Check::of(
+            "commits.marked",
+            "every commit says what it is, and carries the transactions that it names; only publications change rows",
+            format!("{all}, {} for creation, take-over and maintenance", others),
+            unmarked,
+        ),
+    ]
+}
+
+#[derive(Default)]
+struct Found {
+    commits: u64,
+    publications: u64,
+    others: u64,
+    falls: Vec<String>,
+    stalls: Vec<String>,
+    unmarked: Vec<String>,
+}
+
+impl Found {
+    fn look_at(&mut self, table: &str, commit: &Commit, before: Option<&Commit>, pipeline: Option<&str>) {
+        let at = |what: String| format!("{table} version {}: {what}", commit.version);
+        self.commits += 1;
+        let (epoch, held) = (commit.epoch_txn, before.and_then(|before| before.epoch_txn));
+        if before.is_some() && epoch < held {
+            self.falls.push(at(format!("epoch {} after {}", in_words(epoch), in_words(held))));
+        }
+        let (fence, fenced) = (commit.fence_txn, before.and_then(|before| before.fence_txn));
+        if before.is_some() && fence < fenced {
+            self.falls.push(at(format!("generation {} after {}", in_words(fence), in_words(fenced))));
+        }
+        let Some(kind) = commit.kind else {
+            self.unmarked.push(at("it is not marked as one of this pipeline".to_owned()));
+            return;
+        };
+        if kind == Kind::Publish {
+            self.publications += 1
+        } else {
+            self.others += 1
+        }
+        let moves = before.is_some() && epoch != held;
+        match kind {
+            Kind::Publish if epoch.is_none() || before.is_some() && epoch <= held => {
+                self.stalls.push(at(format!("published epoch {} after {}", in_words(epoch), in_words(held))));
+            }
+            Kind::Create if commit.version > 0 => self.unmarked.push(at("a creation that is not the first".to_owned())),
+            Kind::Fence if before.is_some() && fence <= fenced => {
+                self.stalls.push(at(format!("take-over by generation {} of {}", in_words(fence), in_words(fenced))));
+            }
+            Kind::Create | Kind::Fence | Kind::Maintenance if moves => {
+                self.stalls.push(at(format!("{} changed the epoch to {}", kind.as_str(), in_words(epoch))));
+            }
+            Kind::Create | Kind::Fence | Kind::Maintenance if commit.rows_changed > 0 => {
+                let what = format!("{} changed {}", kind.as_str(), counted(commit.rows_changed, "row"));
+                self.unmarked.push(at(what));
+            }
+            _ => {}
+        }
+        if commit.epoch != epoch || commit.generation != fence || fence.is_none() {
+            self.unmarked.push(at("its metadata and its transactions differ".to_owned()));
+        }
+        if commit.pipeline.as_deref() != pipeline {
+            self.unmarked.push(at(format!("it is of pipeline {:?}", commit.pipeline.as_deref().unwrap_or_default())));
+        }
+    }
+}
+
+fn in_words(version: Option<i64>) -> String {
+    version.map_or("none".to_owned(), |version| version.to_string())
+}

@@ -1,0 +1,140 @@
+//! The consistent cut: the newest epoch that all tables hold, and the version of each table that belongs to it.
+//!
+//! It follows from what commits say of themselves, and nothing else.
+
+use std::collections::BTreeSet;
+
+use tidemark_delta::{Commit, Error};
+
+use super::check::Check;
+use super::read::{Reader, Versions};
+use crate::config::Config;
+use crate::report::numbers::{counted, grouped};
+
+pub(super) const NET_FLOW: &str = "metrics/net_flow";
+pub(super) const USERS: &str = "metrics/user_metrics";
+pub(super) const CHANNELS: &str = "metrics/channel_distribution";
+pub(super) const CURATED: &str = "curated/transaction_events";
+pub(super) const REJECTED: &str = "monitoring/rejected_events";
+pub(super) const HEALTH: &str = "monitoring/stream_health";
+pub(super) const MANIFEST: &str = "monitoring/run_manifest";
+
+/// A table and its commits.
+#[derive(Debug)]
+pub(super) struct Log {
+    /// Path of the table.
+    pub(super) name: &'static str,
+    /// Its commits, oldest first; or why they cannot be read.
+    pub(super) commits: Result<Vec<Commit>, Error>,
+}
+
+impl Log {
+    fn commits(&self) -> &[Commit] {
+        self.commits.as_deref().unwrap_or_default()
+    }
+
+    /// The greatest epoch that it holds.
+    pub(super) fn held(&self) -> Option<i64> {
+        self.commits().iter().filter_map(|commit| commit.epoch).max()
+    }
+
+    fn epochs(&self) -> BTreeSet<i64> {
+        self.commits().iter().filter_map(|commit| commit.epoch).collect()
+    }
+
+    /// The last version before the table holds a later epoch: with whatever else was committed in between.
+    fn version_at(&self, epoch: i64) -> Option<u64> {
+        let first = self.commits().iter().position(|commit| commit.epoch == Some(epoch))?;
+        let belonging = self.commits().iter().skip(first).take_while(|commit| commit.epoch.is_none_or(|e| e <= epoch));
+        belonging.last().map(|commit| commit.version)
+    }
+}
+
+/// The tables at one instant.
+#[derive(Debug)]
+pub(super) struct Cut {
+    /// The newest epoch that all tables hold, if there is one.
+    pub(super) epoch: Option<u64>,
+    /// The version of each table that belongs to it.
+    pub(super) versions: Versions,
+    /// The commits of all tables.
+    pub(super) logs: Vec<Log>,
+}
+
+impl Cut {
+    /// Reads the commits of all tables. An instance may be at work meanwhile.
+    pub(super) fn find(config: &Config, reader: &Reader) -> Cut {
+        let curated = config.output.path.join(CURATED).is_dir();
+        let mut tables = vec![NET_FLOW, USERS, CHANNELS, REJECTED, HEALTH, MANIFEST];
+        tables.extend(curated.then_some(CURATED));
+        let logs: Vec<Log> = tables.into_iter().map(|name| Log { name, commits: reader.history(name) }).collect();
+        let common = logs.iter().map(Log::epochs).reduce(|common, epochs| &common & &epochs).unwrap_or_default();
+        let newest = common.last().copied();
+        let at = |epoch| logs.iter().filter_map(|log| Some((log.name, log.version_at(epoch)?))).collect();
+        let versions = newest.map(at).unwrap_or_default();
+        Cut { epoch: newest.and_then(|epoch| u64::try_from(epoch).ok()), versions, logs }
+    }
+
+    /// An error other than a missing or damaged table.
+    pub(super) fn take_failure(&mut self) -> Option<Error> {
+        let at = self.logs.iter().position(|log| log.commits.as_ref().is_err_and(|error| !error.is_damage()))?;
+        self.logs.swap_remove(at).commits.err()
+    }
+
+    /// Whether there is no table at all.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.logs.iter().all(|log| log.commits.is_err())
+    }
+
+    /// Whether the first publication has not come to all tables yet, and nothing after it to any.
+    fn is_beginning(&self) -> bool {
+        self.logs.iter().any(|log| log.commits.is_ok() && log.held().is_none())
+            && self.logs.iter().all(|log| log.commits.is_ok() && log.epochs().len() <= 1)
+    }
+
+    /// Whether there is such an epoch.
+    pub(super) fn check(&self) -> Check {
+        const NAME: &str = "cut.epoch";
+        const CLAIM: &str = "there is an epoch that all tables hold";
+        let missing = self.logs.iter().filter_map(|log| Some((log.name, log.commits.as_ref().err()?)));
+        let findings: Vec<String> = missing.map(|(name, error)| format!("{name}: {error}")).collect();
+        let held =
+            |log: &Log| format!("{} {}", log.name, log.held().map_or("none".to_owned(), |held| held.to_string()));
+        let tables = counted(self.logs.len() as u64, "table");
+        match self.epoch {
+            Some(epoch) => Check::of(NAME, CLAIM, format!("epoch {} in {tables}", grouped(epoch)), findings),
+            None if self.is_beginning() => Check::skipped(NAME, CLAIM, "nothing is published to all tables yet"),
+            None => {
+                let figures =
+                    format!("{tables}, newest epochs: {}", self.logs.iter().map(held).collect::<Vec<_>>().join(", "));
+                let mut check = Check::of(NAME, CLAIM, figures, findings);
+                check.outcome = super::check::Outcome::Failed;
+                check
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::tables::{
+        ChannelDistribution, NetFlow, RejectedEvents, RunManifest, StreamHealth, Table as _, TransactionEvents,
+        UserMetrics,
+    };
+
+    #[test]
+    fn the_names_are_those_of_the_tables() {
+        let specs = [
+            NetFlow::spec(),
+            UserMetrics::spec(),
+            ChannelDistribution::spec(),
+            TransactionEvents::spec(),
+            RejectedEvents::spec(),
+            StreamHealth::spec(),
+            RunManifest::spec(),
+        ];
+        let names = [NET_FLOW, USERS, CHANNELS, CURATED, REJECTED, HEALTH, MANIFEST];
+        assert_eq!(specs.map(|spec| spec.name), names);
+    }
+}

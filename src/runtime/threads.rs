@@ -1,0 +1,97 @@
+//! The threads beside the workers: they write tables, cuts and checkpoints.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tidemark_checkpoint::journal::CutLog;
+use tidemark_dataflows::watermark::Horizon;
+
+use super::clock;
+use super::start::{Begun, Durable, Watched};
+use super::{RunError, feed::Feeder};
+use crate::checkpoint::cuts::{Announced, CutWriter};
+use crate::checkpoint::writer::{CheckpointWriter, Options};
+use crate::config::Config;
+use crate::sink::opened::Tables;
+use crate::sink::publisher::{Progress, Publisher, SinkError};
+
+/// The threads that write.
+pub(super) struct Writers {
+    /// Writes tables.
+    pub(super) publisher: Publisher,
+    /// Writes checkpoints, if any are kept.
+    pub(super) checkpoints: Option<CheckpointWriter>,
+    cut_log: Option<CutLog>,
+    watched: Watched,
+    publishing: JoinHandle<()>,
+    checkpointing: Option<JoinHandle<()>>,
+}
+
+impl Writers {
+    /// Starts the threads that write tables and checkpoints.
+    ///
+    /// # Errors
+    ///
+    /// When no thread can be started.
+    pub(super) fn start(
+        config: &Config,
+        horizon: Horizon,
+        begun: &Begun,
+        (tables, durable): (Tables, Option<Durable>),
+        watched: &Watched,
+    ) -> Result<Writers, RunError> {
+        let (mut cut_log, mut checkpoints, mut checkpointing) = (None, None, None);
+        if let Some(Durable { store, cuts, manifests }) = durable {
+            let options = Options {
+                store,
+                log: manifests,
+                identity: begun.identity.clone(),
+                horizon,
+                restored: begun.loaded.from.as_ref().map(|from| from.manifest.clone()),
+                keep: config.checkpoint.keep,
+                now: clock::now,
+            };
+            let (writer, thread) =
+                CheckpointWriter::start(options, Arc::clone(&watched.faults)).map_err(SinkError::Start)?;
+            (cut_log, checkpoints, checkpointing) = (Some(cuts), Some(writer), Some(thread));
+        }
+        let (publisher, publishing) = Publisher::start(tables, Progress::after(begun.after, &begun.counters))?;
+        Ok(Writers { publisher, checkpoints, cut_log, watched: watched.clone(), publishing, checkpointing })
+    }
+
+    /// Starts the thread that makes cuts durable before it tells the workers of them.
+    ///
+    /// # Errors
+    ///
+    /// When no thread can be started.
+    pub(super) fn cut(&mut self, feeder: &Feeder) -> Result<(CutWriter, JoinHandle<()>), RunError> {
+        let announcer = feeder.announcer();
+        let announce = move |entry: &Announced| match entry {
+            Announced::Cut(cut) => announcer.mark(cut.mark()),
+            Announced::Checkpoint(epoch) => announcer.checkpoint(*epoch),
+        };
+        let started = CutWriter::start(self.cut_log.take(), Arc::clone(&self.watched.faults), announce);
+        Ok(started.map_err(SinkError::Start)?)
+    }
+
+    /// Waits until everything is written. The workers have ended.
+    ///
+    /// # Errors
+    ///
+    /// What kept anything from being written.
+    pub(super) fn finish(self) -> Result<(), RunError> {
+        drop(self.checkpoints);
+        self.publisher.finish();
+        join("the writer of the tables", self.publishing)?;
+        self.checkpointing.map_or(Ok(()), |thread| join("the writer of checkpoints", thread))?;
+        if let Some(failure) = self.publisher.take_failure() {
+            return Err(failure.into());
+        }
+        self.watched.faults.take().map_or(Ok(()), |fault| Err(fault.into()))
+    }
+}
+
+/// Waits for a thread to end.
+pub(super) fn join(name: &str, thread: JoinHandle<()>) -> Result<(), RunError> {
+    thread.join().map_err(|_| RunError::Worker(format!("{name} ended by a panic")))
+}

@@ -1,0 +1,205 @@
+//! A source with one more partition behind its own: the events that somebody has put into the inbox to be fed again.
+//!
+//! As long as the inbox is empty, everything is as it would be without it. A thread looks into it, at most once a second
+//! unless somebody waits for the answer, so that a slow store does not hold up the source's own partitions.
+
+use std::io;
+use std::ops::Range;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tidemark_checkpoint::inbox::{Inbox, PARTITION};
+use tidemark_checkpoint::reach::reach;
+use tidemark_checkpoint::{Error, inbox};
+use tidemark_dataflows::block::{Arrival, Block};
+use tidemark_dataflows::event::{Micros, Offset, PartitionId, Position};
+
+use super::{ContentDigest, MAX_BLOCK_EVENTS, PartitionInfo, Pull, Source, SourceError, SourceIdentity};
+
+/// Time between two looks when there was nothing.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+
+/// Bytes after which a block is full.
+const BLOCK_BYTES: u32 = 512 << 10;
+
+/// What a look finds at an offset.
+type Found = Result<Option<inbox::Batch>, Error>;
+
+/// A source and the inbox.
+pub struct WithInbox {
+    pub(super) inner: Box<dyn Source>,
+    partitions: Vec<PartitionInfo>,
+    /// Which of the inner partitions have ended.
+    ended: Vec<bool>,
+    looks: Sender<u64>,
+    found: Receiver<Found>,
+    /// Where the look that is under way looks, and whether the inner source had ended when it began.
+    looking: Option<(u64, bool)>,
+    looked: Option<Instant>,
+    at_hand: Option<AtHand>,
+}
+
+/// An object of the inbox, not yet handed out to its end.
+struct AtHand {
+    first: u64,
+    bytes: Bytes,
+    bodies: Vec<Range<u32>>,
+}
+
+impl WithInbox {
+    /// Adds the inbox to a source.
+    ///
+    /// # Errors
+    ///
+    /// When no thread can be started.
+    pub fn new(inner: Box<dyn Source>, mut inbox: Inbox) -> io::Result<Self> {
+        let (looks, asked) = channel();
+        let (answers, found) = channel();
+        // Nobody joins it: it may wait for a store that cannot be reached.
+        std::thread::Builder::new().name("inbox".to_owned()).spawn(move || {
+            let answers = asked.into_iter().map(|from| inbox.read(from)).map(|found| answers.send(found));
+            answers.take_while(Result::is_ok).for_each(drop);
+        })?;
+        let mut partitions = inner.partitions().to_vec();
+        let ended = vec![false; partitions.len()];
+        partitions.push(PartitionInfo { name: PARTITION.to_owned(), path: None, bytes: None });
+        Ok(Self { inner, partitions, ended, looks, found, looking: None, looked: None, at_hand: None })
+    }
+
+    fn is_inbox(&self, partition: PartitionId) -> bool {
+        partition.0 as usize == self.ended.len()
+    }
+
+    fn inner_has_ended(&self) -> bool {
+        self.ended.iter().all(|ended| *ended)
+    }
+
+    /// The next events of the inbox. `replaying` says that they were cut once, and so must be there.
+    fn pull_inbox(&mut self, from: u64, max_events: usize, now: Micros) -> Result<Pull, SourceError> {
+        let replaying = now == Micros(i64::MAX);
+        if let Some(block) = self.hand_out(from, max_events, now) {
+            reach("inbox-taken");
+            return Ok(Pull::Block(block));
+        }
+        match self.found.try_recv() {
+            Ok(found) => {
+                let after_end = self.looking.take().is_some_and(|(_, ended)| ended);
+                self.looked = Some(Instant::now());
+                let Some(batch) = found.map_err(unreadable)? else {
+                    if replaying {
+                        return Err(unreadable(Error::Missing { what: format!("event {from} of the inbox") }));
+                    }
+                    return Ok(if after_end && self.inner.is_bounded() { Pull::End } else { Pull::Pending });
+                };
+                tracing::info!(events = batch.replay.events, id = batch.replay.id, "events of the inbox are fed again");
+                let bodies = batch.bodies().collect();
+                self.at_hand = Some(AtHand { first: batch.replay.first, bytes: batch.bytes, bodies });
+                self.looked = None;
+                self.pull_inbox(from, max_events, now)
+            }
+            Err(TryRecvError::Empty) => {
+                self.look(from, replaying);
+                Ok(Pull::Pending)
+            }
+            Err(TryRecvError::Disconnected) => {
+                let gone = io::Error::other("the thread that reads it is gone");
+                Err(SourceError::unavailable("the inbox", "read", gone))
+            }
+        }
+    }
+
+    /// Begins a look at `from`, if one is due and none is under way.
+    fn look(&mut self, from: u64, replaying: bool) {
+        let ended = self.inner_has_ended() && self.inner.is_bounded();
+        let awaited = replaying || ended;
+        let due = self.looked.is_none_or(|looked| awaited || looked.elapsed() >= BETWEEN_LOOKS);
+        if self.looking.is_none() && due && self.looks.send(from).is_ok() {
+            self.looking = Some((from, ended));
+        }
+    }
+
+    /// Events from the object at hand.
+    fn hand_out(&mut self, from: u64, max_events: usize, now: Micros) -> Option<Block> {
+        let at_hand = self.at_hand.as_ref()?;
+        let start = usize::try_from(from.checked_sub(at_hand.first)?).ok()?;
+        let rest = at_hand.bodies.get(start..).filter(|rest| !rest.is_empty());
+        let Some(rest) = rest else {
+            self.at_hand = None;
+            return None;
+        };
+        let begin = rest[0].start;
+        let fits = rest.iter().take_while(|body| body.end - begin <= BLOCK_BYTES).count().max(1);
+        let events = fits.min(max_events.clamp(1, MAX_BLOCK_EVENTS));
+        Some(Block {
+            partition: PartitionId(u32::try_from(self.ended.len()).unwrap_or(u32::MAX)),
+            first_offset: Offset(from),
+            arrival: Arrival::Opening(now),
+            bytes: at_hand.bytes.clone(),
+            bodies: rest[..events].to_vec(),
+            oversized: Vec::new(),
+        })
+    }
+}
+
+/// The inbox in the words of a source.
+fn unreadable(error: Error) -> SourceError {
+    match error {
+        Error::Damaged { .. } | Error::Missing { .. } | Error::Version { .. } => {
+            SourceError::changed("the inbox", error.to_string(), "restore the folder 'inbox' of the checkpoint")
+        }
+        other => SourceError::unavailable("the inbox", "read", io::Error::other(other.to_string())),
+    }
+}
+
+impl Source for WithInbox {
+    fn partitions(&self) -> &[PartitionInfo] {
+        &self.partitions
+    }
+
+    fn is_bounded(&self) -> bool {
+        self.inner.is_bounded()
+    }
+
+    fn total_bytes(&self) -> Option<u64> {
+        self.inner.total_bytes()
+    }
+
+    /// That of the source: the inbox belongs to every pipeline.
+    fn identity(&self) -> SourceIdentity {
+        self.inner.identity()
+    }
+
+    fn resume(&mut self, at: Position, before: Option<ContentDigest>) -> Result<(), SourceError> {
+        if self.is_inbox(at.partition) { Ok(()) } else { self.inner.resume(at, before) }
+    }
+
+    /// None of the inbox: its objects never change, and each carries a hash of its own.
+    fn digest(&self, partition: PartitionId) -> Option<ContentDigest> {
+        if self.is_inbox(partition) { None } else { self.inner.digest(partition) }
+    }
+
+    /// The inbox is awaited once everything else has ended: then somebody has to find out whether there is more.
+    fn is_awaited(&self, partition: PartitionId) -> bool {
+        if self.is_inbox(partition) { self.inner_has_ended() } else { self.inner.is_awaited(partition) }
+    }
+
+    /// The inbox of a bounded source ends when a look that began after the end of all other partitions finds nothing;
+    /// that of a live source never does.
+    fn pull(
+        &mut self,
+        partition: PartitionId,
+        from: Offset,
+        max_events: usize,
+        now: Micros,
+    ) -> Result<Pull, SourceError> {
+        if self.is_inbox(partition) {
+            return self.pull_inbox(from.0, max_events, now);
+        }
+        let pulled = self.inner.pull(partition, from, max_events, now)?;
+        if let Some(ended) = self.ended.get_mut(partition.0 as usize) {
+            *ended |= matches!(pulled, Pull::End);
+        }
+        Ok(pulled)
+    }
+}
