@@ -84,9 +84,8 @@ fn a_kill_at_each_place_of_a_restarted_run() {
     let before = before.map(|(place, passed)| Stop { place, passed });
     let mut cases = Vec::new();
     for (index, place) in places().into_iter().enumerate() {
-        for workers in [1, 2] {
-            cases.push(vec![(before[(index + workers) % before.len()], 3 - workers), (Stop::first(place), workers)]);
-        }
+        let workers = 1 + index % 2;
+        cases.push(vec![(before[index % before.len()], 3 - workers), (Stop::first(place), workers)]);
     }
     side_by_side(&cases, |kills: &Kills| survives(kills));
 }
@@ -98,6 +97,6 @@ fn kills_in_a_row() {
     let kill = |at: usize| (Stop::first(places[at % places.len()]), 1 + at % 3);
     let chain =
         |at: usize| vec![kill(at), kill(at + 7), kill(at + 13), (Stop::first(AT_END), 2), kill(at % AT_START.len())];
-    let cases: Vec<Kills> = (0..places.len()).map(chain).collect();
+    let cases: Vec<Kills> = (0..places.len()).step_by(2).map(chain).collect();
     side_by_side(&cases, |kills: &Kills| survives(kills));
 }

@@ -48,7 +48,12 @@ fn displaced(ended: Ended) {
     assert!(told && !ended.stderr.contains("panicked"), "{}", ended.stderr);
 }
 
-/// What is stored, but for the lock and data files that no log names.
+fn counts(name: &str) -> bool {
+    let kept = name.contains("_delta_log/") || name.contains("_tidemark/");
+    kept && !name.contains('#') && !name.contains("lock")
+}
+
+/// What is stored, but for the lock, data files that no log names, and objects that are not yet complete (`#`).
 fn stored(output: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![output.to_owned()];
@@ -57,7 +62,7 @@ fn stored(output: &Path) -> BTreeMap<String, Vec<u8>> {
             let name = entry.path().strip_prefix(output).unwrap().to_str().unwrap().to_owned();
             if entry.path().is_dir() {
                 folders.push(entry.path());
-            } else if name.contains("_delta_log/") || (name.contains("_tidemark/") && !name.contains("lock")) {
+            } else if counts(&name) {
                 found.insert(name, std::fs::read(entry.path()).unwrap());
             }
         }
