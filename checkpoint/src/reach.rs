@@ -5,7 +5,7 @@
 //! for the third time.
 
 /// Every place, in the order in which an epoch and a checkpoint come to them.
-pub const PLACES: [&str; 21] = [
+pub const PLACES: [&str; 22] = [
     "generation-claimed",
     "table-opened",
     "tables-fenced",
@@ -23,24 +23,45 @@ pub const PLACES: [&str; 21] = [
     "runs-merged",
     "before-manifest",
     "manifest-published",
+    "pruning",
     "pruned",
     "checkpoint-asked",
     "inbox-taken",
     "source-ended",
 ];
 
-/// Stops here for good if a test asks for it.
+/// Stops here if a test asks for it: for good, or for so many milliseconds (`adopted=1*return(500)->off`).
 pub fn reach(place: &str) {
     debug_assert!(PLACES.contains(&place), "{place} is not in the list");
     #[cfg(feature = "failpoints")]
-    fail::fail_point!(place, |_| stop(place));
+    stop::reach(place);
 }
 
-/// Says so on standard error, and waits to be killed. Other threads go on, as they would until a signal comes.
 #[cfg(feature = "failpoints")]
-fn stop(place: &str) {
-    eprintln!("stopped at {place}");
-    loop {
-        std::thread::park();
+mod stop {
+    use std::mem::forget;
+    use std::sync::Once;
+    use std::time::{Duration, Instant};
+
+    pub(super) fn reach(place: &str) {
+        static FROM_ENVIRONMENT: Once = Once::new();
+        // Dropping it would forget what the environment asks for.
+        FROM_ENVIRONMENT.call_once(|| forget(fail::FailScenario::setup()));
+        fail::fail_point!(place, |argument| stop(place, argument));
+    }
+
+    /// Says so on standard error, and waits: without an argument to be killed. Other threads go on, as they would until
+    /// a signal comes.
+    fn stop(place: &str, argument: Option<String>) {
+        eprintln!("stopped at {place}");
+        let time = argument.and_then(|argument| argument.parse().ok()).map(Duration::from_millis);
+        let until = time.map(|time| Instant::now() + time);
+        loop {
+            match until.map(|until| until.saturating_duration_since(Instant::now())) {
+                None => std::thread::park(),
+                Some(Duration::ZERO) => return,
+                Some(left) => std::thread::park_timeout(left),
+            }
+        }
     }
 }

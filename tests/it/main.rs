@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cells;
+mod checkpoints;
 mod commits;
 mod data;
 mod errors;
+mod evidence;
 mod files;
 mod live;
 mod oracle;
