@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cells;
+mod checkpoints;
 mod commits;
 mod crash;
 mod damage;
@@ -10,6 +11,7 @@ mod errors;
 mod explain;
 mod faults;
 mod faulty;
+mod evidence;
 mod files;
 mod inside;
 mod live;
