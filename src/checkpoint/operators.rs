@@ -42,6 +42,7 @@ where
     let worker = parts.scope().worker().clone();
     parts.unary_frontier::<CapacityContainerBuilder<Vec<(Epoch, Receipt)>>, _, _, _>(Pipeline, name, move |_, info| {
         let address = info.address.to_vec();
+        writer.wake_on_failure(worker.sync_activator_for(address.clone()));
         let mut waiting: Vec<(Capability<Epoch>, List, Ticket)> = Vec::new();
         move |(input, _), output| {
             input.for_each(|cap, batch| {

@@ -25,10 +25,11 @@ use tidemark_dataflows::watermark::{Bucket, Horizon};
 use timely::scheduling::SyncActivator;
 
 /// The first error of the threads that make things durable. It ends the run.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Faults {
     failed: AtomicBool,
     first: Mutex<Option<Error>>,
+    wake: Mutex<Vec<SyncActivator>>,
 }
 
 impl Faults {
@@ -36,6 +37,16 @@ impl Faults {
     pub fn report(&self, error: Error) {
         self.first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         self.failed.store(true, Ordering::Release);
+        // Whoever is gone needs no waking.
+        let wake = self.wake.lock().unwrap_or_else(PoisonError::into_inner);
+        wake.iter().for_each(|activator| {
+            let _ = activator.activate();
+        });
+    }
+
+    /// Registers an operator to be scheduled after a fault: what it waits for may never come.
+    pub fn wake_on_report(&self, activator: SyncActivator) {
+        self.wake.lock().unwrap_or_else(PoisonError::into_inner).push(activator);
     }
 
     /// Whether there was one.
@@ -180,6 +191,11 @@ impl CheckpointWriter {
     /// Everything up to the end of `epoch` is in durable runs and in the tables.
     pub fn complete(&self, epoch: Epoch, counters: Counters, runs: Vec<(List, Run)>) {
         self.send(Message::Complete { epoch, counters, runs });
+    }
+
+    /// Registers an operator to be scheduled once writing has failed.
+    pub fn wake_on_failure(&self, activator: SyncActivator) {
+        self.faults.wake_on_report(activator);
     }
 
     /// Whether writing has failed: then nobody should wait for it.

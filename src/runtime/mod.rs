@@ -154,7 +154,7 @@ pub fn run_in(
         stop: Arc::clone(stop),
         intake: Arc::clone(&intake),
     };
-    let ended = coordinate(Coordinator::new(parts, after, positions), &replay, held);
+    let ended = coordinate(Coordinator::new(parts, after, positions), &replay, held, &publisher);
     join("the writer of cuts", cutting)?;
     for result in guards.join() {
         result.map_err(RunError::Worker)?;
@@ -195,8 +195,14 @@ fn plan(config: &Config, settings: Settings, begun: &Begun, writers: &Writers, m
 }
 
 /// Consumes the coordinator, and with it the feeder: that closes the lanes, and the workers run dry.
-fn coordinate(mut coordinator: Coordinator, replay: &[Cut], held: Epoch) -> Result<Ended, RunError> {
-    coordinator.replay(replay, held)?;
+fn coordinate(
+    mut coordinator: Coordinator,
+    replay: &[Cut],
+    held: Epoch,
+    publisher: &Publisher,
+) -> Result<Ended, RunError> {
+    // The first publication waits for the newest epoch that a table holds, and would wait for ever.
+    coordinator.replay(replay, held).inspect_err(|_| publisher.abandon())?;
     reach("replayed");
     coordinator.run()
 }

@@ -185,6 +185,12 @@ impl Publisher {
         self.shared.fail(error);
     }
 
+    /// Lets nobody wait for publications any more: what they wait for will not come.
+    pub fn abandon(&self) {
+        self.shared.failed.store(true, Ordering::Release);
+        self.shared.wake();
+    }
+
     /// Whether publishing has failed.
     pub fn has_failed(&self) -> bool {
         self.shared.failed.load(Ordering::Acquire)
