@@ -11,6 +11,7 @@ mod faulty;
 mod files;
 mod inside;
 mod live;
+mod notebook;
 mod oracle;
 mod program;
 mod properties;
