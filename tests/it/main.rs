@@ -15,6 +15,7 @@ mod evidence;
 mod files;
 mod inside;
 mod live;
+mod notebook;
 mod oracle;
 mod program;
 mod properties;
