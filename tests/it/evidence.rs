@@ -293,8 +293,8 @@ fn a_table_that_is_gone_or_unreadable_fails() {
 #[test]
 fn a_table_ahead_of_the_cuts_fails() {
     let ahead = after(|case| {
+        let (adoption, _, manifest) = newest(case);
         block_on(async {
-            let (adoption, _, manifest) = newest(case);
             let location = Location::parse(case.path("out").to_str().unwrap(), HashMap::new()).unwrap();
             let generation = i64::try_from(adoption.generation).unwrap();
             let identity = Identity { pipeline: "tidemark".to_owned(), generation };
