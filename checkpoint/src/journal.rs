@@ -216,10 +216,7 @@ fn read_manifest(store: &Store, name: &str, digest: Option<Digest>) -> Result<Op
     if Seal::of_object(name, &object).is_ok() {
         return Ok(None);
     }
-    let manifest = Manifest::of_object(name, &object)?;
-    if names::manifest(manifest.generation, manifest.sequence) != name {
-        return Err(misplaced(name));
-    }
+    let manifest = manifest_at(name, &object)?;
     let found = Digest::of_object(&object);
     if digest.is_some_and(|digest| digest != found) {
         return Err(Error::damaged(name, "it is another manifest than the one that was adopted"));
@@ -244,6 +241,12 @@ fn read_cuts(store: &Store, generation: u64, warnings: &mut Vec<Error>) -> Resul
         }
     }
     Ok(cuts)
+}
+
+fn manifest_at(name: &str, object: &Bytes) -> Result<Manifest, Error> {
+    let manifest = Manifest::of_object(name, object)?;
+    let own = names::manifest(manifest.generation, manifest.sequence) == name;
+    if own { Ok(manifest) } else { Err(misplaced(name)) }
 }
 
 fn cuts_at(name: &str, generation: u64, object: &Bytes) -> Result<Vec<Cut>, Error> {
@@ -281,27 +284,29 @@ impl Claimed {
     fn seal(&self, past: &Past) -> Result<bool, Error> {
         let next_cut = names::cuts(past.adopted_by, past.last_cut + 1);
         let next_manifest = names::manifest(past.adopted_by, past.next_sequence);
-        let mut free = true;
-        for name in [next_cut, next_manifest] {
-            let seal = Seal { by: self.generation };
-            match self.store.create(&name, seal.to_object(&name)?) {
-                Ok(()) => {}
-                Err(Error::Taken { .. }) => free &= self.sealed(&name)?,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(free)
+        let cut = self.take(&next_cut, |object| cuts_at(&next_cut, past.adopted_by, object).map(drop))?;
+        let manifest = self.take(&next_manifest, |object| manifest_at(&next_manifest, object).map(drop))?;
+        Ok(cut && manifest)
     }
 
-    /// Whether nothing that counts lies there: another seal, or something that was never completed.
-    fn sealed(&self, name: &str) -> Result<bool, Error> {
+    /// Puts a seal there. Returns whether nothing that counts lies there: if not this seal, then that of another, or
+    /// something that [`look`] passes over as well.
+    fn take(&self, name: &str, counts: impl Fn(&Bytes) -> Result<(), Error>) -> Result<bool, Error> {
+        let seal = Seal { by: self.generation };
+        match self.store.create(name, seal.to_object(name)?) {
+            Ok(()) => return Ok(true),
+            Err(Error::Taken { .. }) => {}
+            Err(error) => return Err(error),
+        }
         let Some(object) = self.store.read(name)? else { return Ok(false) };
         if Seal::of_object(name, &object).is_ok() {
             return Ok(true);
         }
-        let torn = matches!(Cuts::of_object(name, &object), Err(Error::Damaged { .. }))
-            && matches!(Manifest::of_object(name, &object), Err(Error::Damaged { .. }));
-        Ok(torn)
+        match counts(&object) {
+            Ok(()) => Ok(false),
+            Err(Error::Damaged { .. }) => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     /// Records what this generation goes on from, and opens its logs. `past` has been [read](Self::read) by it, and
