@@ -210,8 +210,8 @@ fn coordinate(
 fn start_workers(lanes: Vec<Lane>, plan: Plan) -> Result<timely::communication::WorkerGuards<()>, RunError> {
     let workers = lanes.len();
     // Each worker takes its own out, so that what was restored does not stay in memory.
-    let parts: Arc<[Mutex<Option<(Lane, Plan)>>]> =
-        lanes.into_iter().map(|lane| Mutex::new(Some((lane, plan.clone())))).collect();
+    let parts = lanes.into_iter().map(|lane| Mutex::new(Some((lane, plan.clone()))));
+    let parts: Arc<[Mutex<Option<_>>]> = parts.collect();
     drop(plan);
     let config = timely::Config {
         communication: timely::CommunicationConfig::Process(workers),
