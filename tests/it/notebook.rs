@@ -80,7 +80,7 @@ fn the_notebook_sees_a_penny_more() {
     let script = "users = DeltaTable('out/metrics/user_metrics')\n\
         one = max(users.to_pyarrow_table().to_pylist(), key=lambda user: user['deposit_count'])['user_id']\n\
         more = 'total_deposits + cast(0.01 as decimal(38,2))'\n\
-        users.update({'total_deposits': more}, f\"user_id = '{one}'\")";
+        users.update(updates={'total_deposits': more}, predicate=f\"user_id = '{one}'\")";
     let broken = ["Counts and amounts", "M1, M2 and M3 agree at every cut", "Creation, take-over"];
     fails_once_touched(script, &broken);
 }
