@@ -91,7 +91,7 @@ pub(crate) fn stored(case: &Case) -> Stored {
 pub(crate) fn newest(case: &Case) -> (Adoption, String, Manifest) {
     let stored = stored(case);
     let adoption = stored.newest_adoption().unwrap().clone();
-    let own = stored.manifests_of(adoption.generation).filter(|object| object.written().is_some()).next_back();
+    let own = stored.manifests_of(adoption.generation).rfind(|object| object.written().is_some());
     let found = own.map(|object| (object.name.clone(), object.written().unwrap().clone()));
     let (name, manifest) = found.expect("the newest generation has written a manifest");
     (adoption, name, manifest)
