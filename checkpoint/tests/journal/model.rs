@@ -299,7 +299,7 @@ impl World {
     fn prune(&mut self, who: usize) {
         let instance = &mut self.instances[who];
         let Stage::Adopted(journal) = &mut instance.stage else { return };
-        if let Err(error) = journal.manifests.prune(2) {
+        if let Err(error) = journal.manifests.prune(2, Vec::new()) {
             told(&error);
             instance.stage = Stage::Stuck;
         }
