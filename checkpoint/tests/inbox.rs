@@ -112,12 +112,14 @@ fn a_place_that_was_taken_passed_and_pruned_is_not_mistaken_for_the_end() {
     assert_eq!(bodies(&reader.read(2).unwrap().unwrap()), [b"three"]);
 }
 
+/// What others write, and what they delete.
+type Meanwhile = (Vec<(Key, bytes::Bytes)>, Vec<Key>);
+
 /// A store in memory in which, right before the next write, others append and prune.
 #[derive(Debug)]
 struct Overtaken {
     memory: InMemory,
-    /// What they write, and what they delete.
-    meanwhile: Mutex<Option<(Vec<(Key, bytes::Bytes)>, Vec<Key>)>>,
+    meanwhile: Mutex<Option<Meanwhile>>,
 }
 
 impl fmt::Display for Overtaken {
