@@ -117,7 +117,6 @@ impl Bench {
             request_timeout: Duration::from_millis(300),
             watch: Arc::clone(&told) as Arc<dyn Watch>,
             stop: Some(Arc::clone(&stop)),
-            ..Patience::default()
         };
         let objects = Faulty { faults: Mutex::new(faults.into_iter().collect()), ..Faulty::default() };
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
