@@ -82,7 +82,8 @@ impl Pipeline {
             let watch = |observer: tidemark::runtime::Observer| {
                 watching.iter().for_each(|store| store.watch(&observer.health));
             };
-            done.send(run_in(&config, false, &stop, watch, stores))
+            // Whoever waited may have lost patience.
+            let _ = done.send(run_in(&config, false, &stop, watch, stores));
         });
         ended.recv_timeout(PATIENCE).unwrap_or_else(|why| panic!("the run panicked or hangs: {why}"))
     }
