@@ -106,8 +106,8 @@ fn a_damaged_checkpoint_gives_right_tables_or_is_refused() {
     all((0..count).collect(), |index| {
         let (name, harm) = cases[index];
         let mut random = Random(index as u64);
-        // Every harm of the records; of runs, which all come to the same check, some.
-        if folder_of(name) == names::RUNS && index % 8 != 0 {
+        // Two or three harms for each record; of runs, which all come to the same check, fewer.
+        if index % if folder_of(name) == names::RUNS { 10 } else { 3 } != 0 {
             return;
         }
         let pipeline = origin.moved(copy);
@@ -132,5 +132,5 @@ fn a_damaged_checkpoint_gives_right_tables_or_is_refused() {
         }
     });
     let [well, refused] = ended.into_inner().unwrap();
-    assert!(well > 20 && refused > 20, "{well} ended well, {refused} were refused");
+    assert!(well > 10 && refused > 4, "{well} ended well, {refused} were refused");
 }

@@ -13,6 +13,7 @@ mod explain;
 mod faults;
 mod faulty;
 mod files;
+mod golden;
 mod inside;
 mod live;
 mod notebook;

@@ -54,6 +54,21 @@ proptest! {
 }
 
 #[test]
+fn a_displaced_generation_deletes_nothing() {
+    let mut world = World::new();
+    world.step(Step::Claim);
+    (0..2).for_each(|_| world.step(Step::Advance { who: 0 }));
+    for _ in 0..4 {
+        world.step(Step::Cut { who: 0, count: 1 });
+        world.step(Step::Publish { who: 0, back: 0 });
+    }
+    world.step(Step::Claim);
+    let before = world.objects();
+    world.step(Step::Prune { who: 0 });
+    assert_eq!(world.objects(), before);
+}
+
+#[test]
 fn a_folder_does_not_grow_over_fifty_generations_and_a_thousand_checkpoints() {
     let mut world = World::new();
     let mut most = 0;

@@ -13,7 +13,8 @@ use tidemark_checkpoint::store::{Patience, Store};
 
 use crate::wire::{InFlight, Wire};
 
-/// How far an instance has come.
+/// How far an instance has come. There are a few at a time.
+#[allow(clippy::large_enum_variant)]
 enum Stage {
     Claimed(Claimed),
     Read(Claimed, Option<Past>),
