@@ -16,7 +16,7 @@ pub(super) fn check(cut: &Cut, pipeline: Option<&str>) -> Vec<Check> {
         for commit in log.commits.iter().flatten() {
             found.look_at(log.name, commit, last, pipeline);
             // A commit of somebody else leaves the transactions of the table as they are.
-            last = Some(commit).filter(|commit| commit.kind.is_some()).or(last);
+            last = Some(commit).filter(|commit| commit.fence_txn.is_some()).or(last);
         }
     }
     let Found { commits, publications, others, falls, stalls, unmarked } = found;
