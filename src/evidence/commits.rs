@@ -15,7 +15,8 @@ pub(super) fn check(cut: &Cut, pipeline: Option<&str>) -> Vec<Check> {
         let mut last: Option<&Commit> = None;
         for commit in log.commits.iter().flatten() {
             found.look_at(log.name, commit, last, pipeline);
-            last = Some(commit);
+            // A commit of somebody else leaves the transactions of the table as they are.
+            last = Some(commit).filter(|commit| commit.fence_txn.is_some()).or(last);
         }
     }
     let Found { commits, publications, others, falls, stalls, unmarked } = found;
@@ -52,6 +53,10 @@ impl Found {
     fn look_at(&mut self, table: &str, commit: &Commit, before: Option<&Commit>, pipeline: Option<&str>) {
         let at = |what: String| format!("{table} version {}: {what}", commit.version);
         self.commits += 1;
+        let Some(kind) = commit.kind else {
+            self.unmarked.push(at("it is not marked as one of this pipeline".to_owned()));
+            return;
+        };
         let (epoch, held) = (commit.epoch_txn, before.and_then(|before| before.epoch_txn));
         if before.is_some() && epoch < held {
             self.falls.push(at(format!("epoch {} after {}", in_words(epoch), in_words(held))));
@@ -60,10 +65,6 @@ impl Found {
         if before.is_some() && fence < fenced {
             self.falls.push(at(format!("generation {} after {}", in_words(fence), in_words(fenced))));
         }
-        let Some(kind) = commit.kind else {
-            self.unmarked.push(at("it is not marked as one of this pipeline".to_owned()));
-            return;
-        };
         if kind == Kind::Publish {
             self.publications += 1
         } else {

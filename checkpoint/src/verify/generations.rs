@@ -6,7 +6,13 @@ use crate::names;
 use crate::prune::REMEMBERED_GENERATIONS;
 use crate::records::Adoption;
 
-impl Look<'_> {
+impl<'a> Look<'a> {
+    /// Each generation and the one that succeeded it. Next to an adoption that cannot be read, nothing is known.
+    fn successions(&self) -> Vec<(&'a Adoption, &'a Adoption)> {
+        let pairs = self.stored.adoptions.iter().zip(self.stored.adoptions.iter().skip(1));
+        pairs.filter_map(|(older, newer)| Some((older.record()?, newer.record()?))).collect()
+    }
+
     /// The oldest generation whose traces are all there; those of older ones may be half cleared away.
     fn remembered(&self) -> u64 {
         let newest = self.stored.adoptions.iter().filter_map(|object| names::number(&object.name)).max();
@@ -33,11 +39,8 @@ impl Look<'_> {
             }
             self.check_spans(&object.name, adoption);
         }
-        let adoptions: Vec<&Adoption> = stored.adoptions.iter().filter_map(|object| object.record()).collect();
-        for pair in adoptions.windows(2) {
-            if let [older, newer] = pair {
-                self.check_succession(older, newer);
-            }
+        for (older, newer) in self.successions() {
+            self.check_succession(older, newer);
         }
     }
 
@@ -88,9 +91,7 @@ impl Look<'_> {
     pub(super) fn check_seals(&mut self) {
         let stored = self.stored;
         let remembered = self.remembered();
-        let adoptions: Vec<&Adoption> = stored.adoptions.iter().filter_map(|object| object.record()).collect();
-        for pair in adoptions.windows(2) {
-            let [older, newer] = pair else { continue };
+        for (older, newer) in self.successions() {
             if older.generation < remembered {
                 continue;
             }
