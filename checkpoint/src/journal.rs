@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use tidemark_dataflows::event::Epoch;
 
 use crate::envelope::Digest;
@@ -119,7 +120,7 @@ pub fn look(store: &Store) -> Result<Option<Past>, Error> {
     while let Some(newest) = adoptions.pop() {
         let Some(generation) = names::number(&newest.name) else { continue };
         let Some(object) = store.read(&newest.name)? else { continue };
-        match Adoption::of_object(&newest.name, &object) {
+        match adoption_at(&newest.name, generation, &object) {
             Ok(adoption) => return read_past(store, adoption).map(Some),
             // Nothing follows from a record that was never completed: its generation has cut nothing.
             Err(Error::Damaged { .. }) if store.list(&names::cuts_of(generation))?.is_empty() => {}
@@ -127,6 +128,16 @@ pub fn look(store: &Store) -> Result<Option<Past>, Error> {
         }
     }
     Ok(None)
+}
+
+fn adoption_at(name: &str, generation: u64, object: &Bytes) -> Result<Adoption, Error> {
+    let adoption = Adoption::of_object(name, object)?;
+    if adoption.generation == generation { Ok(adoption) } else { Err(misplaced(name)) }
+}
+
+/// A sound object under the name of another.
+fn misplaced(name: &str) -> Error {
+    Error::damaged(name, "it is what was written under another name")
 }
 
 fn read_past(store: &Store, adoption: Adoption) -> Result<Past, Error> {
@@ -205,7 +216,7 @@ fn read_manifest(store: &Store, name: &str, digest: Option<Digest>) -> Result<Op
     if Seal::of_object(name, &object).is_ok() {
         return Ok(None);
     }
-    let manifest = Manifest::of_object(name, &object)?;
+    let manifest = manifest_at(name, &object)?;
     let found = Digest::of_object(&object);
     if digest.is_some_and(|digest| digest != found) {
         return Err(Error::damaged(name, "it is another manifest than the one that was adopted"));
@@ -223,13 +234,26 @@ fn read_cuts(store: &Store, generation: u64, warnings: &mut Vec<Error>) -> Resul
         if Seal::of_object(name, &object).is_ok() {
             continue;
         }
-        match Cuts::of_object(name, &object) {
-            Ok(found) => cuts.extend(found.cuts),
+        match cuts_at(name, generation, &object) {
+            Ok(found) => cuts.extend(found),
             Err(error @ Error::Damaged { .. }) => warnings.push(error),
             Err(error) => return Err(error),
         }
     }
     Ok(cuts)
+}
+
+fn manifest_at(name: &str, object: &Bytes) -> Result<Manifest, Error> {
+    let manifest = Manifest::of_object(name, object)?;
+    let own = names::manifest(manifest.generation, manifest.sequence) == name;
+    if own { Ok(manifest) } else { Err(misplaced(name)) }
+}
+
+fn cuts_at(name: &str, generation: u64, object: &Bytes) -> Result<Vec<Cut>, Error> {
+    let Cuts { generation: by, cuts } = Cuts::of_object(name, object)?;
+    let first = cuts.first().map_or(0, |cut| cut.epoch);
+    let consecutive = cuts.iter().zip(first..).all(|(cut, epoch)| cut.epoch == epoch);
+    if by == generation && names::cuts(by, first) == name && consecutive { Ok(cuts) } else { Err(misplaced(name)) }
 }
 
 impl Claimed {
@@ -260,27 +284,29 @@ impl Claimed {
     fn seal(&self, past: &Past) -> Result<bool, Error> {
         let next_cut = names::cuts(past.adopted_by, past.last_cut + 1);
         let next_manifest = names::manifest(past.adopted_by, past.next_sequence);
-        let mut free = true;
-        for name in [next_cut, next_manifest] {
-            let seal = Seal { by: self.generation };
-            match self.store.create(&name, seal.to_object(&name)?) {
-                Ok(()) => {}
-                Err(Error::Taken { .. }) => free &= self.sealed(&name)?,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(free)
+        let cut = self.take(&next_cut, |object| cuts_at(&next_cut, past.adopted_by, object).map(drop))?;
+        let manifest = self.take(&next_manifest, |object| manifest_at(&next_manifest, object).map(drop))?;
+        Ok(cut && manifest)
     }
 
-    /// Whether nothing that counts lies there: another seal, or something that was never completed.
-    fn sealed(&self, name: &str) -> Result<bool, Error> {
+    /// Puts a seal there. Returns whether nothing that counts lies there: if not this seal, then that of another, or
+    /// something that [`look`] passes over as well.
+    fn take(&self, name: &str, counts: impl Fn(&Bytes) -> Result<(), Error>) -> Result<bool, Error> {
+        let seal = Seal { by: self.generation };
+        match self.store.create(name, seal.to_object(name)?) {
+            Ok(()) => return Ok(true),
+            Err(Error::Taken { .. }) => {}
+            Err(error) => return Err(error),
+        }
         let Some(object) = self.store.read(name)? else { return Ok(false) };
         if Seal::of_object(name, &object).is_ok() {
             return Ok(true);
         }
-        let torn = matches!(Cuts::of_object(name, &object), Err(Error::Damaged { .. }))
-            && matches!(Manifest::of_object(name, &object), Err(Error::Damaged { .. }));
-        Ok(torn)
+        match counts(&object) {
+            Ok(()) => Ok(false),
+            Err(Error::Damaged { .. }) => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     /// Records what this generation goes on from, and opens its logs. `past` has been [read](Self::read) by it, and

@@ -2,8 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::sync::Barrier;
+use std::fmt;
+use std::sync::{Arc, Barrier, Mutex};
 
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use object_store::memory::InMemory;
+use object_store::path::Path as Key;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
 use tidemark_checkpoint::Error;
 use tidemark_checkpoint::inbox::{Appended, Batch, Inbox, MAX_EVENTS};
 use tidemark_checkpoint::store::{Patience, Store};
@@ -101,6 +110,80 @@ fn a_place_that_was_taken_passed_and_pruned_is_not_mistaken_for_the_end() {
     assert_eq!(first(inbox.append("d", &["four"], Micros(1)).unwrap()), 3);
     let mut reader = Inbox::new(store);
     assert_eq!(bodies(&reader.read(2).unwrap().unwrap()), [b"three"]);
+}
+
+/// A store in memory in which, right before the next write, others append and prune.
+#[derive(Debug)]
+struct Overtaken {
+    memory: InMemory,
+    /// What they write, and what they delete.
+    meanwhile: Mutex<Option<(Vec<(Key, bytes::Bytes)>, Vec<Key>)>>,
+}
+
+impl fmt::Display for Overtaken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("overtaken")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Overtaken {
+    async fn put_opts(&self, location: &Key, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        let meanwhile = self.meanwhile.lock().unwrap().take();
+        let (written, deleted) = meanwhile.unwrap_or_default();
+        for (key, object) in written {
+            self.memory.put(&key, object.into()).await?;
+        }
+        for key in deleted {
+            self.memory.delete(&key).await?;
+        }
+        self.memory.put_opts(location, payload, opts).await
+    }
+    async fn put_multipart_opts(&self, at: &Key, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.memory.put_multipart_opts(at, opts).await
+    }
+    async fn get_opts(&self, location: &Key, options: GetOptions) -> Result<GetResult> {
+        self.memory.get_opts(location, options).await
+    }
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Key>>) -> BoxStream<'static, Result<Key>> {
+        self.memory.delete_stream(locations)
+    }
+    fn list(&self, prefix: Option<&Key>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.memory.list(prefix)
+    }
+    async fn list_with_delimiter(&self, prefix: Option<&Key>) -> Result<ListResult> {
+        self.memory.list_with_delimiter(prefix).await
+    }
+    async fn copy_opts(&self, from: &Key, to: &Key, options: CopyOptions) -> Result<()> {
+        self.memory.copy_opts(from, to, options).await
+    }
+}
+
+#[test]
+fn who_is_stopped_between_look_and_write_goes_behind_those_who_were_not() {
+    // "a", "b" and "c", as others leave them behind.
+    let (_folder, others) = store();
+    ["a", "b", "c"].into_iter().for_each(|id| drop(Inbox::new(others.clone()).append(id, &[id], Micros(1)).unwrap()));
+    let objects: Vec<(Key, bytes::Bytes)> = others
+        .list("inbox")
+        .unwrap()
+        .into_iter()
+        .map(|object| {
+            let bytes = others.read(&object.name).unwrap().unwrap();
+            (Key::from(object.name), bytes)
+        })
+        .collect();
+    let (a, b) = (objects[0].clone(), objects[1].0.clone());
+    let overtaken = Arc::new(Overtaken { memory: InMemory::new(), meanwhile: Mutex::new(Some((vec![a], Vec::new()))) });
+    let store = Store::new(overtaken.clone(), "", Patience::default());
+    let inbox = Inbox::new(store.clone());
+    // The place was taken: the next one is.
+    assert_eq!(first(inbox.append("x", &["x"], Micros(2)).unwrap()), 1);
+    store.delete(&[store.list("inbox").unwrap().remove(1).name]).unwrap();
+    // "b" and "c" come, and "b" is read and pruned: its place is free again.
+    *overtaken.meanwhile.lock().unwrap() = Some((objects[1..].to_vec(), vec![b]));
+    assert_eq!(first(inbox.append("y", &["y"], Micros(3)).unwrap()), 3);
+    assert_eq!(bodies(&Inbox::new(store).read(3).unwrap().unwrap()), [b"y"]);
 }
 
 #[test]

@@ -269,7 +269,7 @@ mod tests {
         failures.remember(&data, Error::NotImplemented { operation: "second".into(), implementer: "x".into() });
         let commit = |name: &str| {
             PutPayload::from_iter(
-                [format!(r#"{{"add":{{"pa"#), format!(r#"th":"{name}""#)].map(|text| Bytes::from(text.into_bytes())),
+                [r#"{"add":{"pa"#.to_owned(), format!(r#"th":"{name}""#)].map(|text| Bytes::from(text.into_bytes())),
             )
         };
         assert!(failures.take_named(&commit("part-0-bb-c000.zstd.parquet")).is_none());

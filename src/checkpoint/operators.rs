@@ -28,7 +28,7 @@ pub struct Receipt {
 /// Hands what comes to the writer, and emits a receipt for each run once it is durable: until then the frontier waits.
 ///
 /// Everything in `parts` belongs to epochs up to and with its time.
-pub fn write_runs<'s, D: 'static>(
+pub fn write_runs<'s, D: Clone + 'static>(
     parts: StreamVec<'s, Epoch, D>,
     name: &str,
     writer: &CheckpointWriter,
@@ -36,7 +36,6 @@ pub fn write_runs<'s, D: 'static>(
 ) -> StreamVec<'s, Epoch, (Epoch, Receipt)>
 where
     Vec<D>: timely::Container + timely::container::DrainContainer<Item<'static> = D>,
-    D: Clone,
 {
     let writer = writer.clone();
     let worker = parts.scope().worker().clone();
@@ -102,7 +101,7 @@ pub fn complete<'s>(
                 batch.drain(..).for_each(|(at, Receipt { list, run })| runs.entry(at).or_default().push((list, run)));
             });
             summaries.for_each(|_, batch| {
-                batch.drain(..).for_each(|summary| drop(closed.insert(summary.mark.epoch, summary)));
+                closed.extend(batch.drain(..).map(|summary| (summary.mark.epoch, summary)));
             });
             visible.for_each(|_, _| {});
             let passed = |epoch: &Epoch| !frontiers[1..].iter().any(|frontier| frontier.less_equal(epoch));

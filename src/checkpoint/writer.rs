@@ -172,7 +172,7 @@ impl CheckpointWriter {
         let reported = Arc::clone(&faults);
         let thread = std::thread::Builder::new()
             .name("checkpoint".to_owned())
-            .spawn(move || writer.run(&received).unwrap_or_else(|error| reported.report(error)))?;
+            .spawn(move || writer.run(&received, &reported))?;
         Ok((CheckpointWriter { messages, faults, progress }, thread))
     }
 
@@ -254,23 +254,33 @@ impl Writer {
         }
     }
 
-    fn run(mut self, messages: &Receiver<Message>) -> Result<(), Error> {
+    /// After a fault nothing more is written, but whoever waits is still woken, to see that.
+    fn run(mut self, messages: &Receiver<Message>, faults: &Faults) {
         while let Ok(message) = messages.recv() {
             match message {
                 Message::Write { content, ticket, wake } => {
-                    let list = content.list();
-                    let (object, newest_bucket) = self.encode(content)?;
-                    reach("before-run");
-                    let run = self.put(list, object, newest_bucket)?;
-                    reach("run-written");
-                    let _ = ticket.set(run);
+                    if !faults.any() {
+                        self.write(content, &ticket).unwrap_or_else(|error| faults.report(error));
+                    }
                     // A worker that is gone needs no waking.
                     let _ = wake.activate();
                 }
+                _ if faults.any() => {}
                 Message::Begin { epoch, positions } => self.begun.push((epoch, positions)),
-                Message::Complete { epoch, counters, runs } => self.complete(epoch, counters, runs)?,
+                Message::Complete { epoch, counters, runs } => {
+                    self.complete(epoch, counters, runs).unwrap_or_else(|error| faults.report(error));
+                }
             }
         }
+    }
+
+    fn write(&mut self, content: Content, ticket: &Ticket) -> Result<(), Error> {
+        let list = content.list();
+        let (object, newest_bucket) = self.encode(content)?;
+        reach("before-run");
+        let run = self.put(list, object, newest_bucket)?;
+        reach("run-written");
+        let _ = ticket.set(run);
         Ok(())
     }
 

@@ -142,7 +142,9 @@ fn the_manual_has_a_page_for_each_verb() {
     assert!(page.contains(".TH tidemark 1") && page.contains("Exit status"), "{page}");
     let directory = tempfile::tempdir().unwrap();
     execute(&["man", "--out", directory.path().to_str().unwrap()]).unwrap();
-    for verb in ["tidemark", "tidemark-validate", "tidemark-config-show"] {
+    for verb in
+        ["tidemark", "tidemark-validate", "tidemark-config-show", "tidemark-evidence", "tidemark-checkpoint-verify"]
+    {
         assert!(directory.path().join(format!("{verb}.1")).is_file(), "{verb}");
     }
 }

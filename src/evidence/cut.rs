@@ -86,10 +86,20 @@ impl Cut {
         self.logs.iter().all(|log| log.commits.is_err())
     }
 
+    /// Whether a file was gone, or made no sense, when the commits were read.
+    pub(super) fn is_torn(&self) -> bool {
+        self.logs.iter().any(|log| log.commits.is_err())
+    }
+
+    /// Whether nothing was ever published to any table: some may not be there yet.
+    pub(super) fn is_unpublished(&self) -> bool {
+        self.logs.iter().all(|log| log.held().is_none())
+    }
+
     /// Whether the first publication has not come to all tables yet, and nothing after it to any.
     fn is_beginning(&self) -> bool {
-        self.logs.iter().any(|log| log.commits.is_ok() && log.held().is_none())
-            && self.logs.iter().all(|log| log.commits.is_ok() && log.epochs().len() <= 1)
+        let first = || self.logs.iter().all(|log| log.commits.is_ok() && log.epochs().len() <= 1);
+        self.is_unpublished() || first() && self.logs.iter().any(|log| log.held().is_none())
     }
 
     /// Whether there is such an epoch.

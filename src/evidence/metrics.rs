@@ -5,7 +5,7 @@ use tidemark_delta::Error;
 use super::check::Check;
 use super::cut::{CHANNELS, NET_FLOW, USERS};
 use super::read::{Figures, Reader, Versions};
-use crate::report::numbers::pounds;
+use crate::report::numbers::{counted, pounds};
 
 const NET_FLOW_SQL: &str = "select count(*) as rows, \
     sum(case when id is null or total_deposits is null or total_withdrawals is null or net_flow is null \
@@ -67,10 +67,9 @@ impl Metrics {
     pub(super) fn checks(&self) -> Vec<Check> {
         let Metrics { m1, m2, m3 } = self;
         let net = ["net_flow", "deposits", "withdrawals"].map(|name| pounds(m1.get(name)));
-        let rows = |m: &Figures| format!("{} rows", m.get("rows"));
-        let clean = |m: &Figures| {
-            format!("{} rows, {} with a null, {} negative", m.get("rows"), m.get("nulls"), m.get("negative"))
-        };
+        let rows = |m: &Figures| counted(u64::try_from(m.get("rows")).unwrap_or(0), "row");
+        let clean =
+            |m: &Figures| format!("{}, {} with a null, {} negative", rows(m), m.get("nulls"), m.get("negative"));
         let is_clean = |m: &Figures| m.get("nulls") == 0 && m.get("negative") == 0;
         vec![
             Check::that("m1.one_row", "M1 has one row", rows(m1), m1.get("rows") == 1),
@@ -84,13 +83,13 @@ impl Metrics {
             Check::that(
                 "m2.one_row_each",
                 "M2 has one row for each user",
-                format!("{} rows, {} users", m2.get("rows"), m2.get("users")),
+                format!("{}, {} users", rows(m2), m2.get("users")),
                 m2.get("rows") == m2.get("users"),
             ),
             Check::that(
                 "m2.counted",
                 "no user has a total without a count",
-                format!("{} rows, {} without", m2.get("rows"), m2.get("uncounted")),
+                format!("{}, {} without", rows(m2), m2.get("uncounted")),
                 m2.get("uncounted") == 0,
             ),
             Check::that(
@@ -102,7 +101,7 @@ impl Metrics {
             Check::that(
                 "m3.pairs",
                 "M3 has at most six rows, one for each pair of channel and type",
-                format!("{} rows, {} pairs, {} unknown", m3.get("rows"), m3.get("pairs"), m3.get("unknown")),
+                format!("{}, {} pairs, {} unknown", rows(m3), m3.get("pairs"), m3.get("unknown")),
                 m3.get("rows") <= 6 && m3.get("rows") == m3.get("pairs") && m3.get("unknown") == 0,
             ),
             Check::that(

@@ -49,8 +49,8 @@ pub fn list(stored: &Stored) -> String {
     let head = ["generation", "sequence", "epoch", "rows", "bytes", "written"];
     let _ = writeln!(text, "manifests\n{}\n", table(head, manifests.map(row), 1));
     let generations = stored.claims.iter().filter_map(|object| object.record()).map(|claim| {
-        let adopted = stored.adoptions.iter().filter_map(|object| object.record());
-        let adopted = adopted.filter(|adoption| adoption.generation == claim.generation).last();
+        let mut adopted = stored.adoptions.iter().filter_map(|object| object.record());
+        let adopted = adopted.rfind(|adoption| adoption.generation == claim.generation);
         let last_cut = adopted.map_or("nothing adopted".to_owned(), |adoption| match adoption.last_cut {
             0 => "from the beginning".to_owned(),
             epoch => format!("after epoch {}", grouped(epoch)),
@@ -85,8 +85,8 @@ pub fn list_json(stored: &Stored) -> String {
         })
     };
     let generation = |claim: &tidemark_checkpoint::records::Claim| {
-        let adopted = stored.adoptions.iter().filter_map(|object| object.record());
-        let adopted = adopted.filter(|adoption| adoption.generation == claim.generation).last();
+        let mut adopted = stored.adoptions.iter().filter_map(|object| object.record());
+        let adopted = adopted.rfind(|adoption| adoption.generation == claim.generation);
         let adopted = adopted.map(
             |adoption| json!({"last_cut": adoption.last_cut, "cuts": adoption.cuts, "manifests": adoption.manifests}),
         );
@@ -94,7 +94,7 @@ pub fn list_json(stored: &Stored) -> String {
     };
     let generations = stored.claims.iter().filter_map(|object| object.record());
     let all = json!({
-        "manifests": manifests.map(|found| manifest(found)).collect::<Vec<Value>>(),
+        "manifests": manifests.map(manifest).collect::<Vec<Value>>(),
         "generations": generations.map(generation).collect::<Vec<Value>>(),
         "unreadable": unreadable(stored),
     });

@@ -102,7 +102,7 @@ fn plot(title: &str, points: &[Point], lines: &[Line]) -> String {
     let y = |value: f64| 10.0 + (HEIGHT - 40.0) * (1.0 - value / most);
     let mut svg = format!("<figure>\n<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}\">\n");
     for share in [0.0, 0.5, 1.0] {
-        let (at, label) = (y(most * share), grouped((most * share) as u64));
+        let (at, label) = (y(most * share), format!("{:.0}", most * share));
         let _ = writeln!(svg, "<line class=\"axis\" x1=\"{MARGIN}\" x2=\"{WIDTH}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>");
         let _ = writeln!(svg, "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>", MARGIN - 6.0, at + 4.0);
     }

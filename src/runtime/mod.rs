@@ -159,7 +159,7 @@ pub fn run_in(
     for result in guards.join() {
         result.map_err(RunError::Worker)?;
     }
-    if ended.is_ok() && publisher.progress().closed_epoch == 0 {
+    if ended.is_ok() && !watched.faults.any() && publisher.progress().closed_epoch == 0 {
         publish_nothing(config, &publisher, &manifest, started.1)?;
     }
     let written = writers.finish();
@@ -210,8 +210,8 @@ fn coordinate(
 fn start_workers(lanes: Vec<Lane>, plan: Plan) -> Result<timely::communication::WorkerGuards<()>, RunError> {
     let workers = lanes.len();
     // Each worker takes its own out, so that what was restored does not stay in memory.
-    let parts: Arc<[Mutex<Option<(Lane, Plan)>>]> =
-        lanes.into_iter().map(|lane| Mutex::new(Some((lane, plan.clone())))).collect();
+    let parts = lanes.into_iter().map(|lane| Mutex::new(Some((lane, plan.clone()))));
+    let parts: Arc<[Mutex<Option<_>>]> = parts.collect();
     drop(plan);
     let config = timely::Config {
         communication: timely::CommunicationConfig::Process(workers),

@@ -52,7 +52,7 @@ fn requests(of: Of) -> u64 {
 }
 
 /// Every case, on as many threads as there are cores.
-fn all<T: Send>(cases: Vec<T>, each: impl Fn(T) + Sync) {
+pub(crate) fn all<T: Send>(cases: Vec<T>, each: impl Fn(T) + Sync) {
     let cases = std::sync::Mutex::new(cases);
     std::thread::scope(|scope| {
         for _ in 0..available_parallelism().map_or(1, usize::from) {

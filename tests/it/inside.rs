@@ -1,5 +1,6 @@
 //! The pipeline in this process, where a test can hand it its stores and see how it is.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::channel;
@@ -16,14 +17,14 @@ use crate::oracle::{Partition, Rules, check};
 use crate::program::Case;
 
 /// A run that takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A small input with an output, and what the tables must be in the end.
 pub(crate) struct Pipeline {
     pub(crate) case: Case,
     pub(crate) config: Config,
     partitions: Vec<Partition>,
-    rules: Rules,
+    epoch_events: usize,
 }
 
 impl Pipeline {
@@ -55,7 +56,15 @@ impl Pipeline {
         let config = Effective::load(layers).unwrap().config;
         let partitions = Partition::of_directory(&case.path("in"));
         std::fs::create_dir_all(config.checkpoint_path()).unwrap();
-        Pipeline { case, config, partitions, rules: Rules::epochs_of(epoch_events) }
+        Pipeline { case, config, partitions, epoch_events }
+    }
+
+    /// The same input and output, copied to a place of their own.
+    pub(crate) fn moved(&self, copy: impl Fn(&Path, &Path)) -> Pipeline {
+        let case = Case::new();
+        std::fs::remove_dir(case.path("in")).unwrap();
+        ["in", "out"].iter().for_each(|name| copy(&self.case.path(name), case.root()));
+        Pipeline::of(case, self.epoch_events)
     }
 
     /// Runs over stores that may fail. A panic, or a run without end, fails the test.
@@ -73,7 +82,8 @@ impl Pipeline {
             let watch = |observer: tidemark::runtime::Observer| {
                 watching.iter().for_each(|store| store.watch(&observer.health));
             };
-            done.send(run_in(&config, false, &stop, watch, stores))
+            // Nobody waits any more only after the test has failed.
+            let _ = done.send(run_in(&config, false, &stop, watch, stores));
         });
         ended.recv_timeout(PATIENCE).unwrap_or_else(|why| panic!("the run panicked or hangs: {why}"))
     }
@@ -102,6 +112,6 @@ impl Pipeline {
 
     /// Compares the tables with the oracle.
     pub(crate) fn check(&self) {
-        check(&self.case.path("out"), &self.partitions, self.rules);
+        check(&self.case.path("out"), &self.partitions, Rules::epochs_of(self.epoch_events));
     }
 }

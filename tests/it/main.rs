@@ -2,16 +2,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cells;
+mod checkpoints;
 mod commits;
 mod crash;
+mod damage;
 mod data;
 mod errors;
+mod evidence;
 mod explain;
 mod faults;
 mod faulty;
 mod files;
 mod inside;
 mod live;
+mod notebook;
 mod oracle;
 mod program;
 mod properties;

@@ -68,7 +68,9 @@ pub(crate) fn skipped(reason: &str) {
 
 /// The program with the given arguments, in `directory`, and with none of this process's settings.
 pub(crate) fn tidemark<A: AsRef<OsStr>>(directory: &Path, args: impl IntoIterator<Item = A>) -> Command {
-    let binary = BINARY.get_or_init(|| option_env!("CARGO_BIN_EXE_tidemark").expect("no program is named").into());
+    // Only tests are told; other programs name one.
+    const BUILT: Option<&str> = option_env!("CARGO_BIN_EXE_tidemark");
+    let binary = BINARY.get_or_init(|| BUILT.expect("no program is named").into());
     let mut command = Command::new(binary);
     let settings = std::env::vars_os().map(|(key, _)| key);
     for key in settings.filter(|key| key.to_string_lossy().starts_with("TIDEMARK__")) {

@@ -11,13 +11,12 @@ fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A Python that has the packages of `tests/workload/requirements.txt`.
-fn python() -> Option<PathBuf> {
+/// A Python that has the packages of `tests/workload/requirements.txt` that `imports` names.
+pub(crate) fn python(imports: &str) -> Option<PathBuf> {
     let named = std::env::var_os("TIDEMARK_PYTHON").map(PathBuf::from);
     let usual = || vec![repository().join(".venv/bin/python"), PathBuf::from("python3")];
     let candidates = named.map_or_else(usual, |python| vec![python]);
-    let able =
-        |python: &PathBuf| Command::new(python).args(["-c", PACKAGES]).output().is_ok_and(|o| o.status.success());
+    let able = |python: &PathBuf| Command::new(python).args(["-c", imports]).output().is_ok_and(|o| o.status.success());
     let found = candidates.into_iter().find(able);
     if found.is_none() {
         let remedy = "no Python with the packages of tests/workload/requirements.txt; name one with TIDEMARK_PYTHON";
@@ -37,7 +36,7 @@ fn script(python: &Path, case: &Case, name: &str, args: &[&str]) -> String {
 
 /// Generates events, and compares the tables with what the Python oracle expects for each `(epoch size, workers)`.
 fn compare(generator: &str, runs: &[(&str, &str)]) {
-    let Some(python) = python() else { return };
+    let Some(python) = python(PACKAGES) else { return };
     let case = Case::new();
     let args: Vec<&str> = generator.split_whitespace().chain("--out in --segments 1".split_whitespace()).collect();
     script(&python, &case, "gen.py", &args);
@@ -73,7 +72,7 @@ fn many_late_and_invalid_events() {
 
 #[test]
 fn both_readers_see_a_difference() {
-    let Some(python) = python() else { return };
+    let Some(python) = python(PACKAGES) else { return };
     let case = Case::of(&crate::data::eventful(6, &[200]));
     script(&python, &case, "oracle.py", &["--out", "expected.json", "--epoch-events", "70", "in/p0.ndjson"]);
     case.run("out", &["--epoch-events", "70"]);

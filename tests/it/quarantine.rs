@@ -61,7 +61,7 @@ fn now_us() -> i64 {
 fn replayed_events_come_again_as_a_last_partition() {
     let mut lines = eventful(51, &[120, 90]);
     // They come from the future now, and will not when they are replayed.
-    let due = now_us() + 6_000_000;
+    let due = now_us() + 12_000_000;
     for index in 0..5i64 {
         let event = Event::new(&format!("soon {index}"), 0).at(&instant(due - index));
         lines[0].insert(3, event.line());
@@ -162,10 +162,17 @@ fn a_repetition_under_the_same_id_does_nothing_and_another_replay_feeds_them_aga
     let mut twice = replayed.clone();
     twice.extend(replayed);
     check_replayed(&case, &twice, rules);
-    // Also when everything has been taken and cleared away.
+    let inbox = || case.path("out/_tidemark/inbox").read_dir().unwrap().count();
+    assert_eq!(inbox(), 2);
+    // Once two checkpoints stand behind them, all but the newest are cleared away, and the ids are still known.
+    let third = json(&case, "quarantine replay --epoch ..2 --id third");
+    let flags = flags(rules).into_iter().chain(["--set".to_owned(), "checkpoint.keep=2".to_owned()]);
+    case.run("out", &flags.collect::<Vec<_>>().iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(inbox(), 1);
     assert_eq!(json(&case, "quarantine replay --all --id mine")["put_before"], true);
     run(&case, rules);
-    check_replayed(&case, &twice, rules);
+    let received = Tables::read(&case.path("out")).wholes(&MANIFEST, "total_events_received")[0];
+    assert_eq!(received, 150 + twice.len() as i128 + i128::from(third["events"].as_u64().unwrap()));
 }
 
 #[test]

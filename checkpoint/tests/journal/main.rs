@@ -2,6 +2,7 @@
 //! displaced writes nothing that counts, and what somebody may still need is there.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod misplaced;
 mod model;
 mod wire;
 

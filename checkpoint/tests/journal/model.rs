@@ -93,7 +93,7 @@ fn store(wire: &Arc<Wire>) -> Store {
     Store::new(Arc::clone(wire) as _, "", Patience::default())
 }
 
-fn identity() -> Identity {
+pub(crate) fn identity() -> Identity {
     Identity {
         pipeline: "p".to_owned(),
         lineage: 7,

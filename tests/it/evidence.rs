@@ -1,0 +1,320 @@
+//! `evidence`: it passes whatever a run has gone through, while it runs too, and each check fails on what it is there for.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use deltalake::DeltaTable;
+use serde_json::Value;
+use tidemark_delta::{Identity, Lake, Location, Policy, TableWriter};
+
+use crate::checkpoints::{copy, flip, killed, newest, remove, start};
+use crate::program::Case;
+use crate::tables::{CHANNELS, CURATED, HEALTH, MANIFEST, NET_FLOW, REJECTED, Shape, USER_METRICS};
+
+static KILLED: LazyLock<Case> = LazyLock::new(|| {
+    let case = killed();
+    // Brings all tables to one epoch, and ends with a checkpoint.
+    let mut running = start(&case, "");
+    running.await_line("published");
+    running.signal("INT");
+    running.ended().well();
+    case
+});
+
+/// Outcome of each check by its name.
+type Outcomes = HashMap<String, String>;
+
+fn evidence(case: &Case, status: i32) -> Outcomes {
+    let ended = case.tidemark(&["evidence", "--output", "out", "--json"]);
+    assert_eq!(ended.code(), status, "{}{}", ended.stdout, ended.stderr);
+    let found: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(found["passed"].as_bool(), Some(status == 0));
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let checks = found["checks"].as_array().unwrap();
+    let outcomes: Outcomes = checks.iter().map(|check| (text(&check["name"]), text(&check["outcome"]))).collect();
+    assert_eq!(outcomes.len(), checks.len(), "two checks of one name");
+    outcomes
+}
+
+fn failed(outcomes: &Outcomes) -> Vec<&str> {
+    let mut failed: Vec<&str> =
+        outcomes.iter().filter(|(_, word)| *word == "failed").map(|(name, _)| name.as_str()).collect();
+    failed.sort_unstable();
+    failed
+}
+
+fn copied() -> Case {
+    let case = Case::new();
+    copy(&KILLED.path("out"), &case.path("out"));
+    case
+}
+
+/// Damages a copy, and returns the checks that fail on it.
+fn after(damage: impl FnOnce(&Case)) -> Vec<String> {
+    let case = copied();
+    damage(&case);
+    failed(&evidence(&case, 1)).into_iter().map(ToOwned::to_owned).collect()
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(work)
+}
+
+async fn open(case: &Case, shape: &Shape) -> DeltaTable {
+    let path = case.path("out").join(shape.name);
+    deltalake::open_table(deltalake::ensure_table_uri(path.to_str().unwrap()).unwrap()).await.unwrap()
+}
+
+/// Sets columns of the rows that a condition admits, as another program would.
+fn set(case: &Case, shape: &Shape, columns: &[(&str, &str)], condition: &str) {
+    block_on(async {
+        let update = open(case, shape).await.update().with_predicate(condition);
+        let update = columns.iter().fold(update, |update, (column, value)| update.with_update(*column, *value));
+        let (_, metrics) = update.await.unwrap();
+        assert!(metrics.num_updated_rows > 0, "{condition} admits no row of {}", shape.name);
+    });
+}
+
+/// Deletes rows.
+fn delete(case: &Case, shape: &Shape, condition: &str) {
+    block_on(async {
+        let (_, metrics) = open(case, shape).await.delete().with_predicate(condition).await.unwrap();
+        assert!(metrics.num_deleted_rows > Some(0), "{condition} admits no row of {}", shape.name);
+    });
+}
+
+#[test]
+fn a_run_that_was_killed_and_went_on_passes() {
+    let outcomes = evidence(&KILLED, 0);
+    assert!(outcomes.values().all(|outcome| outcome == "passed"), "{outcomes:?}");
+    assert!(outcomes.len() >= 31);
+    let case = Case::of(&crate::data::eventful(51, &[300, 200]));
+    case.run("out", &["--epoch-events", "40"]);
+    let outcomes = evidence(&case, 0);
+    assert_eq!(
+        outcomes.iter().filter(|(_, word)| *word == "skipped").map(|(name, _)| name).collect::<Vec<_>>(),
+        ["curated.events"]
+    );
+}
+
+#[test]
+fn what_a_kill_leaves_behind_passes() {
+    for place in [
+        "table-opened=2*off->return",
+        "tables-fenced=return",
+        "table-committed=9*off->return",
+        "adopted=return",
+        "before-table=return",
+        "pruned=1*off->return",
+    ] {
+        let case = Case::new();
+        let mut running = start(&case, place);
+        running.await_line(&format!("stopped at {}", place.split('=').next().unwrap()));
+        running.signal("KILL");
+        drop(running);
+        evidence(&case, 0);
+    }
+}
+
+#[test]
+fn an_input_without_events_passes() {
+    let case = Case::of(&[vec![]]);
+    case.run("out", &[]);
+    evidence(&case, 0);
+}
+
+#[test]
+fn a_running_pipeline_passes_every_time() {
+    let case = Case::new();
+    let mut running = start(&case, "");
+    running.await_line("published");
+    let mut epochs = Vec::new();
+    for _ in 0..8 {
+        let ended = case.tidemark(&["evidence", "--output", "out", "--json"]).well();
+        let found: Value = serde_json::from_str(&ended.stdout).unwrap();
+        epochs.push(found["epoch"].as_u64());
+    }
+    assert!(running.is_running());
+    assert!(epochs.is_sorted() && epochs.first() < epochs.last(), "{epochs:?}");
+    running.signal("INT");
+    running.ended().well();
+}
+
+#[test]
+fn the_page_is_written_and_needs_nothing_else() {
+    let case = copied();
+    let text = case.tidemark(&["evidence", "--output", "out", "--html", "e.html"]).well().stdout;
+    assert!(text.contains("passed  m1.net_flow") && text.contains("checks passed"), "{text}");
+    let page = std::fs::read_to_string(case.path("e.html")).unwrap();
+    assert!(page.contains("<svg") && page.contains("remembered ids") && !page.contains("http"), "{page}");
+    let unwritable = case.tidemark(&["evidence", "--output", "out", "--html", "nowhere/e.html"]);
+    unwritable.fails_with(3, &["nowhere/e.html"]);
+}
+
+#[test]
+fn an_output_without_tables_is_told() {
+    let case = Case::new();
+    case.tidemark(&["evidence"]).fails_with(3, &["data", "no tables"]);
+    case.tidemark(&["evidence", "--output", "nowhere"]).fails_with(3, &["nowhere", "--output"]);
+    assert!(!case.path("data").exists() && !case.path("nowhere").exists());
+}
+
+/// A change to the rows of a table, and checks that it must fail besides `commits.marked`.
+type Change = (&'static Shape, &'static [(&'static str, &'static str)], &'static str, &'static [&'static str]);
+
+#[test]
+fn a_changed_row_fails_its_check() {
+    let changes: [Change; 16] = [
+        (&NET_FLOW, &[("net_flow", "net_flow + cast(0.01 as decimal(38,2))")], "id = 1", &["m1.net_flow"]),
+        (&NET_FLOW, &[("avg_deposit", "-1.0")], "id = 1", &["m1.values"]),
+        (&USER_METRICS, &[("user_id", "'somebody'")], "deposit_count > 0", &["m2.one_row_each"]),
+        (&USER_METRICS, &[("deposit_count", "0")], "deposit_count > 0", &["cut.counts", "m2.counted"]),
+        (
+            &USER_METRICS,
+            &[("last_seen", "first_seen"), ("first_seen", "last_seen")],
+            "first_seen < last_seen",
+            &["m2.values"],
+        ),
+        (
+            &USER_METRICS,
+            &[("total_deposits", "total_deposits + cast(0.01 as decimal(38,2))")],
+            "deposit_count > 0",
+            &["cut.amounts"],
+        ),
+        (&CHANNELS, &[("channel", "'web'")], "channel = 'api'", &["m3.pairs"]),
+        (
+            &CHANNELS,
+            &[("total_amount", "cast(0 as decimal(38,2)) - total_amount")],
+            "channel = 'api'",
+            &["cut.amounts", "m3.values"],
+        ),
+        (&CHANNELS, &[("event_count", "event_count + 1")], "channel = 'api'", &["cut.counts"]),
+        (
+            &HEALTH,
+            &[("events_valid", "events_valid + 1"), ("events_received", "events_received + 1")],
+            "batch_id = 1",
+            &["checkpoint.tables_count", "curated.events", "health.accepted", "manifest.sums"],
+        ),
+        (
+            &HEALTH,
+            &[("events_received", "events_received + 1")],
+            "batch_id = 1",
+            &["checkpoint.tables_count", "health.balance", "manifest.sums"],
+        ),
+        (&HEALTH, &[("rejected_by_reason", "'{}'")], "events_rejected > 0", &["rejected.reasons"]),
+        (
+            &REJECTED,
+            &[("rejection_reason", "'R000_malformed_event'")],
+            "rejection_reason <> 'R000_malformed_event'",
+            &["rejected.reasons"],
+        ),
+        (&REJECTED, &[("epoch", "epoch + 1")], "epoch < 5", &["rejected.epochs"]),
+        (&MANIFEST, &[("total_events_received", "total_events_received + 1")], "true", &["manifest.sums"]),
+        (&CURATED, &[("amount", "amount + cast(0.01 as decimal(17,2))")], "epoch = 1", &["curated.events"]),
+    ];
+    let mut differences = Vec::new();
+    for (shape, columns, condition, checks) in changes {
+        let failed = after(|case| set(case, shape, columns, condition));
+        let mut wanted = [checks, &["commits.marked"]].concat();
+        wanted.sort_unstable();
+        if failed != wanted {
+            differences.push(format!("{} {columns:?}: failed {failed:?}, expected {wanted:?}", shape.name));
+        }
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+#[test]
+fn a_missing_row_fails_its_check() {
+    let deletions: [(&Shape, &str, &str); 6] = [
+        (&NET_FLOW, "true", "m1.one_row"),
+        (&USER_METRICS, "deposit_count > 0", "cut.counts"),
+        (&CHANNELS, "channel = 'web'", "cut.amounts"),
+        (&HEALTH, "batch_id = 3", "health.epochs"),
+        (&REJECTED, "source_offset < 200", "rejected.epochs"),
+        (&CURATED, "source_offset = 1", "curated.events"),
+    ];
+    for (shape, condition, check) in deletions {
+        let failed = after(|case| delete(case, shape, condition));
+        assert!(failed.contains(&check.to_owned()) && failed.contains(&"commits.marked".to_owned()), "{failed:?}");
+    }
+}
+
+/// Replaces text in the commits of a table, from the newest back, until it was found.
+fn edit_log(case: &Case, shape: &Shape, wanted: &str, change: impl Fn(&str) -> String) {
+    let log = case.path("out").join(shape.name).join("_delta_log");
+    let mut commits: Vec<_> = log.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    commits.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+    commits.sort();
+    let texts = commits.iter().rev().map(|path| (path, std::fs::read_to_string(path).unwrap()));
+    let (path, text) = texts.skip(2).find(|(_, text)| text.contains(wanted)).unwrap();
+    let changed = change(&text);
+    assert_ne!(changed, text);
+    std::fs::write(path, changed).unwrap();
+}
+
+#[test]
+fn a_commit_that_says_something_else_fails() {
+    let kind = r#""tidemark.kind":"publish""#;
+    let unmarked = after(|case| edit_log(case, &NET_FLOW, kind, |text| text.replace(kind, r#""other":"publish""#)));
+    assert_eq!(unmarked, ["commits.marked"]);
+    let quiet = after(|case| {
+        edit_log(case, &NET_FLOW, kind, |text| text.replace(kind, r#""tidemark.kind":"maintenance""#));
+    });
+    assert_eq!(quiet, ["commits.grow"]);
+    let fallen = after(|case| {
+        edit_log(case, &HEALTH, kind, |text| {
+            let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            for line in &mut lines {
+                if line["txn"]["appId"] == "tidemark/epoch" {
+                    line["txn"]["version"] = 1.into();
+                }
+            }
+            lines.iter().map(|line| format!("{line}\n")).collect()
+        });
+    });
+    assert_eq!(fallen, ["commits.grow", "commits.marked", "commits.never_fall"]);
+}
+
+#[test]
+fn a_table_that_is_gone_or_unreadable_fails() {
+    let gone = after(|case| std::fs::remove_dir_all(case.path("out/metrics/net_flow")).unwrap());
+    assert!(gone.contains(&"cut.epoch".to_owned()), "{gone:?}");
+    let unreadable = after(|case| {
+        for entry in case.path("out/metrics/user_metrics").read_dir().unwrap().map(Result::unwrap) {
+            if entry.path().extension().is_some_and(|extension| extension == "parquet") {
+                std::fs::remove_file(entry.path()).unwrap();
+            }
+        }
+    });
+    assert_eq!(unreadable, ["tables.readable"]);
+}
+
+#[test]
+fn a_table_ahead_of_the_cuts_fails() {
+    let ahead = after(|case| {
+        let (adoption, _, manifest) = newest(case);
+        block_on(async {
+            let location = Location::parse(case.path("out").to_str().unwrap(), HashMap::new()).unwrap();
+            let generation = i64::try_from(adoption.generation).unwrap();
+            let identity = Identity { pipeline: "tidemark".to_owned(), generation };
+            let lake = Lake::new(location, identity, Policy::default()).unwrap();
+            let specs = tidemark::sink::tables::specs(true);
+            let spec = specs.into_iter().find(|spec| spec.name == HEALTH.name).unwrap();
+            let mut writer = TableWriter::open_or_create(&lake, spec).await.unwrap();
+            writer.publish(manifest.epoch + 1, None, None).await.unwrap();
+        });
+    });
+    assert_eq!(ahead, ["checkpoint.tables"]);
+}
+
+#[test]
+fn damage_to_a_checkpoint_fails() {
+    let (_, name, manifest) = newest(&KILLED);
+    let run = &manifest.ids.last().unwrap().name;
+    assert_eq!(after(|case| remove(case, run)), ["checkpoint.runs"]);
+    assert_eq!(after(|case| flip(case, run)), ["checkpoint.runs"]);
+    assert!(after(|case| flip(case, &name)).contains(&"checkpoint.chain".to_owned()));
+    let none = after(|case| std::fs::remove_dir_all(case.path("out/_tidemark")).unwrap());
+    assert_eq!(none, ["checkpoint.chain"]);
+}
