@@ -135,8 +135,13 @@ impl Running {
 
     /// Waits for a line of the log that holds `word`, or for the end; `false` if it never says so.
     pub(crate) fn says(&mut self, word: &str) -> bool {
+        self.says_times(1, word)
+    }
+
+    /// The same for so many lines.
+    pub(crate) fn says_times(&mut self, times: usize, word: &str) -> bool {
         let deadline = Instant::now() + PATIENCE;
-        while !self.log.lines().any(|line| line.contains(word)) {
+        while self.log.lines().filter(|line| line.contains(word)).count() < times {
             if !self.hear(deadline) {
                 return false;
             }

@@ -122,7 +122,8 @@ const HEADROOM: usize = 150;
 #[derive(Clone, Copy, Debug)]
 enum Moment {
     AfterStart,
-    AfterLine(&'static str),
+    /// After it has said that so often.
+    AfterLine(usize, &'static str),
 }
 
 /// Kills and restarts a pipeline until the plan is fulfilled, lets it finish, and compares its tables with the oracle.
@@ -180,17 +181,19 @@ fn strike(job: &Job, plan: &Plan, random: &mut Random, startup: &mut Duration) -
     let interval = ["0s", "100ms", "1s"][random.below(3)];
     let in_flight = 1 + random.below(4);
     let pace = format!("--checkpoint-interval {interval} --set epochs.max_in_flight={in_flight}");
-    let moment = match random.below(4) {
-        0 => Moment::AfterStart,
-        1 => Moment::AfterLine(" running"),
-        _ => Moment::AfterLine("published"),
+    let moment = match random.below(8) {
+        0 | 1 => Moment::AfterStart,
+        2 => Moment::AfterLine(1, " running"),
+        3 => Moment::AfterLine(1, "published"),
+        // The first publication after a restart may bring nothing new.
+        _ => Moment::AfterLine(2, "published"),
     };
     let begun = Instant::now();
     let mut running = job.start(workers, &format!("{pace} --set sink.publish_interval=0ms"), "");
     let alive = match moment {
         Moment::AfterStart => wait(&mut running, random, *startup * 3 / 2),
-        Moment::AfterLine(word) => {
-            let said = running.says(word);
+        Moment::AfterLine(times, word) => {
+            let said = running.says_times(times, word);
             if word != "published" {
                 // Grows with a machine that is busy with other things.
                 *startup = (*startup + begun.elapsed()) / 2;
