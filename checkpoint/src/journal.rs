@@ -1,7 +1,7 @@
 //! The order in which things become durable: generation, fences, adoption, cuts, effects, manifests.
 //!
 //! [`claim`] wins a generation. The caller then fences every table with it, and only then reads the past
-//! ([`Claimed::read`]): what an older generation may still do from now on changes neither. [`Found::adopt`] seals the
+//! ([`Claimed::read`]): what an older generation may still do from now on changes neither. [`Claimed::adopt`] seals the
 //! places at which older generations would write next, records what was found, and opens the two logs.
 //!
 //! Safety rests on the fences, the seals and the recorded adoption. A lock or lease on top is courtesy.

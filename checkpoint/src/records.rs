@@ -1,4 +1,4 @@
-//! The small objects: what generations, cuts and manifests say. JSON inside the [envelope](crate::envelope).
+//! The small objects: what generations, cuts and manifests say. JSON inside the envelope.
 //!
 //! Times are microseconds since 1970, and named so. Members are added only together with a new format version.
 
@@ -311,7 +311,7 @@ impl Manifest {
         self.ids.iter().chain(&self.users).chain(&self.channels)
     }
 
-    /// How far the [inbox](crate::inbox) has been read. It is the last partition.
+    /// How far the [inbox](crate::inbox::Inbox) has been read. It is the last partition.
     pub fn inbox_position(&self) -> u64 {
         self.positions.last().filter(|last| last.partition == inbox::PARTITION).map_or(0, |last| last.next)
     }

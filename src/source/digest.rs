@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 /// they came in blocks. Lines that are no events, line terminators, and what lies behind the kept start of an
 /// oversized body (except its length) have no part in it: no table depends on them either.
 ///
-/// It is the value at [`Self::FACTOR`] of the polynomial whose coefficients are the hashes of the bodies, modulo 2^64,
+/// It is the value at `FACTOR` of the polynomial whose coefficients are the hashes of the bodies, modulo 2^64,
 /// so that the digests of two runs can be joined without looking at their bodies again.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ContentDigest(u64);

@@ -1,7 +1,7 @@
 //! Each event id once, within the watermark horizon.
 //!
 //! The operator collects the events of an epoch, waits until the epoch is closed on all workers, and then decides all
-//! of them at once ([`judge`]), against a [`TimeBoundedArrangement`](crate::arrangement::TimeBoundedArrangement) that
+//! of them at once ([`judge`]), against a [`TimeBoundedArrangement`] that
 //! holds what earlier epochs accepted. So its answers depend on the events and the cuts alone. What passes is
 //! append-only: forgetting an id emits nothing, and nothing downstream ever sees a retraction.
 //!
