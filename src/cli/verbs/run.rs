@@ -50,6 +50,7 @@ impl Run {
         if outcome.ended == Ended::Exhausted
             && outcome.progress.epoch == outcome.resumed_after
             && outcome.resumed_after > 0
+            && outcome.events == 0
         {
             tracing::info!(epoch = outcome.resumed_after, "nothing to do: an earlier run had read the whole input");
         }

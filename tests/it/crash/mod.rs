@@ -4,6 +4,7 @@
 mod additive;
 mod damage;
 pub(crate) mod job;
+mod order;
 mod points;
 mod random;
 mod restart;
