@@ -203,8 +203,9 @@ impl Coordinator {
         self.parts.stop.load(Ordering::Acquire)
     }
 
-    /// Epochs of `count` events of each partition; of one that is not awaited, at most as many. When a stop is asked for, an epoch that was begun is discarded: cut
-    /// short, it would be another cut of the same input, and what is never marked has no effect.
+    /// Epochs of `count` events of each partition; of one that is not awaited, at most as many. When a stop is asked for,
+    /// an epoch that was begun is discarded: cut short, it would be another cut of the same input, and what is never
+    /// marked has no effect.
     fn by_events(&mut self, count: u64) -> Result<Ended, RunError> {
         while !self.stopping() {
             let mut wanted: Vec<u64> = self.ended.iter().map(|ended| if *ended { 0 } else { count }).collect();

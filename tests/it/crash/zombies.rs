@@ -33,7 +33,7 @@ fn job() -> Job {
 }
 
 /// Starts the program and stops the whole process at a place. Woken, it goes on from there.
-fn asleep(job: &Job, workers: usize, stop: &Stop) -> Running {
+fn stopped_at(job: &Job, workers: usize, stop: &Stop) -> Running {
     let mut running = job.start(workers, EAGER, &stop.pause());
     let word = format!("stopped at {}", stop.place);
     assert!(running.says(&word), "never came to {stop:?}:\n{}", running.log());
@@ -96,7 +96,7 @@ fn a_displaced_instance_changes_nothing_when_it_wakes_up() {
     let cases: Vec<(Stop, usize)> = stops.into_iter().enumerate().map(|(i, stop)| (stop, 1 + i % 2)).collect();
     side_by_side(&cases, |(stop, workers)| {
         let job = job();
-        let zombie = asleep(&job, *workers, stop);
+        let zombie = stopped_at(&job, *workers, stop);
         let second = job.start(3 - workers, "--take-over", "").ended();
         assert_eq!(second.code(), 0, "{}", second.stderr);
         let (tables, before) = (job.check(), stored(&job.output()));
@@ -114,7 +114,7 @@ fn a_displaced_instance_wakes_up_while_the_other_one_runs() {
     let cases: Vec<Stop> = places.map(|place| Stop { place, passed: usize::from(place != "adopted") }).to_vec();
     side_by_side(&cases, |stop| {
         let job = job();
-        let zombie = asleep(&job, 1, stop);
+        let zombie = stopped_at(&job, 1, stop);
         let mut second = job.start(2, &format!("--take-over {EAGER}"), "");
         second.await_line("published");
         zombie.signal("CONT");
@@ -141,7 +141,7 @@ fn an_instance_that_runs_gives_way_to_a_take_over() {
 #[test]
 fn a_second_instance_is_told_who_is_in_the_way_until_that_one_is_killed() {
     let job = job();
-    let first = asleep(&job, 1, &Stop { place: "table-committed", passed: 9 });
+    let first = stopped_at(&job, 1, &Stop { place: "table-committed", passed: 9 });
     let before = stored(&job.output());
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     let refused = job.start(1, "", "").ended();
