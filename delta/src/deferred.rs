@@ -13,13 +13,13 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use async_trait::async_trait;
 use deltalake::ObjectStore;
 use deltalake::logstore::object_store::path::Path;
 use deltalake::logstore::object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, PutMultipartOptions,
     PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
-use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use tracing::warn;
 
@@ -136,7 +136,7 @@ impl Upload {
     }
 }
 
-// Written out without the macro crate for async traits: boxed futures are what it makes.
+#[async_trait]
 impl MultipartUpload for Upload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
         let part = self.inner.as_mut().map(|inner| inner.put_part(data));
@@ -149,75 +149,34 @@ impl MultipartUpload for Upload {
         })
     }
 
-    fn complete<'a, 'c>(&'a mut self) -> BoxFuture<'c, Result<PutResult>>
-    where
-        'a: 'c,
-        Self: 'c,
-    {
-        Box::pin(self.finish())
+    async fn complete(&mut self) -> Result<PutResult> {
+        self.finish().await
     }
 
-    fn abort<'a, 'c>(&'a mut self) -> BoxFuture<'c, Result<()>>
-    where
-        'a: 'c,
-        Self: 'c,
-    {
+    async fn abort(&mut self) -> Result<()> {
         match &mut self.inner {
-            Some(inner) => inner.abort(),
-            None => Box::pin(async { Ok(()) }),
+            Some(inner) => inner.abort().await,
+            None => Ok(()),
         }
     }
 }
 
+#[async_trait]
 impl ObjectStore for Deferred {
-    fn put_opts<'a, 'b, 'c>(
-        &'a self,
-        path: &'b Path,
-        payload: PutPayload,
-        options: PutOptions,
-    ) -> BoxFuture<'c, Result<PutResult>>
-    where
-        'a: 'c,
-        'b: 'c,
-        Self: 'c,
-    {
-        Box::pin(self.put(path, payload, options))
+    async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        self.put(path, payload, options).await
     }
 
-    fn put_multipart_opts<'a, 'b, 'c>(
-        &'a self,
-        path: &'b Path,
-        options: PutMultipartOptions,
-    ) -> BoxFuture<'c, Result<Box<dyn MultipartUpload>>>
-    where
-        'a: 'c,
-        'b: 'c,
-        Self: 'c,
-    {
-        Box::pin(self.upload(path, options))
+    async fn put_multipart_opts(&self, path: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.upload(path, options).await
     }
 
-    fn get_opts<'a, 'b, 'c>(&'a self, path: &'b Path, options: GetOptions) -> BoxFuture<'c, Result<GetResult>>
-    where
-        'a: 'c,
-        'b: 'c,
-        Self: 'c,
-    {
-        self.store.get_opts(path, options)
+    async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
+        self.store.get_opts(path, options).await
     }
 
-    fn get_ranges<'a, 'b, 'd, 'c>(
-        &'a self,
-        path: &'b Path,
-        ranges: &'d [Range<u64>],
-    ) -> BoxFuture<'c, Result<Vec<Bytes>>>
-    where
-        'a: 'c,
-        'b: 'c,
-        'd: 'c,
-        Self: 'c,
-    {
-        self.store.get_ranges(path, ranges)
+    async fn get_ranges(&self, path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.store.get_ranges(path, ranges).await
     }
 
     fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
@@ -232,28 +191,12 @@ impl ObjectStore for Deferred {
         self.store.list_with_offset(prefix, offset)
     }
 
-    fn list_with_delimiter<'a, 'b, 'c>(&'a self, prefix: Option<&'b Path>) -> BoxFuture<'c, Result<ListResult>>
-    where
-        'a: 'c,
-        'b: 'c,
-        Self: 'c,
-    {
-        self.store.list_with_delimiter(prefix)
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.store.list_with_delimiter(prefix).await
     }
 
-    fn copy_opts<'a, 'b, 'd, 'c>(
-        &'a self,
-        from: &'b Path,
-        to: &'d Path,
-        options: CopyOptions,
-    ) -> BoxFuture<'c, Result<()>>
-    where
-        'a: 'c,
-        'b: 'c,
-        'd: 'c,
-        Self: 'c,
-    {
-        self.store.copy_opts(from, to, options)
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.store.copy_opts(from, to, options).await
     }
 }
 

@@ -10,6 +10,7 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use async_trait::async_trait;
 use deltalake::ObjectStore;
 use deltalake::logstore::object_store::local::LocalFileSystem;
 use deltalake::logstore::object_store::path::Path;
@@ -17,7 +18,6 @@ use deltalake::logstore::object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, PutMode, PutMultipartOptions,
     PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
-use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
 /// Names of unfinished uploads: not listed as data, nor as log.
@@ -124,26 +124,18 @@ impl Upload {
     }
 }
 
-// Written out without the macro crate for async traits: boxed futures are what it makes.
+#[async_trait]
 impl MultipartUpload for Upload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
         self.inner.put_part(data)
     }
 
-    fn complete<'a, 'c>(&'a mut self) -> BoxFuture<'c, Result<PutResult>>
-    where
-        'a: 'c,
-        Self: 'c,
-    {
-        Box::pin(self.finish())
+    async fn complete(&mut self) -> Result<PutResult> {
+        self.finish().await
     }
 
-    fn abort<'a, 'c>(&'a mut self) -> BoxFuture<'c, Result<()>>
-    where
-        'a: 'c,
-        Self: 'c,
-    {
-        self.inner.abort()
+    async fn abort(&mut self) -> Result<()> {
+        self.inner.abort().await
     }
 }
 
@@ -181,41 +173,18 @@ impl Durable {
     }
 }
 
+#[async_trait]
 impl ObjectStore for Durable {
-    fn put_opts<'a, 'b, 'c>(
-        &'a self,
-        path: &'b Path,
-        payload: PutPayload,
-        options: PutOptions,
-    ) -> BoxFuture<'c, Result<PutResult>>
-    where
-        'a: 'c,
-        'b: 'c,
-        Self: 'c,
-    {
-        Box::pin(self.put(path, payload, options))
+    async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        self.put(path, payload, options).await
     }
 
-    fn put_multipart_opts<'a, 'b, 'c>(
-        &'a self,
-        path: &'b Path,
-        options: PutMultipartOptions,
-    ) -> BoxFuture<'c, Result<Box<dyn MultipartUpload>>>
-    where
-        'a: 'c,
-        'b: 'c,
-        Self: 'c,
-    {
-        Box::pin(self.upload(path, options))
+    async fn put_multipart_opts(&self, path: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.upload(path, options).await
     }
 
-    fn get_opts<'a, 'b, 'c>(&'a self, path: &'b Path, options: GetOptions) -> BoxFuture<'c, Result<GetResult>>
-    where
-        'a: 'c,
-        'b: 'c,
-        Self: 'c,
-    {
-        self.disk.get_opts(path, options)
+    async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
+        self.disk.get_opts(path, options).await
     }
 
     fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
@@ -230,27 +199,11 @@ impl ObjectStore for Durable {
         self.disk.list_with_offset(prefix, offset)
     }
 
-    fn list_with_delimiter<'a, 'b, 'c>(&'a self, prefix: Option<&'b Path>) -> BoxFuture<'c, Result<ListResult>>
-    where
-        'a: 'c,
-        'b: 'c,
-        Self: 'c,
-    {
-        self.disk.list_with_delimiter(prefix)
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.disk.list_with_delimiter(prefix).await
     }
 
-    fn copy_opts<'a, 'b, 'd, 'c>(
-        &'a self,
-        from: &'b Path,
-        to: &'d Path,
-        options: CopyOptions,
-    ) -> BoxFuture<'c, Result<()>>
-    where
-        'a: 'c,
-        'b: 'c,
-        'd: 'c,
-        Self: 'c,
-    {
-        self.disk.copy_opts(from, to, options)
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.disk.copy_opts(from, to, options).await
     }
 }
