@@ -149,7 +149,7 @@ pub struct Cut {
     pub opened_us: i64,
     /// When it was closed.
     pub closed_us: i64,
-    /// Its events: partitions without any are left out.
+    /// Its events: partitions without any are left out. One with holes in its offsets has a range for each run of events.
     pub ranges: Vec<Range>,
 }
 

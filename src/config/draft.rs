@@ -3,11 +3,9 @@
 use super::kind::{Kind, Raw, Value};
 use super::layers::Given;
 use super::problem::{Origin, Problem};
+use super::secret::MASK;
 use super::table::{SETTINGS, Setting, find};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// How a secret is printed.
-pub const MASK: &str = "****";
 
 /// Names closer than this (0 to 1) are suggested for a key that does not exist.
 const SIMILAR_ENOUGH: f64 = 0.7;
@@ -46,6 +44,10 @@ impl Draft {
                 continue;
             }
             match setting.kind.check(&raw) {
+                Some(value) if setting.secret && value != Value::Empty && matches!(origin, Origin::Flag(_)) => {
+                    let complaint = "every user of this machine can see it there; give it by environment or file";
+                    self.refuse(setting, &raw, origin, complaint.to_owned());
+                }
                 Some(value) => {
                     self.values.insert(setting.key, Assigned { value, origin });
                 }
@@ -75,10 +77,11 @@ impl Draft {
     pub fn check_together(&mut self) {
         self.check_shares();
         self.check_inputs();
+        self.check_eventhubs();
     }
 
     /// The value of a key, if nothing is wrong with it.
-    fn sound(&self, key: &str) -> Option<&Assigned> {
+    pub(super) fn sound(&self, key: &str) -> Option<&Assigned> {
         self.values.get(key).filter(|_| !self.faulty.contains(key))
     }
 

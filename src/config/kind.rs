@@ -1,5 +1,6 @@
 //! What a setting may hold: its kind with its range, and the one place where a value is checked against it.
 
+use super::secret::{MASK, Secret};
 use super::units::{format_duration, format_size, parse_duration, parse_size};
 use chrono::{DateTime, SecondsFormat};
 use std::{fmt, time::Duration};
@@ -14,6 +15,15 @@ pub enum Kind {
         /// What an empty text stands for, where it is allowed.
         empty: Option<&'static str>,
     },
+    /// A word without white space.
+    Text {
+        /// What an empty text stands for.
+        empty: &'static str,
+    },
+    /// Where a new reader of an event hub begins.
+    Beginning,
+    /// A key, password or token, given by the environment or a file.
+    Secret,
     /// Paths, globs or `-`.
     Inputs,
     /// One of the given words.
@@ -99,6 +109,8 @@ pub enum Value {
     Size(u64),
     /// An instant in microseconds since 1970-01-01T00:00:00Z.
     Instant(i64),
+    /// What is never printed.
+    Secret(Secret),
 }
 
 impl Value {
@@ -110,6 +122,7 @@ impl Value {
             Value::Switch(on) => (*on).into(),
             Value::List(items) => items.iter().map(String::as_str).collect::<Vec<_>>().into(),
             Value::Empty => "".into(),
+            Value::Secret(_) => MASK.into(),
             Value::Text(text) => text.as_str().into(),
             Value::Duration(duration) => format_duration(*duration).into(),
             Value::Size(bytes) => format_size(*bytes).into(),
@@ -124,6 +137,7 @@ impl Value {
     pub(super) fn to_json(&self) -> serde_json::Value {
         match self {
             Value::Empty => serde_json::Value::Null,
+            Value::Secret(secret) => secret.expose().into(),
             Value::Text(text) => text.as_str().into(),
             Value::List(items) => items.as_slice().into(),
             Value::Integer(number) | Value::Size(number) => (*number).into(),
@@ -147,6 +161,9 @@ impl Kind {
             Kind::Inputs => "a list of files, directories and globs, or - for standard input".to_owned(),
             Kind::Choice(words) => words.join(" or "),
             Kind::Integer { min, max } => format!("a whole number from {min} to {max}"),
+            Kind::Text { empty } => format!("text without white space, or \"\" for {empty}"),
+            Kind::Beginning => "earliest, latest, or an RFC 3339 time".to_owned(),
+            Kind::Secret => "a secret, not on the command line, or \"\" for none".to_owned(),
             Kind::Share => "a number from 0 to 1".to_owned(),
             Kind::Switch => "true or false".to_owned(),
             Kind::Duration { min, max, empty } => {
@@ -168,6 +185,8 @@ impl Kind {
             Kind::Path { .. } | Kind::Inputs => "PATH",
             Kind::Choice(_) => "KIND",
             Kind::Integer { .. } => "NUMBER",
+            Kind::Text { .. } | Kind::Secret => "TEXT",
+            Kind::Beginning => "PLACE",
             Kind::Share => "SHARE",
             Kind::Switch => "BOOL",
             Kind::Duration { .. } => "DURATION",
@@ -188,11 +207,21 @@ impl Kind {
             Kind::Integer { min, max } => integer_of(raw).filter(|n| (min..=max).contains(n)).map(Value::Integer),
             Kind::Share => number_of(raw).filter(|share| (0.0..=1.0).contains(share)).map(Value::Share),
             Kind::Switch => switch_of(raw).map(Value::Switch),
-            Kind::Duration { empty: Some(_), .. } | Kind::Path { empty: Some(_) } | Kind::Instant { .. }
+            Kind::Duration { empty: Some(_), .. }
+            | Kind::Path { empty: Some(_) }
+            | Kind::Text { .. }
+            | Kind::Secret
+            | Kind::Instant { .. }
                 if text.as_deref() == Some("") =>
             {
                 Some(Value::Empty)
             }
+            Kind::Text { .. } => text.filter(|t| !t.contains(char::is_whitespace)).map(Value::Text),
+            Kind::Beginning => match text?.as_str() {
+                word @ ("earliest" | "latest") => Some(Value::Text(word.to_owned())),
+                time => instant_of(time).map(Value::Instant),
+            },
+            Kind::Secret => text.filter(|t| !t.trim().is_empty()).map(|t| Value::Secret(t.trim().to_owned().into())),
             Kind::Path { .. } => text.filter(|t| is_local_path(t)).map(Value::Text),
             Kind::Duration { min, max, .. } => {
                 parse_duration(&text?).filter(|d| (min..=max).contains(d)).map(Value::Duration)

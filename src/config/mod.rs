@@ -5,10 +5,12 @@
 //! print. Nothing here reads the process's environment or arguments itself: they are handed in.
 
 pub mod draft;
+pub mod eventhubs;
 pub mod kind;
 pub mod layers;
 pub mod problem;
 pub mod schema;
+pub mod secret;
 pub mod show;
 pub mod table;
 pub mod typed;

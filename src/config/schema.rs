@@ -10,6 +10,7 @@ fn kind_schema(kind: &Kind) -> Value {
     match kind {
         Kind::Name => json!({ "type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$" }),
         Kind::Path { empty } => json!({ "type": "string", "minLength": u8::from(empty.is_none()) }),
+        Kind::Text { .. } | Kind::Secret | Kind::Beginning => json!({ "type": "string" }),
         Kind::Inputs => json!({ "type": "array", "items": { "type": "string", "minLength": 1 } }),
         Kind::Choice(words) => json!({ "enum": words }),
         Kind::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),

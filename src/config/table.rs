@@ -121,11 +121,32 @@ const DAY: Duration = Duration::from_secs(86_400);
 const DECADE: Duration = Duration::from_secs(3_650 * 86_400);
 const MIB: u64 = 1 << 20;
 
+const NO_FILE: Kind = Kind::Path { empty: Some("none") };
+
+/// The words of `config::eventhubs::HubCredential`.
+const HUB_CREDENTIALS: &[&str] = &["auto", "client_secret", "workload_identity", "managed_identity", "developer_tools"];
+
 /// Every setting, in the order of `default.toml`.
 pub const SETTINGS: &[Setting] = &[
     setting("pipeline.name", Kind::Name),
-    setting("source.kind", Kind::Choice(&["generate", "file"])).flag("source", FlagOf::Run),
+    setting("source.kind", Kind::Choice(&["generate", "file", "eventhubs"])).flag("source", FlagOf::Run),
     setting("source.inputs", Kind::Inputs).flag("input", FlagOf::Run),
+    setting("eventhubs.connection_string", Kind::Secret).secret(),
+    setting("eventhubs.connection_string_file", NO_FILE),
+    setting("eventhubs.connection_string_vault", Kind::Text { empty: "none" }),
+    setting("eventhubs.namespace", Kind::Text { empty: "the one of the connection string" }),
+    setting("eventhubs.name", Kind::Text { empty: "the one of the connection string" })
+        .flag("event-hub", FlagOf::RunAndGenerate),
+    setting("eventhubs.credential", Kind::Choice(HUB_CREDENTIALS)),
+    setting("eventhubs.consumer_group", Kind::Text { empty: "$Default" }).flag("consumer-group", FlagOf::Run),
+    setting("eventhubs.start", Kind::Beginning).flag("start-at", FlagOf::Run),
+    setting("eventhubs.after_loss", Kind::Choice(&["refuse", "continue"])),
+    setting("eventhubs.prefetch", integer(1, 100_000)),
+    setting("eventhubs.quiet_after", millis(100, DAY)),
+    setting("eventhubs.lag_interval", millis(100, DAY)),
+    setting("eventhubs.request_timeout", millis(100, Duration::from_secs(3_600))),
+    setting("eventhubs.give_up_after", millis(0, DAY)),
+    setting("eventhubs.threads", integer(1, 64)),
     setting("generator.seed", integer(0, i64::MAX.unsigned_abs())).flag("seed", FlagOf::RunAndGenerate),
     setting("generator.start", Kind::Instant { empty: "now" }).flag("start", FlagOf::Generate),
     setting("generator.rate", integer(0, 100_000_000)).flag("rate", FlagOf::RunAndGenerate),

@@ -3,6 +3,7 @@
 //! The fields mirror `default.toml`, where each one's meaning and range stand; serde refuses to build this from a table
 //! of settings that has another key, or lacks one.
 
+use super::eventhubs::EventHubs;
 use serde::Deserialize;
 use std::{num::NonZero, path::PathBuf, thread::available_parallelism, time::Duration};
 
@@ -14,6 +15,8 @@ pub struct Config {
     pub pipeline: Pipeline,
     /// Where events come from.
     pub source: Source,
+    /// The event hub.
+    pub eventhubs: EventHubs,
     /// The embedded generator.
     pub generator: Generator,
     /// How the stream is cut.
@@ -57,6 +60,8 @@ pub struct Pipeline {
 pub enum SourceKind {
     /// The embedded generator.
     Generate,
+    /// An event hub.
+    EventHubs,
     /// Files of newline-delimited JSON.
     File,
 }

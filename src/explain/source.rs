@@ -1,6 +1,8 @@
 //! Reads the retained source once more, and the inbox.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tidemark_checkpoint::inbox::{self, Inbox};
 use tidemark_dataflows::block::Body;
@@ -10,11 +12,17 @@ use super::Search;
 use super::tables::MOST;
 use super::verdict::{Found, Place};
 use crate::config::SourceKind;
-use crate::runtime::{RunError, build};
-use crate::source::{FileIdentity, FileSource, Pull, ReadAhead, Source, SourceError, SourceIdentity};
+use crate::runtime::{RunError, access, build};
+use crate::source::{EventHubsSource, FileIdentity, FileSource, Pull, ReadAhead, Source, SourceError, SourceIdentity};
 
 /// After every event time, so that none comes from the future: the arrival is looked at once the epoch is known.
 const LATEST: Micros = Micros(i64::MAX);
+
+/// How long a source may give nothing before it is left.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Time between two looks at a source that has nothing yet.
+const PAUSE: Duration = Duration::from_millis(1);
 
 impl Search<'_> {
     /// Every arrival in what can be read again.
@@ -23,6 +31,7 @@ impl Search<'_> {
         match stored.map(serde_json::from_value::<SourceIdentity>) {
             Some(Ok(SourceIdentity::Files { partitions })) => self.files(Some(&partitions), found),
             Some(Ok(stored @ SourceIdentity::Generate { .. })) => self.generated(&stored, found),
+            Some(Ok(stored @ SourceIdentity::EventHub(_))) => self.hub(&stored, found),
             Some(Err(_)) => self.not_searched.push("the source: it is of a kind that is not known here".to_owned()),
             None if self.config.source.kind == SourceKind::File => self.files(None, found),
             None => self.not_searched.push("the source: nothing says what was generated".to_owned()),
@@ -66,9 +75,10 @@ impl Search<'_> {
     /// Generated events, as far as they have been cut: most streams have no end.
     fn generated(&mut self, stored: &SourceIdentity, found: &mut BTreeMap<Place, Found>) {
         let now = match self.config.source.kind {
-            SourceKind::Generate => build::source(self.config, stored.generator_start()),
-            SourceKind::File => {
-                self.not_searched.push("the source: events were generated, and files are configured".to_owned());
+            SourceKind::Generate => build::source(self.config, stored.generator_start(), &Arc::default()),
+            SourceKind::File | SourceKind::EventHubs => {
+                self.not_searched
+                    .push("the source: events were generated, and another source is configured".to_owned());
                 return;
             }
         };
@@ -92,6 +102,40 @@ impl Search<'_> {
         }
     }
 
+    /// Whatever the event hub still holds. It is read beside the pipeline, whose readers may keep others away.
+    fn hub(&mut self, stored: &SourceIdentity, found: &mut BTreeMap<Place, Found>) {
+        if self.config.source.kind != SourceKind::EventHubs {
+            self.not_searched.push("the event hub: give --source eventhubs and how to get in".to_owned());
+            return;
+        }
+        let opened = access::eventhubs(self.config).and_then(|options| {
+            let mut source = EventHubsSource::open(options.beside(), &Arc::default())?;
+            source.settle(Some(stored))?;
+            Ok(source)
+        });
+        let mut source = match opened {
+            Ok(source) => source,
+            Err(error) => return self.not_searched.push(error.to_string()),
+        };
+        let differences = source.identity().difference(stored);
+        if !differences.is_empty() {
+            return self.not_searched.push(format!("the event hub: it is another one ({})", differences.join(", ")));
+        }
+        if let Err(error) = source.read_all() {
+            return self.not_searched.push(error.to_string());
+        }
+        let names: Vec<String> = source.partitions().iter().map(|partition| partition.name.clone()).collect();
+        let ends: Vec<(u64, u64)> = source.found().iter().map(|held| (held.first, held.end)).collect();
+        for ((index, name), (first, end)) in (0..).zip(names).zip(ends) {
+            if first > 0 {
+                self.not_searched.push(format!("partition {name}: events before {first} are past their retention"));
+            }
+            if let Err(error) = self.scan(&mut source, PartitionId(index), Some(index), &name, end, found) {
+                self.not_searched.push(error.to_string());
+            }
+        }
+    }
+
     /// Reads a partition up to `until`. `number` is its index in the pipeline, where it is one of those.
     fn scan(
         &mut self,
@@ -102,14 +146,19 @@ impl Search<'_> {
         until: u64,
         found: &mut BTreeMap<Place, Found>,
     ) -> Result<(), SourceError> {
-        let mut next = 0;
+        let (mut next, mut moved) = (0, Instant::now());
         while next < until && found.len() < MOST {
             let at_most = usize::try_from(until - next).unwrap_or(usize::MAX);
             match source.pull(partition, Offset(next), at_most, LATEST)? {
-                Pull::Pending => {}
+                Pull::Pending if moved.elapsed() > PATIENCE => {
+                    self.not_searched.push(format!("{name}: no event came after {next}, and it should hold more"));
+                    break;
+                }
+                Pull::Pending => std::thread::sleep(PAUSE),
                 Pull::End => break,
                 Pull::Block(block) => {
-                    next += block.len() as u64;
+                    next = block.first_offset.0 + block.len() as u64;
+                    moved = Instant::now();
                     block.iter().for_each(|body| self.look(&body, name, number, found));
                 }
             }

@@ -17,14 +17,14 @@ use tidemark_delta::{Lake, Location, Policy, Retry};
 
 use super::coordinator::CutRule;
 use super::flight::Limits;
-use super::{RunError, clock};
+use super::{RunError, access, clock};
 use crate::config::units::micros;
 use crate::config::{Config, SourceKind};
 use crate::health::Health;
 use crate::sink::publisher::Options;
 use crate::sink::tables::{ManifestText, specs};
 use crate::source::generator::{EventGenerator, GeneratorOptions, GeneratorSource, Pacing};
-use crate::source::{FileSource, ReadAhead, Source, SourceError};
+use crate::source::{EventHubsSource, FileSource, ReadAhead, Source, SourceError, SourceIdentity};
 
 /// Events per second that event times follow where a bounded stream is generated at once.
 const CLASSIC_RATE: u64 = 100;
@@ -35,18 +35,23 @@ const UNREACHED_RATE: u64 = 100_000_000;
 /// Admitted ids after which a worker hands them on, checkpoint or not: 12 MiB of them.
 const LOGGED_IDS: usize = 1 << 18;
 
-/// Opens the configured source. A generator without a start instant goes on from the one that an earlier run had.
+/// Opens the configured source. What fails there and may pass is shown in `health`. A generator without a start instant goes on from the one that an earlier run had.
 ///
 /// # Errors
 ///
 /// When an input is missing, unreadable or not what it should be.
-pub fn source(config: &Config, earlier_start: Option<Micros>) -> Result<Box<dyn Source>, SourceError> {
+pub fn source(
+    config: &Config,
+    earlier_start: Option<Micros>,
+    health: &Arc<Health>,
+) -> Result<Box<dyn Source>, SourceError> {
     Ok(match config.source.kind {
         SourceKind::File => Box::new(FileSource::open(&config.source.inputs, ReadAhead::default())?),
         SourceKind::Generate => {
             let (generator, pacing) = generator(config, earlier_start)?;
             Box::new(GeneratorSource::new(generator, pacing))
         }
+        SourceKind::EventHubs => Box::new(EventHubsSource::open(access::eventhubs(config)?, health)?),
     })
 }
 
@@ -115,7 +120,7 @@ pub fn settings(config: &Config, workers: usize, identity: &Identity) -> Setting
 pub fn cut_rule(config: &Config) -> CutRule {
     match config.source.kind {
         SourceKind::File => CutRule::Events(config.epochs.events),
-        SourceKind::Generate => CutRule::Trigger(config.epochs.trigger),
+        SourceKind::Generate | SourceKind::EventHubs => CutRule::Trigger(config.epochs.trigger),
     }
 }
 
@@ -199,13 +204,14 @@ fn publish_interval(config: &Config) -> Duration {
 }
 
 /// What the run manifest says in words.
-pub fn manifest_text(config: &Config, output: &str) -> ManifestText {
+pub fn manifest_text(config: &Config, output: &str, source: &SourceIdentity) -> ManifestText {
     let dedup = &config.dedup;
     ManifestText {
         output_path: output.to_owned(),
-        source: match config.source.kind {
-            SourceKind::File => format!("file: {}", config.source.inputs.join(", ")),
-            SourceKind::Generate => format!("generate: seed {}", config.generator.seed),
+        source: match source {
+            SourceIdentity::Files { .. } => format!("file: {}", config.source.inputs.join(", ")),
+            SourceIdentity::Generate { .. } => format!("generate: seed {}", config.generator.seed),
+            SourceIdentity::EventHub(hub) => format!("eventhubs: {}/{}", hub.namespace, hub.name),
         },
         dedup_scope: format!(
             "event_id, watermark delay {} s, retention {} s of event time",

@@ -82,6 +82,8 @@ pub(super) struct Coordinator {
     positions: Vec<Offset>,
     /// How far each partition had been read at the last cut.
     at_cut: Vec<Position>,
+    /// Offsets without events that were passed over since the last cut.
+    missing: Vec<Vec<std::ops::Range<u64>>>,
     ended: Vec<bool>,
     epoch: Epoch,
     open: Option<Micros>,
@@ -96,6 +98,7 @@ impl Coordinator {
     pub(super) fn new(parts: Parts, epoch: Epoch, at_cut: Vec<Position>) -> Self {
         Coordinator {
             positions: at_cut.iter().map(|position| Offset(position.next)).collect(),
+            missing: vec![Vec::new(); at_cut.len()],
             ended: vec![false; at_cut.len()],
             at_cut,
             epoch: epoch + 1,
@@ -121,6 +124,10 @@ impl Coordinator {
             self.open(Micros(cut.opened_us));
             for range in &cut.ranges {
                 let partition = range.index as usize;
+                // A range that begins further on says that the offsets before it had no events.
+                if let Some(next) = self.positions.get_mut(partition) {
+                    next.0 = next.0.max(range.from);
+                }
                 while self.positions.get(partition).is_some_and(|next| next.0 < range.to) {
                     let left = range.to - self.positions[partition].0;
                     if self.pull(partition, left, Micros(i64::MAX))? == 0 {
@@ -130,6 +137,9 @@ impl Coordinator {
                         std::thread::park_timeout(IDLE);
                     }
                     self.check()?;
+                }
+                if self.missing.get(partition).is_some_and(|holes| !holes.is_empty()) {
+                    return Err(self.changed(range, "it no longer holds all events before"));
                 }
                 let digest = self.digest(partition);
                 if range.digest.is_some() && range.digest != digest {
@@ -179,13 +189,22 @@ impl Coordinator {
         self.parts.source.digest(PartitionId(u32::try_from(partition).unwrap_or(u32::MAX))).map(|d| d.to_string())
     }
 
-    /// Notes that everything read so far is cut. Returns what was read since the cut before.
+    /// Notes that everything read so far is cut. Returns what was read since the cut before: one range of each partition,
+    /// and one more for each hole in its offsets. Only the last of them has a digest.
     fn remember_cut(&mut self) -> Vec<Range> {
         let mut ranges = Vec::new();
         for (partition, next) in self.positions.iter().enumerate().filter(|(i, next)| next.0 > self.at_cut[*i].next) {
             let digest = self.digest(partition);
             let at = &self.at_cut[partition];
-            let (partition, index, from) = (at.partition.clone(), at.index, at.next);
+            let mut from = at.next;
+            for hole in std::mem::take(&mut self.missing[partition]) {
+                if hole.start > from {
+                    let (partition, index) = (at.partition.clone(), at.index);
+                    ranges.push(Range { partition, index, from, to: hole.start, digest: None });
+                }
+                from = hole.end;
+            }
+            let (partition, index) = (at.partition.clone(), at.index);
             ranges.push(Range { partition, index, from, to: next.0, digest });
         }
         for range in &ranges {
@@ -274,7 +293,11 @@ impl Coordinator {
             }
             Pull::Block(block) => {
                 let events = block.len() as u64;
-                self.positions[partition].0 += events;
+                let (from, first) = (self.positions[partition].0, block.first_offset.0);
+                if first > from {
+                    self.missing[partition].push(from..first);
+                }
+                self.positions[partition].0 = first + events;
                 self.feed(block)?;
                 Ok(events)
             }

@@ -94,6 +94,7 @@ impl RunError {
                 SourceErrorKind::Usage => ExitStatus::Usage,
                 SourceErrorKind::Unavailable => ExitStatus::Unavailable,
                 SourceErrorKind::Changed => ExitStatus::Corrupt,
+                SourceErrorKind::Displaced => ExitStatus::Refused,
             },
             RunError::Sink(SinkError::Delta(error)) | RunError::Delta(error) => delta_status(error),
             RunError::Sink(SinkError::Rows(_)) | RunError::Worker(_) => ExitStatus::Bug,

@@ -29,9 +29,14 @@ pub(super) fn settle(
     }
 }
 
+/// What an earlier run read, where this version knows that kind of source.
+pub(super) fn source(stored: &Identity) -> Option<SourceIdentity> {
+    serde_json::from_value(stored.source.clone()).ok()
+}
+
 /// When the first event of an earlier run's generator was due.
 pub(super) fn generator_start(stored: &Identity) -> Option<Micros> {
-    serde_json::from_value::<SourceIdentity>(stored.source.clone()).ok()?.generator_start()
+    source(stored)?.generator_start()
 }
 
 fn first(config: &Config, source: &SourceIdentity) -> Result<Identity, RunError> {

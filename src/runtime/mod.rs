@@ -4,6 +4,7 @@
 //! source -> coordinator -> lanes -> workers (decode .. metrics, deliver) -> publisher -> tables
 //! ```
 
+pub mod access;
 pub mod build;
 pub mod clock;
 pub mod coordinator;
@@ -39,6 +40,7 @@ use crate::config::Config;
 use crate::health::Health;
 use crate::sink::publisher::{Delivery, Progress, Publisher, SinkError};
 use crate::sink::tables::{ManifestText, NetFlow, RunManifest, SoFar, Table, specs};
+use crate::source::PartitionStatus;
 
 pub use error::RunError;
 
@@ -51,6 +53,8 @@ pub struct Observer {
     pub publisher: Publisher,
     /// What does not work at the moment.
     pub health: Arc<Health>,
+    /// How far each partition has been read, where the source knows how far they go.
+    pub partitions: Vec<Arc<PartitionStatus>>,
     /// Size of the input in bytes, where it is known.
     pub total_bytes: Option<u64>,
     /// Where the tables are.
@@ -122,7 +126,7 @@ pub fn run_in(
     let held = outputs.0.in_any().unwrap_or(0);
     let settings = build::settings(config, workers, &begun.identity);
     let mut writers = Writers::start(config, settings.index.horizon, &begun, outputs, &watched)?;
-    let manifest = build::manifest_text(config, &output);
+    let manifest = build::manifest_text(config, &output, &begun.source.identity());
     let plan = plan(config, settings, &begun, &writers, &manifest);
     let Begun { lock: _held, source, loaded, after, positions, replay, .. } = begun;
     // The workers let go of what was restored once they have taken it up.
@@ -133,6 +137,7 @@ pub fn run_in(
         intake: Arc::clone(&intake),
         publisher: publisher.clone(),
         health: Arc::clone(&watched.health),
+        partitions: source.statuses(),
         total_bytes: source.total_bytes(),
         output: output.clone(),
         resumed_after,

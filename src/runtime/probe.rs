@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::sync::Arc;
 
 use super::{RunError, build};
 use crate::config::Config;
@@ -23,7 +24,7 @@ pub struct Found {
 ///
 /// What a run would fail with: an input that is missing, or an output that cannot be written.
 pub fn probe(config: &Config) -> Result<Found, RunError> {
-    let source = build::source(config, None)?;
+    let source = build::source(config, None, &Arc::default())?;
     let output = &config.output.path;
     let unwritable = |error: io::Error| RunError::Output { output: output.display().to_string(), error };
     fs::create_dir_all(output).map_err(unwritable)?;

@@ -83,7 +83,7 @@ pub(super) fn begin(
     stores: Stores,
 ) -> Result<(Begun, Outputs), RunError> {
     // Before anything is made: a wrong input leaves no trace.
-    let missing_input = build::source(config, None)?;
+    let missing_input = build::source(config, None, &watched.health)?;
     let folder = config.checkpoint_path();
     for made in [&config.output.path, &folder] {
         let unwritable = |error| RunError::Output { output: config.output.path.display().to_string(), error };
@@ -98,10 +98,11 @@ pub(super) fn begin(
     // A look before anything is claimed or fenced: what does not fit is left as it was.
     let stored = journal::look(&store)?;
     let stored = stored.as_ref().map(|past| &past.identity);
-    let source = match stored.and_then(identity::generator_start) {
-        Some(start) => build::source(config, Some(start))?,
+    let mut source = match stored.and_then(identity::generator_start) {
+        Some(start) => build::source(config, Some(start), &watched.health)?,
         None => missing_input,
     };
+    source.settle(stored.and_then(identity::source).as_ref())?;
     let identity = identity::settle(config, &source.identity(), stored)?;
     if !config.checkpoint.enabled {
         let begun = (lock, source, identity);
@@ -109,7 +110,8 @@ pub(super) fn begin(
     }
 
     let claimed = journal::claim(&store, &claimant(), getrandom::u64().unwrap_or_default())?;
-    lock.set_generation(claimed.generation());
+    let claimed_generation = claimed.generation();
+    lock.set_generation(claimed_generation);
     reach("generation-claimed");
     let publishing = build::publishing(config, workers, claimed.generation(), &watched.health, stores.tables)?;
     let tables = Tables::open(publishing)?;
@@ -126,10 +128,12 @@ pub(super) fn begin(
     check_tables(config, &tables, past.as_ref(), after)?;
     let counters = manifest.map(|manifest| manifest.counters.clone()).unwrap_or_default();
     let source = WithInbox::new(source, Inbox::new(store.clone())).map_err(SinkError::Start)?;
-    let (source, positions) = resumed(Box::new(source), manifest)?;
+    let (mut source, positions) = resumed(Box::new(source), manifest)?;
+    let replay = in_place(replay, &positions)?;
     let link = loaded.from.as_ref().map(|from| &from.link);
     let Journal { cuts, manifests } = claimed.adopt(identity.clone(), past.as_ref(), link)?;
     reach("adopted");
+    source.start(claimed_generation)?;
     let durable = Some(Durable { store, cuts, manifests });
     Ok((Begun { lock, source, identity, loaded, after, counters, positions, replay }, (tables, durable)))
 }
@@ -157,7 +161,8 @@ fn without_checkpoints(
     if let Some(epoch) = tables.in_any() {
         return Err(refused(epoch, "none"));
     }
-    let (source, positions) = resumed(source, None)?;
+    let (mut source, positions) = resumed(source, None)?;
+    source.start(ONLY_GENERATION)?;
     let (loaded, counters, replay) = (Loaded::nothing(), Counters::default(), Vec::new());
     Ok((Begun { lock, source, identity, loaded, after: 0, counters, positions, replay }, (tables, None)))
 }
@@ -211,27 +216,42 @@ fn resumed(
     mut source: Box<dyn Source>,
     manifest: Option<&Manifest>,
 ) -> Result<(Box<dyn Source>, Vec<Position>), RunError> {
-    let beginning = |(index, name): (usize, String)| Position {
-        partition: name,
-        index: u32::try_from(index).unwrap_or(u32::MAX),
-        next: 0,
-        digest: None,
-    };
     let names = source.partitions().iter().map(|partition| partition.name.clone());
-    let mut positions: Vec<Position> = names.enumerate().map(beginning).collect();
+    let beginning = |(index, partition): (u32, String)| {
+        let next = source.beginning(PartitionId(index)).0;
+        Position { partition, index, next, digest: None }
+    };
+    let mut positions: Vec<Position> = (0..).zip(names).map(beginning).collect();
     for stored in manifest.map_or(&[][..], |manifest| &manifest.positions[..]) {
-        let Some(position) = positions.get_mut(stored.index as usize).filter(|p| p.partition == stored.partition)
-        else {
-            let problem = "it was read by an earlier run and is not there any more";
-            return Err(SourceError::changed(stored.partition.clone(), problem, "give the same inputs again").into());
-        };
-        *position = stored.clone();
+        let index = place_of(&positions, &stored.partition, stored.index)?;
+        let Some(position) = positions.get_mut(index as usize) else { continue };
+        *position = Position { index, ..stored.clone() };
         if stored.next > 0 {
-            let at = At { partition: PartitionId(stored.index), offset: Offset(stored.next) };
+            let at = At { partition: PartitionId(index), offset: Offset(stored.next) };
             let digest = stored.digest.as_ref().map(|digest| digest.parse());
             let digest = digest.transpose().map_err(|error| Error::damaged("a manifest", format!("{error}")))?;
             source.resume(at, digest)?;
         }
     }
     Ok((source, positions))
+}
+
+/// Cuts whose partitions have the places that they have now.
+fn in_place(mut cuts: Vec<Cut>, positions: &[Position]) -> Result<Vec<Cut>, RunError> {
+    for range in cuts.iter_mut().flat_map(|cut| &mut cut.ranges) {
+        range.index = place_of(positions, &range.partition, range.index)?;
+    }
+    Ok(cuts)
+}
+
+/// Which place a partition has that had `index` once: the same, or a later one, where partitions were added before it.
+/// Several files may have one name, so the name alone does not tell.
+fn place_of(positions: &[Position], partition: &str, index: u32) -> Result<u32, RunError> {
+    let named = |position: &&Position| position.partition == partition;
+    let same = positions.get(index as usize).filter(named);
+    let found = same.or_else(|| positions.iter().skip(index as usize).find(named));
+    found.map(|position| position.index).ok_or_else(|| {
+        let problem = "it was read by an earlier run and is not there any more";
+        SourceError::changed(partition, problem, "give the same inputs again").into()
+    })
 }

@@ -18,6 +18,8 @@ pub enum SourceErrorKind {
     Unavailable,
     /// The input is not the one that was read before: no retry helps.
     Changed,
+    /// Another instance reads it, and keeps others away.
+    Displaced,
 }
 
 /// An input that cannot be used.
@@ -55,6 +57,14 @@ impl SourceError {
 
     pub(crate) fn changed(input: impl Into<String>, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::new(SourceErrorKind::Changed, input.into(), problem.into(), remedy.into(), None)
+    }
+
+    pub(crate) fn displaced(input: impl Into<String>, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(SourceErrorKind::Displaced, input.into(), problem.into(), remedy.into(), None)
+    }
+
+    pub(crate) fn unreachable(input: impl Into<String>, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(SourceErrorKind::Unavailable, input.into(), problem.into(), remedy.into(), None)
     }
 
     /// `what` completes the sentence "it cannot be …".

@@ -28,11 +28,26 @@ pub enum SourceIdentity {
         /// a fraction need not come back from JSON as the one that was stored.
         options: BTreeMap<String, String>,
     },
+    /// An event hub.
+    EventHub(HubIdentity),
     /// Files and streams, in the order of their partitions.
     Files {
         /// One for each partition.
         partitions: Vec<FileIdentity>,
     },
+}
+
+/// An event hub, and where reading it began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HubIdentity {
+    /// The host of the namespace.
+    pub namespace: String,
+    /// The event hub.
+    pub name: String,
+    /// When it was created, which tells it from one of the same name that came after it.
+    pub created: Option<Micros>,
+    /// The partitions, each with the sequence number of the first event that was to be read.
+    pub partitions: Vec<(String, u64)>,
 }
 
 /// A file or a stream.
@@ -92,7 +107,7 @@ impl SourceIdentity {
     pub fn generator_start(&self) -> Option<Micros> {
         match self {
             Self::Generate { start, .. } => Some(*start),
-            Self::Files { .. } => None,
+            Self::Files { .. } | Self::EventHub(_) => None,
         }
     }
 
@@ -114,10 +129,58 @@ impl SourceIdentity {
                 found.extend(options(before, now));
                 found
             }
-            (Self::Files { .. }, Self::Generate { .. }) => vec!["events were generated, now files are read".into()],
-            (Self::Generate { .. }, Self::Files { .. }) => vec!["files were read, now events are generated".into()],
+            (Self::EventHub(now), Self::EventHub(before)) => hubs(before, now),
+            (now, before) => vec![format!("{}, now {}", before.past(), now.present())],
         }
     }
+
+    fn past(&self) -> &'static str {
+        match self {
+            Self::Generate { .. } => "events were generated",
+            Self::Files { .. } => "files were read",
+            Self::EventHub(_) => "an event hub was read",
+        }
+    }
+
+    fn present(&self) -> &'static str {
+        match self {
+            Self::Generate { .. } => "events are generated",
+            Self::Files { .. } => "files are read",
+            Self::EventHub(_) => "an event hub is read",
+        }
+    }
+}
+
+/// Partitions may be added to an event hub; each keeps its name.
+fn hubs(before: &HubIdentity, now: &HubIdentity) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut compare = |what: &str, before: &str, now: &str| {
+        if !before.eq_ignore_ascii_case(now) {
+            found.push(format!("the {what} was {before}, now {now}"));
+        }
+    };
+    compare("namespace", &before.namespace, &now.namespace);
+    compare("event hub", &before.name, &now.name);
+    if !found.is_empty() {
+        return found;
+    }
+    if let (Some(then), Some(created)) = (before.created, now.created)
+        && then != created
+    {
+        let (then, created) = (instant(then), instant(created));
+        found.push(format!(
+            "event hub {} was deleted and created again: it was of {then}, now of {created}. Its sequence numbers mean \
+             other events; read it as a new pipeline",
+            now.name
+        ));
+        return found;
+    }
+    let names = |hub: &HubIdentity| hub.partitions.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    let (before, now) = (names(before), names(now));
+    if !now.starts_with(&before) {
+        found.push(format!("the partitions were {}, now {}", before.join(", "), now.join(", ")));
+    }
+    found
 }
 
 type Options = BTreeMap<String, String>;

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,9 @@ use tidemark_checkpoint::{Error, inbox};
 use tidemark_dataflows::block::{Arrival, Block};
 use tidemark_dataflows::event::{Micros, Offset, PartitionId, Position};
 
-use super::{ContentDigest, MAX_BLOCK_EVENTS, PartitionInfo, Pull, Source, SourceError, SourceIdentity};
+use super::{
+    ContentDigest, MAX_BLOCK_EVENTS, PartitionInfo, PartitionStatus, Pull, Source, SourceError, SourceIdentity,
+};
 
 /// Time between two looks when there was nothing.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
@@ -172,6 +175,22 @@ impl Source for WithInbox {
 
     fn resume(&mut self, at: Position, before: Option<ContentDigest>) -> Result<(), SourceError> {
         if self.is_inbox(at.partition) { Ok(()) } else { self.inner.resume(at, before) }
+    }
+
+    fn settle(&mut self, stored: Option<&SourceIdentity>) -> Result<(), SourceError> {
+        self.inner.settle(stored)
+    }
+
+    fn beginning(&self, partition: PartitionId) -> Offset {
+        if self.is_inbox(partition) { Offset(0) } else { self.inner.beginning(partition) }
+    }
+
+    fn start(&mut self, generation: u64) -> Result<(), SourceError> {
+        self.inner.start(generation)
+    }
+
+    fn statuses(&self) -> Vec<Arc<PartitionStatus>> {
+        self.inner.statuses()
     }
 
     /// None of the inbox: its objects never change, and each carries a hash of its own.

@@ -6,6 +6,7 @@
 
 mod digest;
 mod error;
+pub mod eventhubs;
 pub mod files;
 pub mod generator;
 mod identity;
@@ -14,15 +15,18 @@ mod inbox;
 mod inbox_tests;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tidemark_dataflows::block::Block;
 use tidemark_dataflows::event::{Micros, Offset, PartitionId, Position};
+pub use tidemark_eventhubs::status::PartitionStatus;
 
 pub use digest::{ContentDigest, NotADigest};
 pub use error::{SourceError, SourceErrorKind};
+pub use eventhubs::EventHubsSource;
 pub use files::{FileSource, ReadAhead};
 pub use generator::{EventGenerator, EventWriter, GeneratorOptions, GeneratorSource, Pacing};
-pub use identity::{FileIdentity, SourceIdentity};
+pub use identity::{FileIdentity, HubIdentity, SourceIdentity};
 pub use inbox::WithInbox;
 
 /// Most events of one block. Keeps a block of very short lines from holding up a worker.
@@ -65,7 +69,8 @@ impl PartitionInfo {
 /// The answer to [`Source::pull`].
 #[derive(Clone, Debug)]
 pub enum Pull {
-    /// Events that start at the offset asked for; at least one.
+    /// Events that follow on one another; at least one. They start at the offset asked for, or behind it where there are
+    /// no events in between, and never will be.
     Block(Block),
     /// Nothing yet: not due, or not read. Ask again later.
     Pending,
@@ -91,6 +96,36 @@ pub trait Source: Send {
     /// What is read, for the check that a restart reads the same.
     fn identity(&self) -> SourceIdentity;
 
+    /// Settles where reading begins, before [`identity`](Self::identity) is asked for: as an earlier run did, whose
+    /// identity is `stored`, or anew. Whether that one fits is not asked.
+    ///
+    /// # Errors
+    ///
+    /// When the source has to be asked, and does not answer.
+    fn settle(&mut self, _stored: Option<&SourceIdentity>) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    /// Where a pipeline that has read nothing yet begins.
+    fn beginning(&self, _partition: PartitionId) -> Offset {
+        Offset(0)
+    }
+
+    /// Called once, after every [`resume`](Self::resume) and before the first pull, by the instance with this generation:
+    /// greater than that of every instance before it. A source that others could read at the same time keeps them away.
+    ///
+    /// # Errors
+    ///
+    /// What comes next is not there any more, or the source cannot be read.
+    fn start(&mut self, _generation: u64) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    /// How far each partition has been read, where there is more to know than the positions.
+    fn statuses(&self) -> Vec<Arc<PartitionStatus>> {
+        Vec::new()
+    }
+
     /// Tells, before the first pull of a partition, that an earlier run has read everything before `at`, and the
     /// digest that it had. Pulls then start at that offset. A source that reads from the start again compares what it
     /// passes over: the first pull that gives anything but [`Pull::Pending`] has compared it, also where it gives
@@ -114,7 +149,8 @@ pub trait Source: Send {
     }
 
     /// The next events of `partition`: those that start at `from`, at most `max_events` of them (zero counts as one)
-    /// and at most [`MAX_BLOCK_EVENTS`].
+    /// and at most [`MAX_BLOCK_EVENTS`]. Where offsets are missing, none of a block lies `max_events` or more behind
+    /// `from`, unless there is none before.
     ///
     /// It may wait for a moment, never for long, so that the caller can look for a signal between two calls. A source
     /// that produces in real time gives nothing that is due after `now`; a replay asks for it with the greatest

@@ -8,6 +8,7 @@ mod event;
 mod faults;
 mod options;
 mod plan;
+mod send;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -23,6 +24,7 @@ use super::{ContentDigest, MAX_BLOCK_EVENTS, PartitionInfo, Pull, Source, Source
 
 pub use self::options::GeneratorOptions;
 pub use self::plan::{Kind, Plan};
+pub use self::send::{EventSender, Sent};
 pub use self::write::{EventWriter, Written};
 
 /// Bytes after which a block is full.

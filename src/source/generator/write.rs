@@ -168,7 +168,7 @@ fn unwritable(name: String, error: io::Error) -> SourceError {
 }
 
 /// Now. A clock before 1970 counts as 1970: nothing is due then.
-fn wall_clock() -> Micros {
+pub(super) fn wall_clock() -> Micros {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

@@ -1,0 +1,314 @@
+//! Receives a partition from a position on, whatever happens to the connection.
+//!
+//! A reader hands on events in the order of their sequence numbers, each once. When anything goes wrong, it drops its
+//! client, waits, and opens a new one behind the last event that it handed on. What comes again is dropped, what is
+//! missing is passed over, counted and logged.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, SystemTime};
+
+use azure_messaging_eventhubs::models::ReceivedEventData;
+use azure_messaging_eventhubs::{ConsumerClient, OpenReceiverOptions, StartLocation, StartPosition};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use tokio::time::{sleep, timeout};
+
+use crate::backoff::Backoff;
+use crate::batch::{Batch, Builder, Limits};
+use crate::error::{Error, ErrorKind};
+use crate::hub::{Hub, micros};
+use crate::status::PartitionStatus;
+
+/// Most events that are taken from the client at once.
+const CHUNK: usize = 512;
+
+/// The first wait after a fault.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+
+/// The longest wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// A partition, and how to read it.
+#[derive(Clone)]
+pub struct PartitionReader {
+    /// The event hub.
+    pub hub: Hub,
+    /// The consumer group.
+    pub group: String,
+    /// The partition.
+    pub partition: String,
+    /// A receiver with a higher level displaces those with lower ones; one without a level displaces nobody.
+    pub owner_level: Option<i64>,
+    /// How many events the broker may send ahead.
+    pub prefetch: u32,
+    /// After so long without an event the partition is asked whether it has any.
+    pub quiet_after: Duration,
+    /// How long faults in a row are met with another try.
+    pub give_up_after: Duration,
+    /// When the event hub was created, as it was when reading began.
+    pub created_us: Option<i64>,
+    /// How large batches are.
+    pub limits: Limits,
+    /// Where progress is noted.
+    pub status: Arc<PartitionStatus>,
+}
+
+/// Who gets what a reader reads.
+pub trait Receive: Send {
+    /// Takes a batch; resolves to false when nobody wants any more. As long as it waits, nothing more is read.
+    fn take(&mut self, batch: Batch) -> BoxFuture<'_, bool>;
+
+    /// A fault that is met with another try.
+    fn failing(&mut self, error: &Error);
+
+    /// Events come again.
+    fn recovered(&mut self);
+}
+
+/// Why a connection came to an end.
+enum End {
+    /// Nobody wants any more.
+    Unwanted,
+    /// Something went wrong.
+    Failed(Error),
+}
+
+impl PartitionReader {
+    /// Reads from sequence number `next` on, until nobody wants any more (`Ok`).
+    ///
+    /// # Errors
+    ///
+    /// What no retry helps against: another receiver has taken over ([`ErrorKind::Stolen`]), the event hub is another
+    /// one or does not hold what comes next ([`ErrorKind::Changed`]). And anything else, once it has lasted too long.
+    pub async fn read(&self, mut next: u64, to: &mut dyn Receive) -> Result<(), Error> {
+        let seed = self.partition.bytes().fold(next, |seed, byte| seed.rotate_left(8) ^ u64::from(byte));
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, seed);
+        let mut failing_since = None;
+        loop {
+            let before = next;
+            let error = match self.connected(&mut next, to, &mut failing_since).await {
+                End::Unwanted => return Ok(()),
+                End::Failed(error) => error,
+            };
+            if next > before {
+                backoff.reset();
+            }
+            let since = *failing_since.get_or_insert_with(tokio::time::Instant::now);
+            let fatal = matches!(error.kind(), ErrorKind::Stolen | ErrorKind::Changed | ErrorKind::Usage);
+            if fatal || since.elapsed() >= self.give_up_after {
+                return Err(error);
+            }
+            let wait = backoff.wait();
+            tracing::warn!(partition = self.partition, next, %error, retry_in_ms = wait.as_millis(), "receiving again");
+            to.failing(&error);
+            self.status.reconnects.fetch_add(1, Relaxed);
+            sleep(wait).await;
+        }
+    }
+
+    /// Reads over one connection.
+    async fn connected(
+        &self,
+        next: &mut u64,
+        to: &mut dyn Receive,
+        failing_since: &mut Option<tokio::time::Instant>,
+    ) -> End {
+        let client = match self.hub.consumer(&self.group).await {
+            Ok(client) => client,
+            Err(error) => return End::Failed(error),
+        };
+        let end = match self.check(&client, *next).await {
+            Ok(()) => self.stream(&client, next, to, failing_since).await,
+            Err(error) => End::Failed(error),
+        };
+        self.hub.close(client).await;
+        end
+    }
+
+    /// Whether the event hub still is the one that was read so far. Its events may be gone, which shows later.
+    async fn check(&self, client: &ConsumerClient, next: u64) -> Result<(), Error> {
+        let changed = |why: String| {
+            let what = format!("partition {} of {}", self.partition, self.hub.label());
+            Err(Error::new(ErrorKind::Changed, what, why))
+        };
+        let hub = self.hub.properties(client).await?;
+        if self.created_us.is_some() && hub.created_us.is_some() && hub.created_us != self.created_us {
+            return changed("the event hub was deleted and created again while it was read".to_owned());
+        }
+        let found = self.hub.partition(client, &self.partition).await?;
+        self.status.note_end(found.end, found.newest_us);
+        if found.end < next {
+            return changed(format!("it ends before event {}, and was read up to event {next}", found.end));
+        }
+        Ok(())
+    }
+
+    async fn stream(
+        &self,
+        client: &ConsumerClient,
+        next: &mut u64,
+        to: &mut dyn Receive,
+        failing_since: &mut Option<tokio::time::Instant>,
+    ) -> End {
+        let options = OpenReceiverOptions {
+            owner_level: self.owner_level,
+            prefetch: Some(self.prefetch),
+            start_position: Some(behind(*next)),
+            receive_timeout: None,
+        };
+        let opening = client.open_receiver_on_partition(self.partition.clone(), Some(options));
+        let receiver = match self.hub.within("opening a receiver", opening).await {
+            Ok(receiver) => receiver,
+            Err(error) => return End::Failed(error),
+        };
+        let mut events = pin!(receiver.stream_events().ready_chunks(CHUNK));
+        let mut builder = Builder::new(self.limits);
+        let mut suspect = None;
+        loop {
+            let chunk = match timeout(self.quiet_after, events.next()).await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => return End::Failed(self.fault("the stream ended")),
+                Err(_) => match self.is_quiet(client, *next, &mut suspect).await {
+                    Ok(()) => {
+                        recovered(failing_since, to);
+                        continue;
+                    }
+                    Err(error) => return End::Failed(error),
+                },
+            };
+            let mut fault = None;
+            for event in chunk {
+                match event {
+                    Ok(event) => {
+                        if !self.push(&event, next, &mut builder, to).await {
+                            return End::Unwanted;
+                        }
+                    }
+                    Err(error) => fault = Some(Error::of_client(self.what(), &error)),
+                }
+            }
+            if !builder.is_empty() {
+                recovered(failing_since, to);
+                if !self.hand_on(&mut builder, to).await {
+                    return End::Unwanted;
+                }
+            }
+            if let Some(error) = fault {
+                return End::Failed(error);
+            }
+        }
+    }
+
+    /// Adds an event to what will be handed on. Returns false when nobody wants any more.
+    async fn push(
+        &self,
+        event: &ReceivedEventData,
+        next: &mut u64,
+        builder: &mut Builder,
+        to: &mut dyn Receive,
+    ) -> bool {
+        let Some(sequence) = event.sequence_number().and_then(|number| u64::try_from(number).ok()) else {
+            // Every event of an event hub has a number; without one it has no place in the stream.
+            tracing::error!(partition = self.partition, "an event without a sequence number was dropped");
+            return true;
+        };
+        if sequence < *next {
+            self.status.redelivered.fetch_add(1, Relaxed);
+            return true;
+        }
+        if sequence > *next {
+            let missing = sequence - *next;
+            self.status.missing.fetch_add(missing, Relaxed);
+            tracing::warn!(
+                partition = self.partition,
+                from = *next,
+                to = sequence,
+                missing,
+                "there are no events for these sequence numbers; they are counted as missing"
+            );
+        }
+        if !builder.takes(sequence) && !self.hand_on(builder, to).await {
+            return false;
+        }
+        builder.push(sequence, event, micros(SystemTime::now()).unwrap_or(0));
+        *next = sequence + 1;
+        true
+    }
+
+    async fn hand_on(&self, builder: &mut Builder, to: &mut dyn Receive) -> bool {
+        let batch = builder.take();
+        self.status.note_read(batch.end(), batch.enqueued_us.last().copied());
+        to.take(batch).await
+    }
+
+    /// Tells a partition without events from a link that brings none: one that holds an event which has not come
+    /// between two looks is given up.
+    async fn is_quiet(&self, client: &ConsumerClient, next: u64, suspect: &mut Option<u64>) -> Result<(), Error> {
+        let found = self.hub.partition(client, &self.partition).await?;
+        self.status.note_end(found.end, found.newest_us);
+        if found.end <= next {
+            *suspect = None;
+            return Ok(());
+        }
+        if suspect.replace(next) == Some(next) {
+            return Err(self.fault("the link brings no events, and the partition has some"));
+        }
+        Ok(())
+    }
+
+    fn what(&self) -> String {
+        format!("receiving partition {} of {}", self.partition, self.hub.label())
+    }
+
+    fn fault(&self, why: &str) -> Error {
+        Error::new(ErrorKind::Passing, self.what(), why)
+    }
+}
+
+fn recovered(failing_since: &mut Option<tokio::time::Instant>, to: &mut dyn Receive) {
+    if failing_since.take().is_some() {
+        to.recovered();
+    }
+}
+
+/// The place behind everything before `next`. A number that no event has yet is refused, so the one before it is named.
+fn behind(next: u64) -> StartPosition {
+    match next.checked_sub(1).and_then(|last| i64::try_from(last).ok()) {
+        Some(last) => StartPosition { location: StartLocation::SequenceNumber(last), inclusive: false },
+        None => StartPosition { location: StartLocation::Earliest, inclusive: true },
+    }
+}
+
+/// The sequence number of the first event of a partition that came at or after an instant: the end of the partition
+/// where there is none. Takes a receiver without an owner level.
+///
+/// # Errors
+///
+/// When the event hub does not answer.
+pub async fn first_at(hub: &Hub, client: &ConsumerClient, partition: &str, since: SystemTime) -> Result<u64, Error> {
+    let found = hub.partition(client, partition).await?;
+    let wanted = micros(since).unwrap_or(0);
+    if found.first == found.end || found.newest_us.is_some_and(|newest| newest < wanted) {
+        return Ok(found.end);
+    }
+    let options = OpenReceiverOptions {
+        prefetch: Some(1),
+        start_position: Some(StartPosition { location: StartLocation::EnqueuedTime(since), inclusive: true }),
+        ..OpenReceiverOptions::default()
+    };
+    let opening = client.open_receiver_on_partition(partition.to_owned(), Some(options));
+    let receiver = hub.within("opening a receiver", opening).await?;
+    let mut events = pin!(receiver.stream_events());
+    let what = || format!("{}: looking for the first event of partition {partition} since {wanted} us", hub.label());
+    match timeout(hub.patience(), events.next()).await {
+        Ok(Some(Ok(event))) => {
+            let number = event.sequence_number().and_then(|number| u64::try_from(number).ok());
+            Ok(number.unwrap_or(found.end))
+        }
+        Ok(Some(Err(error))) => Err(Error::of_client(what(), &error)),
+        Ok(None) => Err(Error::new(ErrorKind::Passing, what(), "the stream ended")),
+        Err(_) => Err(Error::timeout(what(), hub.patience().as_secs_f64())),
+    }
+}

@@ -1,0 +1,95 @@
+//! From a checked configuration to an event hub: who we are, and how to get in.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use tidemark_dataflows::event::Micros;
+use tidemark_eventhubs::connection::ConnectionString;
+use tidemark_eventhubs::credential::Identity;
+use tidemark_eventhubs::hub::{Access, Hub};
+use tidemark_eventhubs::secret::Secret;
+use tidemark_eventhubs::vault::SecretUrl;
+
+use crate::config::Config;
+use crate::config::eventhubs::{Begin, BeginWord, HubCredential, Loss};
+use crate::source::SourceError;
+use crate::source::eventhubs::{AfterLoss, EventHubsOptions, StartAt};
+
+/// How long a start waits for an event hub that does not answer.
+const OPEN_WITHIN: Duration = Duration::from_secs(30);
+
+/// How the configured event hub is read. Asks Key Vault, if the connection string is there.
+///
+/// # Errors
+///
+/// When something is missing or cannot be read.
+pub fn eventhubs(config: &Config) -> Result<EventHubsOptions, SourceError> {
+    let wanted = &config.eventhubs;
+    Ok(EventHubsOptions {
+        hub: hub(config)?,
+        group: wanted.consumer_group.clone().unwrap_or_else(|| "$Default".to_owned()),
+        start: match wanted.start {
+            Begin::Word(BeginWord::Earliest) => StartAt::Earliest,
+            Begin::Word(BeginWord::Latest) => StartAt::Latest,
+            Begin::Time(at) => StartAt::Time(Micros(at)),
+        },
+        after_loss: match wanted.after_loss {
+            Loss::Refuse => AfterLoss::Refuse,
+            Loss::Continue => AfterLoss::Continue,
+        },
+        prefetch: wanted.prefetch,
+        quiet_after: wanted.quiet_after,
+        lag_every: wanted.lag_interval,
+        give_up_after: wanted.give_up_after,
+        open_within: OPEN_WITHIN.min(wanted.give_up_after),
+        exclusive: true,
+        threads: wanted.threads,
+    })
+}
+
+/// The configured event hub. Asks Key Vault, if the connection string is there.
+///
+/// # Errors
+///
+/// When something is missing or cannot be read.
+pub fn hub(config: &Config) -> Result<Hub, SourceError> {
+    let wanted = &config.eventhubs;
+    let access = match (connection_string(config)?, &wanted.namespace) {
+        (Some(text), _) => Access::ConnectionString(ConnectionString::parse(text.expose())?),
+        (None, Some(namespace)) => Access::Identity { namespace: namespace.clone(), identity: identity(config)? },
+        (None, None) => {
+            let problem = "there is no connection string, and no namespace";
+            let remedy = "set EVENT_HUB_CONNECTION_STRING, eventhubs.connection_string_file, \
+                          eventhubs.connection_string_vault, or eventhubs.namespace and eventhubs.name";
+            return Err(SourceError::usage("the event hub", problem, remedy));
+        }
+    };
+    Ok(Hub::new(access, wanted.name.as_deref(), wanted.request_timeout)?)
+}
+
+fn connection_string(config: &Config) -> Result<Option<Secret>, SourceError> {
+    let wanted = &config.eventhubs;
+    if let Some(text) = &wanted.connection_string {
+        return Ok(Some(Secret::new(text.expose())));
+    }
+    if let Some(path) = &wanted.connection_string_file {
+        return read(path).map(Some);
+    }
+    let Some(url) = &wanted.connection_string_vault else { return Ok(None) };
+    let (url, identity) = (SecretUrl::parse(url)?, identity(config)?);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| SourceError::unavailable("Key Vault", "asked", error))?;
+    Ok(Some(runtime.block_on(url.read(&identity, wanted.request_timeout))?))
+}
+
+/// A secret in a file.
+fn read(path: &Path) -> Result<Secret, SourceError> {
+    let text = fs::read_to_string(path);
+    let text = text.map_err(|error| SourceError::unavailable(path.display().to_string(), "read", error))?;
+    Ok(Secret::new(text.trim()))
+}
+
+fn identity(_config: &Config) -> Result<Identity, SourceError> {
+    Err(SourceError::usage("x", "y", "z"))
+}

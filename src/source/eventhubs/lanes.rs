@@ -1,0 +1,189 @@
+//! From the readers' tasks to the coordinator: one bounded lane for each partition, and blocks cut to the size that is
+//! asked for.
+
+use std::ops::Range;
+
+use tidemark_dataflows::block::{Arrival, Block};
+use tidemark_dataflows::event::{Micros, Offset, PartitionId};
+use tidemark_eventhubs::Error;
+use tidemark_eventhubs::batch::Batch;
+use tokio::sync::mpsc::Receiver;
+
+use crate::source::ContentDigest;
+
+/// What a reader sends: a block with the digest of its bodies, or why it has ended.
+pub(super) type Sent = Result<(Block, ContentDigest), Error>;
+
+/// The coordinator's end of a lane.
+pub(super) struct Lane {
+    receiver: Receiver<Sent>,
+    /// A block that was not wanted whole.
+    at_hand: Option<Block>,
+    failed: Option<Error>,
+}
+
+/// What is there.
+pub(super) enum Taken {
+    /// Events, and the digest of their bodies.
+    Block(Block, ContentDigest),
+    /// Nothing yet.
+    Nothing,
+    /// Nothing any more.
+    Failed(Error),
+}
+
+impl Lane {
+    pub(super) fn new(receiver: Receiver<Sent>) -> Self {
+        Lane { receiver, at_hand: None, failed: None }
+    }
+
+    /// The next events at or after `from`, if there are any: those before `from + max`, unless the first lies behind that.
+    pub(super) fn take(&mut self, from: u64, max: usize) -> Taken {
+        let (block, digest) = loop {
+            let (block, digest) = match self.at_hand.take() {
+                Some(block) => (block, None),
+                None => match self.receiver.try_recv() {
+                    Ok(Ok((block, digest))) => (block, Some(digest)),
+                    Ok(Err(error)) => return self.failed.insert(error).clone().into(),
+                    // A reader that has failed has said why, and says it again whenever it is asked.
+                    Err(_) => return self.failed.clone().map_or(Taken::Nothing, Taken::from),
+                },
+            };
+            // A replay passes over what was missing when it was cut, also if it is there now.
+            match usize::try_from(from.saturating_sub(block.first_offset.0)).unwrap_or(usize::MAX) {
+                0 => break (block, digest),
+                before if before >= block.len() => {}
+                before => break (split(&block, before).1, None),
+            }
+        };
+        let reach = from.saturating_add(max as u64).saturating_sub(block.first_offset.0);
+        let wanted = usize::try_from(reach).unwrap_or(usize::MAX).clamp(1, max);
+        if wanted >= block.len() {
+            let digest = digest.unwrap_or_else(|| ContentDigest::of(&block));
+            return Taken::Block(block, digest);
+        }
+        let (first, rest) = split(&block, wanted);
+        self.at_hand = Some(rest);
+        let digest = ContentDigest::of(&first);
+        Taken::Block(first, digest)
+    }
+}
+
+impl From<Error> for Taken {
+    fn from(error: Error) -> Self {
+        Taken::Failed(error)
+    }
+}
+
+/// A batch as the coordinator hands it on.
+pub(super) fn block_of(partition: PartitionId, batch: Batch) -> Block {
+    Block {
+        partition,
+        first_offset: Offset(batch.first),
+        arrival: Arrival::Each(batch.enqueued_us.into_iter().map(Micros).collect()),
+        bytes: batch.bytes,
+        bodies: batch.bodies,
+        oversized: batch.cut,
+    }
+}
+
+/// The first `count` events, and the others. Both share the bytes.
+fn split(block: &Block, count: usize) -> (Block, Block) {
+    let part = |range: Range<usize>| {
+        let shift = |(index, whole): &(u32, u64)| {
+            let index = (*index as usize).checked_sub(range.start).filter(|index| *index < range.len())?;
+            Some((u32::try_from(index).ok()?, *whole))
+        };
+        Block {
+            partition: block.partition,
+            first_offset: Offset(block.first_offset.0 + range.start as u64),
+            arrival: match &block.arrival {
+                Arrival::Opening(at) => Arrival::Opening(*at),
+                Arrival::Each(times) => Arrival::Each(times.get(range.clone()).unwrap_or_default().into()),
+            },
+            bytes: block.bytes.clone(),
+            bodies: block.bodies.get(range.clone()).unwrap_or_default().to_vec(),
+            oversized: block.oversized.iter().filter_map(shift).collect(),
+        }
+    };
+    (part(0..count), part(count..block.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use bytes::Bytes;
+    use tidemark_eventhubs::ErrorKind;
+    use tokio::sync::mpsc::channel;
+
+    fn block(first: u64, bodies: &[&str]) -> (Block, ContentDigest) {
+        let mut bytes = Vec::new();
+        let range = |body: &&str| {
+            let start = bytes.len() as u32;
+            bytes.extend_from_slice(body.as_bytes());
+            start..bytes.len() as u32
+        };
+        let bodies: Vec<_> = bodies.iter().map(range).collect();
+        let enqueued_us = (0..bodies.len() as i64).collect();
+        let batch = Batch { first, bytes: Bytes::from(bytes), bodies, enqueued_us, cut: vec![(1, 99)] };
+        let block = block_of(PartitionId(0), batch);
+        let digest = ContentDigest::of(&block);
+        (block, digest)
+    }
+
+    fn texts(block: &Block) -> Vec<(u64, String, i64, u64)> {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        block.iter().map(|body| (body.at.offset.0, text(body.bytes), body.arrival.0, body.whole_len)).collect()
+    }
+
+    fn taken(lane: &mut Lane, from: u64, max: usize) -> (Block, ContentDigest) {
+        let Taken::Block(block, digest) = lane.take(from, max) else { panic!("nothing is there") };
+        (block, digest)
+    }
+
+    #[test]
+    fn blocks_are_cut_to_what_is_wanted_and_digests_add_up() {
+        let (sender, receiver) = channel(4);
+        let mut lane = Lane::new(receiver);
+        let (whole, digest) = block(10, &["a", "bc", "def"]);
+        sender.try_send(Ok((whole.clone(), digest))).unwrap();
+        let (first, one) = taken(&mut lane, 10, 2);
+        let (second, two) = taken(&mut lane, 12, 5);
+        let parts: Vec<_> = texts(&first).into_iter().chain(texts(&second)).collect();
+        assert_eq!((first.len(), parts), (2, texts(&whole)));
+        assert_eq!(ContentDigest::EMPTY.followed_by(one, 2).followed_by(two, 1), digest);
+        assert!(matches!(lane.take(13, 1), Taken::Nothing));
+    }
+
+    #[test]
+    fn a_block_behind_a_hole_is_not_read_beyond_what_is_wanted() {
+        let (sender, receiver) = channel(4);
+        let mut lane = Lane::new(receiver);
+        sender.try_send(Ok(block(10, &["a", "b", "c"]))).unwrap();
+        assert_eq!(taken(&mut lane, 8, 3).0.len(), 1, "10 is before 8 + 3, 11 is not");
+        assert_eq!(taken(&mut lane, 0, 5).0.len(), 1, "the first event is given even if it lies behind");
+    }
+
+    #[test]
+    fn what_lies_before_is_passed_over() {
+        let (sender, receiver) = channel(4);
+        let mut lane = Lane::new(receiver);
+        sender.try_send(Ok(block(10, &["a", "b", "c"]))).unwrap();
+        sender.try_send(Ok(block(13, &["d", "e", "f"]))).unwrap();
+        let (rest, digest) = taken(&mut lane, 14, 9);
+        assert_eq!((rest.first_offset, rest.len()), (Offset(14), 2));
+        assert_eq!(digest, ContentDigest::of(&rest));
+    }
+
+    #[test]
+    fn a_reader_that_failed_is_told_of_again_and_again() {
+        let (sender, receiver) = channel(4);
+        let mut lane = Lane::new(receiver);
+        sender.try_send(Err(Error::new(ErrorKind::Stolen, "x", "y"))).unwrap();
+        drop(sender);
+        for _ in 0..2 {
+            assert!(matches!(lane.take(0, 1), Taken::Failed(error) if error.kind() == ErrorKind::Stolen));
+        }
+    }
+}

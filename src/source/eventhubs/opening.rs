@@ -1,0 +1,81 @@
+//! What is asked of an event hub before it is read.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use futures::future::try_join_all;
+use tidemark_eventhubs::backoff::Backoff;
+use tidemark_eventhubs::hub::{HubProperties, PartitionProperties};
+use tidemark_eventhubs::receive::first_at;
+use tidemark_eventhubs::{Error, ErrorKind};
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::{Instant, sleep};
+
+use super::{EventHubsOptions, StartAt};
+use crate::source::SourceError;
+
+/// What was found.
+pub(super) struct Opened {
+    /// The event hub.
+    pub(super) hub: HubProperties,
+    /// What each partition holds, in their order.
+    pub(super) found: Vec<PartitionProperties>,
+}
+
+/// Threads for the connections.
+pub(super) fn runtime(threads: usize) -> Result<Runtime, SourceError> {
+    let made =
+        Builder::new_multi_thread().worker_threads(threads.max(1)).thread_name("event-hubs").enable_all().build();
+    made.map_err(|error| SourceError::unavailable("the event hub", "given threads", error))
+}
+
+/// Asks until there is an answer, an error that stays, or the time is up.
+pub(super) async fn open(options: &EventHubsOptions) -> Result<Opened, SourceError> {
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5), 1);
+    let begun = Instant::now();
+    loop {
+        match ask(options).await {
+            Ok(opened) => return Ok(opened),
+            Err(error) if error.kind() == ErrorKind::Passing && begun.elapsed() < options.open_within => {
+                let wait = backoff.wait();
+                tracing::warn!(%error, retry_in_ms = wait.as_millis(), "the event hub cannot be opened; trying again");
+                sleep(wait).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+async fn ask(options: &EventHubsOptions) -> Result<Opened, Error> {
+    let client = options.hub.consumer(&options.group).await?;
+    let asked = async {
+        let hub = options.hub.properties(&client).await?;
+        let mut found = Vec::with_capacity(hub.partitions.len());
+        for partition in &hub.partitions {
+            found.push(options.hub.partition(&client, partition).await?);
+        }
+        Ok(Opened { hub, found })
+    };
+    let opened = asked.await;
+    options.hub.close(client).await;
+    opened
+}
+
+/// Where a new pipeline begins in each partition.
+pub(super) async fn beginnings(
+    options: &EventHubsOptions,
+    partitions: Vec<(&str, &PartitionProperties)>,
+) -> Result<Vec<u64>, SourceError> {
+    let since = match options.start {
+        StartAt::Earliest => return Ok(partitions.iter().map(|(_, found)| found.first).collect()),
+        StartAt::Latest => return Ok(partitions.iter().map(|(_, found)| found.end).collect()),
+        StartAt::Time(at) => UNIX_EPOCH + Duration::from_micros(u64::try_from(at.0).unwrap_or(0)),
+    };
+    let client = options.hub.consumer(&options.group).await?;
+    let look = |(partition, _): &(&str, _)| {
+        let (partition, client, hub) = ((*partition).to_owned(), &client, &options.hub);
+        async move { first_at(hub, client, &partition, since).await }
+    };
+    let found = try_join_all(partitions.iter().map(look)).await;
+    options.hub.close(client).await;
+    Ok(found?)
+}
