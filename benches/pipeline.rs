@@ -212,7 +212,7 @@ fn stages(options: &Options) -> (u64, BTreeMap<String, u64>) {
             if events == before {
                 break;
             }
-            marks.send(EpochMark { epoch, opened, closed: clock::now() });
+            marks.send(EpochMark { epoch, opened, closed: clock::now(), missing: 0 });
             epoch += 1;
         }
         drop((blocks, marks));

@@ -154,9 +154,9 @@ pub struct Cut {
 }
 
 impl Cut {
-    /// What the dataflow is told of it.
-    pub fn mark(&self) -> EpochMark {
-        EpochMark { epoch: self.epoch, opened: Micros(self.opened_us), closed: Micros(self.closed_us) }
+    /// What the dataflow is told of it. How many events were `missing` follows from the cut before.
+    pub fn mark(&self, missing: u64) -> EpochMark {
+        EpochMark { epoch: self.epoch, opened: Micros(self.opened_us), closed: Micros(self.closed_us), missing }
     }
 
     /// Number of events in it.

@@ -238,7 +238,7 @@ fn measure_dataflow(
         measure(&arguments, ids, |epoch, batches| {
             events.advance_to(epoch);
             marks.advance_to(epoch);
-            marks.send(EpochMark { epoch, opened: Micros(0), closed: Micros(0) });
+            marks.send(EpochMark { epoch, opened: Micros(0), closed: Micros(0), missing: 0 });
             for mut batch in batches {
                 events.send_batch(&mut batch);
             }

@@ -142,4 +142,6 @@ pub struct EpochMark {
     pub opened: Micros,
     /// When it was closed: the `updated_at` of all that it changes.
     pub closed: Micros,
+    /// Events that should have been in it and were not in the source any more, or never came.
+    pub missing: u64,
 }

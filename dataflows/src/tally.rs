@@ -93,7 +93,7 @@ pub struct EpochSummary {
 /// use tidemark_dataflows::tally::{summaries, Tally};
 /// use timely::dataflow::operators::{Capture, ToStream, capture::Extract};
 ///
-/// let mark = EpochMark { epoch: 0, opened: Micros(1), closed: Micros(2) };
+/// let mark = EpochMark { epoch: 0, opened: Micros(1), closed: Micros(2), missing: 0 };
 /// let part = |received| (0, Tally { received, ..Tally::default() });
 /// let out = timely::example(move |scope| {
 ///     let parts = vec![part(3), part(4)].to_stream(scope).container::<Vec<_>>();

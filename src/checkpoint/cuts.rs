@@ -21,8 +21,8 @@ const CUTS_IN_ONE: usize = 1024;
 /// What the thread is told, and tells in turn, in the same order.
 #[derive(Clone, Debug)]
 pub enum Announced {
-    /// An epoch was cut. It is told of once the cut is durable.
-    Cut(Cut),
+    /// An epoch was cut, and so many events were missing. It is told of once the cut is durable.
+    Cut(Cut, u64),
     /// A checkpoint is wanted as of the end of this epoch, the last one that was cut.
     Checkpoint(Epoch),
 }
@@ -64,7 +64,7 @@ fn run(entries: &Receiver<Announced>, mut log: Option<CutLog>, faults: &Faults, 
         batch.extend(entries.try_iter().take(CUTS_IN_ONE - 1));
         if let Some(log) = &mut log {
             let cuts = batch.iter().filter_map(|entry| match entry {
-                Announced::Cut(cut) => Some(cut.clone()),
+                Announced::Cut(cut, _) => Some(cut.clone()),
                 Announced::Checkpoint(_) => None,
             });
             reach("before-cut");

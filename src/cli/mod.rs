@@ -82,6 +82,7 @@ impl Global {
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
     logging::exit_on_panic();
+    tidemark_eventhubs::choose_cryptography();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -93,7 +93,7 @@ fn help_names_the_default_of_the_verb() {
     let run = help(Run::augment_args(clap::Command::new("run")));
     let generate = help(Generate::augment_args(clap::Command::new("generate")));
     assert!(run.contains("[default: 100]") && !generate.contains("[default: 100]"), "{run}\n{generate}");
-    assert!(run.contains("[possible values: generate, file]"), "{run}");
+    assert!(run.contains("[possible values: generate, file, eventhubs]"), "{run}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::numbers::{grouped, instant, rate};
 use crate::runtime::Observer;
+use crate::source::Lag;
 
 /// Time between two pictures.
 const REFRESH: Duration = Duration::from_millis(200);
@@ -69,12 +70,20 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
+/// How far reading is behind, over all partitions.
+fn lag(observer: &Observer) -> Option<String> {
+    let lags = observer.partitions.iter().map(|partition| partition.lag());
+    let all = lags.reduce(|a, b| Lag { events: a.events + b.events, seconds: a.seconds.max(b.seconds) })?;
+    Some(format!("lag {} events, {} s", grouped(all.events), all.seconds))
+}
+
 fn line(observer: &Observer, per_second: &str) -> String {
     let progress = observer.publisher.progress();
     let unwell = observer.health.failing().into_iter().next();
     let unwell = unwell.map_or(String::new(), |(place, why)| format!("UNHEALTHY: {place}: {why}  "));
+    let lag = lag(observer).map_or(String::new(), |lag| format!("  {lag}"));
     format!(
-        "{unwell}{per_second}  epoch {}  watermark {}  accepted {}  duplicates {}  rejected {}  -> {}",
+        "{unwell}{per_second}{lag}  epoch {}  watermark {}  accepted {}  duplicates {}  rejected {}  -> {}",
         progress.closed_epoch,
         progress.watermark.map_or("none".to_owned(), |w| instant(w.0)),
         grouped(progress.accepted),

@@ -124,10 +124,7 @@ impl Coordinator {
             self.open(Micros(cut.opened_us));
             for range in &cut.ranges {
                 let partition = range.index as usize;
-                // A range that begins further on says that the offsets before it had no events.
-                if let Some(next) = self.positions.get_mut(partition) {
-                    next.0 = next.0.max(range.from);
-                }
+                let holes = self.pass_over(partition, range.from);
                 while self.positions.get(partition).is_some_and(|next| next.0 < range.to) {
                     let left = range.to - self.positions[partition].0;
                     if self.pull(partition, left, Micros(i64::MAX))? == 0 {
@@ -138,7 +135,7 @@ impl Coordinator {
                     }
                     self.check()?;
                 }
-                if self.missing.get(partition).is_some_and(|holes| !holes.is_empty()) {
+                if self.missing.get(partition).is_some_and(|now| now.len() != holes) {
                     return Err(self.changed(range, "it no longer holds all events before"));
                 }
                 let digest = self.digest(partition);
@@ -147,11 +144,23 @@ impl Coordinator {
                 }
             }
             self.open = None;
-            self.remember_cut();
-            announcer.mark(cut.mark());
+            let (_, missing) = self.remember_cut();
+            announcer.mark(cut.mark(missing));
             self.epoch = cut.epoch + 1;
         }
         Ok(())
+    }
+
+    /// A range that begins further on says that the offsets before it had no events. Returns the number of holes.
+    fn pass_over(&mut self, partition: usize, from: u64) -> usize {
+        let (Some(next), Some(holes)) = (self.positions.get_mut(partition), self.missing.get_mut(partition)) else {
+            return 0;
+        };
+        if next.0 < from {
+            holes.push(next.0..from);
+            next.0 = from;
+        }
+        holes.len()
     }
 
     fn changed(&self, range: &Range, how: &str) -> RunError {
@@ -190,12 +199,13 @@ impl Coordinator {
     }
 
     /// Notes that everything read so far is cut. Returns what was read since the cut before: one range of each partition,
-    /// and one more for each hole in its offsets. Only the last of them has a digest.
-    fn remember_cut(&mut self) -> Vec<Range> {
-        let mut ranges = Vec::new();
+    /// and one more for each hole in its offsets, of which only the last has a digest; and how many offsets lie in holes.
+    fn remember_cut(&mut self) -> (Vec<Range>, u64) {
+        let (mut ranges, mut passed) = (Vec::new(), 0);
         for (partition, next) in self.positions.iter().enumerate().filter(|(i, next)| next.0 > self.at_cut[*i].next) {
             let digest = self.digest(partition);
             let at = &self.at_cut[partition];
+            passed += next.0 - at.next;
             let mut from = at.next;
             for hole in std::mem::take(&mut self.missing[partition]) {
                 if hole.start > from {
@@ -211,7 +221,8 @@ impl Coordinator {
             let at = &mut self.at_cut[range.index as usize];
             (at.next, at.digest) = (range.to, range.digest.clone());
         }
-        ranges
+        let events: u64 = ranges.iter().map(|range| range.to - range.from).sum();
+        (ranges, passed.saturating_sub(events))
     }
 
     fn is_awaited(&self, partition: usize) -> bool {
@@ -352,9 +363,9 @@ impl Coordinator {
         let Some(opened) = self.open.take().filter(|_| !empty) else { return Ok(false) };
         // The clock may be set back at any time; an epoch that closes before it opened would confuse every reader.
         let closed = clock::now().max(opened);
-        let ranges = self.remember_cut();
+        let (ranges, missing) = self.remember_cut();
         let cut = Cut { epoch: self.epoch, opened_us: opened.0, closed_us: closed.0, ranges };
-        self.parts.cuts.write(Announced::Cut(cut));
+        self.parts.cuts.write(Announced::Cut(cut, missing));
         self.epoch += 1;
         self.checkpoint(false);
         Ok(true)

@@ -67,7 +67,7 @@ impl Writers {
     pub(super) fn cut(&mut self, feeder: &Feeder) -> Result<(CutWriter, JoinHandle<()>), RunError> {
         let announcer = feeder.announcer();
         let announce = move |entry: &Announced| match entry {
-            Announced::Cut(cut) => announcer.mark(cut.mark()),
+            Announced::Cut(cut, missing) => announcer.mark(cut.mark(*missing)),
             Announced::Checkpoint(epoch) => announcer.checkpoint(*epoch),
         };
         let started = CutWriter::start(self.cut_log.take(), Arc::clone(&self.watched.faults), announce);

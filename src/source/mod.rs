@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use tidemark_dataflows::block::Block;
 use tidemark_dataflows::event::{Micros, Offset, PartitionId, Position};
-pub use tidemark_eventhubs::status::PartitionStatus;
+pub use tidemark_eventhubs::status::{Lag, PartitionStatus};
 
 pub use digest::{ContentDigest, NotADigest};
 pub use error::{SourceError, SourceErrorKind};

@@ -63,7 +63,7 @@ fn run(epochs: Vec<Vec<Event>>) -> [Vec<(Epoch, Event)>; 5] {
         for (epoch, batch) in (1..).zip(epochs) {
             events.advance_to(epoch);
             marks.advance_to(epoch);
-            marks.send(EpochMark { epoch, opened: Micros(0), closed: Micros(0) });
+            marks.send(EpochMark { epoch, opened: Micros(0), closed: Micros(0), missing: 0 });
             batch.into_iter().for_each(|event| events.send(event));
             worker.step();
         }

@@ -150,7 +150,7 @@ fn begin_log<'s>(
 ///         origin: 0, event_type: EventType::Deposit, channel: Channel::Web, curated: None,
 ///     };
 ///     let events = vec![event(0, 7), event(1, 8), event(2, 7)].to_stream(scope).container::<Vec<_>>();
-///     let mark = EpochMark { epoch: 0, opened: Micros(0), closed: Micros(0) };
+///     let mark = EpochMark { epoch: 0, opened: Micros(0), closed: Micros(0), missing: 0 };
 ///     let marks = vec![mark].to_stream(scope).container::<Vec<_>>();
 ///
 ///     let horizon = Horizon { watermark_delay_us: 3_600_000_000, dedup_retention_us: 3_600_000_000 };

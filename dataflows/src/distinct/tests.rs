@@ -131,7 +131,7 @@ fn run(input: &Input, workers: usize, sweep: SweepRate, expected_ids: usize) -> 
         for (epoch, dealt) in (1..).zip(&input.epochs) {
             events.advance_to(epoch);
             marks.advance_to(epoch);
-            marks.send(EpochMark { epoch, opened: Micros(0), closed: Micros(0) });
+            marks.send(EpochMark { epoch, opened: Micros(0), closed: Micros(0), missing: 0 });
             for (_, event) in dealt.iter().filter(|(owner, _)| owner % worker.peers() == worker.index()) {
                 events.send(event.clone());
             }

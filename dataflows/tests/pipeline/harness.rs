@@ -38,7 +38,7 @@ pub(crate) fn settings(delay_hours: i64, retention_hours: i64) -> Settings {
 
 fn mark(epoch: Epoch) -> EpochMark {
     let at = |n: u64| Micros(START_US + 1_000_000 * i64::try_from(n).unwrap());
-    EpochMark { epoch, opened: at(epoch), closed: at(epoch + 1) }
+    EpochMark { epoch, opened: at(epoch), closed: at(epoch + 1), missing: 0 }
 }
 
 /// Cuts the bodies of one epoch and partition into blocks of at most `size` events.

@@ -5,9 +5,11 @@ use crate::cli::flags::{OfRun, SettingFlags};
 use crate::exit::{ExitStatus, Failure};
 use crate::report::{live::Live, summary};
 use crate::runtime::coordinator::Ended;
+use crate::source::PartitionStatus;
 use crate::{runtime, signals};
 use clap::Args;
 use std::io::Write;
+use std::sync::atomic::Ordering::Relaxed;
 
 const EXAMPLES: &str = "Examples:
   tidemark run                                   generated events into ./data, until Ctrl-C
@@ -31,17 +33,19 @@ impl Run {
     pub(super) fn execute(&self, global: &Global, out: &mut dyn Write) -> Result<ExitStatus, Failure> {
         let config = global.start(&self.settings)?.config;
         let stop = signals::stop_flag().map_err(|error| Failure::new(ExitStatus::Unavailable, error))?;
-        let mut live = None;
+        let (mut live, mut partitions) = (None, Vec::new());
         let outcome = runtime::run(&config, self.take_over, &stop, |observer| {
             tracing::info!(tables = observer.output, workers = config.runtime.worker_count(), "running");
             if observer.resumed_after > 0 {
                 tracing::info!(epoch = observer.resumed_after, "going on where an earlier run stopped");
             }
+            partitions.clone_from(&observer.partitions);
             live = Some(Live::start(observer));
         });
         if let Some(live) = live {
             live.end();
         }
+        partitions.iter().for_each(|partition| tell(partition));
         let outcome = outcome?;
         let ended = match outcome.ended {
             Ended::Exhausted => "the input has ended",
@@ -59,4 +63,19 @@ impl Run {
         out.write_all(text.as_bytes()).map_err(Failure::output)?;
         Ok(ExitStatus::Done)
     }
+}
+
+/// How reading a partition went.
+fn tell(partition: &PartitionStatus) {
+    let lag = partition.lag();
+    tracing::info!(
+        partition = partition.id(),
+        next = partition.next(),
+        lag_events = lag.events,
+        lag_seconds = lag.seconds,
+        reconnects = partition.reconnects.load(Relaxed),
+        redelivered = partition.redelivered.load(Relaxed),
+        missing = partition.missing.load(Relaxed),
+        "read"
+    );
 }

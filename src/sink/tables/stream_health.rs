@@ -62,7 +62,7 @@ impl Table for StreamHealth {
             long_array(rows.iter().map(lag_seconds))?,
             Arc::new(TimestampMicrosecondArray::from(watermarks).with_timezone("UTC")),
             long_array(tallies().map(|t| t.retained_ids))?,
-            text_array(rows.iter().map(|_| "ok")),
+            text_array(rows.iter().map(status)),
         ];
         RecordBatch::try_new(Self::spec().schema, columns).map(Some)
     }
@@ -75,6 +75,14 @@ fn microseconds_between(earlier: Micros, later: Micros) -> u64 {
 /// How far the newest event time lies behind the closing of the epoch, in whole seconds.
 fn lag_seconds(row: &EpochSummary) -> u64 {
     row.tally.newest.map_or(0, |newest| microseconds_between(newest, row.mark.closed) / 1_000_000)
+}
+
+/// What is degraded, as far as the events alone tell.
+fn status(row: &EpochSummary) -> String {
+    match row.mark.missing {
+        0 => "ok".to_owned(),
+        missing => format!("degraded: {missing} events are missing in the source"),
+    }
 }
 
 /// A JSON object from reason to count, in the order of the rules, without those that are zero.
