@@ -1,0 +1,51 @@
+//! Links of producers.
+
+use crate::event::{BATCH_FORMAT, events};
+use crate::hub::{Hub, MAX_MESSAGE};
+use crate::inflow::{Delivery, Inflow};
+use crate::wire::Outcome;
+
+/// Messages that a producer may have on its way.
+const CREDIT: u32 = 1000;
+
+/// A producer that sends to the hub or to one of its partitions.
+#[derive(Debug)]
+pub(crate) struct Producer {
+    pub(crate) inflow: Inflow,
+    pub(crate) address: String,
+    partition: Option<usize>,
+}
+
+fn rejected(condition: &'static str, description: impl Into<String>) -> Outcome {
+    Outcome::Rejected { condition, description: description.into() }
+}
+
+impl Producer {
+    pub(crate) fn new(address: String, partition: Option<usize>, delivery_count: u32) -> Self {
+        Self { inflow: Inflow::new(CREDIT, delivery_count), address, partition }
+    }
+
+    /// Keeps the events of a message; what becomes of it is told to the producer.
+    pub(crate) fn keep(&self, hub: &Hub, delivery: &Delivery<'_>) -> Outcome {
+        if hub.switches.producers_busy() {
+            return rejected(crate::hub::SERVER_BUSY, "The server is busy. Please retry the operation.");
+        }
+        let Some(payload) = delivery.payload.as_deref().filter(|payload| payload.len() <= MAX_MESSAGE) else {
+            let description = format!("The message is larger than the maximum size of {MAX_MESSAGE} bytes.");
+            return rejected("amqp:link:message-size-exceeded", description);
+        };
+        let (events, key) = match events(payload, delivery.format == BATCH_FORMAT) {
+            Ok(found) => found,
+            Err(error) => return rejected("amqp:decode-error", format!("The message cannot be read: {error}.")),
+        };
+        let partition = match (self.partition, &key) {
+            (Some(_), Some(_)) => {
+                return rejected("amqp:not-allowed", "A partition key is not allowed when sending to a partition.");
+            }
+            (Some(partition), None) => partition,
+            (None, key) => hub.choose_partition(key.as_deref()),
+        };
+        hub.append(partition, |log, now| events.iter().for_each(|event| log.append(event, now)));
+        Outcome::Accepted
+    }
+}
