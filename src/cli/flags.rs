@@ -42,6 +42,16 @@ impl Takes for OfGenerate {
         Some(("generate", &[("generator.rate", "0"), ("generator.events", "100000")]));
 }
 
+/// The flags of `broker`: of the settings, those alone that every verb has.
+#[derive(Debug, Clone, Copy)]
+pub struct OfBroker;
+
+impl Takes for OfBroker {
+    fn takes(verbs: FlagOf) -> bool {
+        verbs == FlagOf::Every
+    }
+}
+
 /// The flags that a verb takes, as given: those of single settings, and `--set`.
 #[derive(Debug, Clone)]
 pub struct SettingFlags<V> {

@@ -1,5 +1,7 @@
 //! The verbs, one file each: the arguments, and a thin function that does the work or calls who does.
 
+#[cfg(feature = "broker")]
+pub mod broker;
 pub mod checkpoint;
 pub mod completions;
 pub mod config;
@@ -25,6 +27,9 @@ pub enum Verb {
     Run(run::Run),
     /// Write generated events
     Generate(generate::Generate),
+    /// Run a local broker for Event Hubs clients, for development and tests
+    #[cfg(feature = "broker")]
+    Broker(broker::BrokerVerb),
     /// Check the configuration
     Validate(validate::Validate),
     /// Check every guarantee on what is stored
@@ -61,6 +66,8 @@ impl Verb {
         match self {
             Verb::Run(verb) => verb.execute(global, out),
             Verb::Generate(verb) => verb.execute(global, out),
+            #[cfg(feature = "broker")]
+            Verb::Broker(verb) => verb.execute(global, out),
             Verb::Validate(verb) => verb.execute(global, out),
             Verb::Evidence(verb) => verb.execute(global, out),
             Verb::Checkpoint(verb) => verb.execute(global, out),
