@@ -2,12 +2,11 @@
 
 use super::kind::{Kind, Raw, Value};
 use super::layers::Given;
+use super::place::without_secrets;
 use super::problem::{Origin, Problem};
+use super::secret::MASK;
 use super::table::{SETTINGS, Setting, find};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// How a secret is printed.
-pub const MASK: &str = "****";
 
 /// Names closer than this (0 to 1) are suggested for a key that does not exist.
 const SIMILAR_ENOUGH: f64 = 0.7;
@@ -46,6 +45,10 @@ impl Draft {
                 continue;
             }
             match setting.kind.check(&raw) {
+                Some(value) if setting.secret && value != Value::Empty && matches!(origin, Origin::Flag(_)) => {
+                    let complaint = "every user of this machine can see it there; give it by environment or file";
+                    self.refuse(setting, &raw, origin, complaint.to_owned());
+                }
                 Some(value) => {
                     self.values.insert(setting.key, Assigned { value, origin });
                 }
@@ -65,9 +68,9 @@ impl Draft {
     }
 
     /// Notes a problem with the value of a key.
-    fn refuse(&mut self, setting: &'static Setting, raw: &Raw, origin: Origin, complaint: String) {
+    pub(super) fn refuse(&mut self, setting: &'static Setting, raw: &Raw, origin: Origin, complaint: String) {
         self.faulty.insert(setting.key);
-        let value = if setting.secret { MASK.to_owned() } else { raw.to_string() };
+        let value = if setting.secret { MASK.to_owned() } else { without_secrets(&raw.to_string()) };
         self.problems.push(Problem { subject: format!("{} = {value}", setting.key), origin, complaint });
     }
 
@@ -75,10 +78,11 @@ impl Draft {
     pub fn check_together(&mut self) {
         self.check_shares();
         self.check_inputs();
+        self.check_azure();
     }
 
     /// The value of a key, if nothing is wrong with it.
-    fn sound(&self, key: &str) -> Option<&Assigned> {
+    pub(super) fn sound(&self, key: &str) -> Option<&Assigned> {
         self.values.get(key).filter(|_| !self.faulty.contains(key))
     }
 

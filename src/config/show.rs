@@ -1,7 +1,7 @@
 //! Prints the configuration in effect: each value, and where it came from. Secrets are masked in every format.
 
-use super::draft::MASK;
 use super::kind::Value;
+use super::secret::MASK;
 use super::{Assigned, Effective, Setting};
 use comfy_table::{ContentArrangement, Table, TableStyle};
 use std::fmt::Write as _;
