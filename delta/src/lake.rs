@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
+use std::time::Duration;
 
 use deltalake::datafusion::prelude::SessionContext;
 use deltalake::delta_datafusion::DeltaSessionContext;
@@ -10,6 +11,7 @@ use deltalake::logstore::{StorageConfig, object_store_factories};
 use deltalake::{DeltaResult, DeltaTable, DeltaTableBuilder, DeltaTableError, ObjectStore};
 use url::Url;
 
+use crate::deadline::Deadline;
 use crate::deferred::Deferred;
 use crate::durable::{self, Durable};
 use crate::{Error, Policy};
@@ -21,6 +23,7 @@ pub struct Location {
     options: HashMap<String, String>,
     store: Option<Arc<dyn ObjectStore>>,
     sync: bool,
+    request_timeout: Option<Duration>,
 }
 
 impl Location {
@@ -39,19 +42,33 @@ impl Location {
         if !url.path().ends_with('/') {
             url.set_path(&format!("{}/", url.path()));
         }
-        Ok(Location { root: url, options, store: None, sync: false })
+        Ok(Location { root: url, options, store: None, sync: false, request_timeout: None })
     }
 
     /// Uses an object store that the caller has made; its `/` is the root of the URL's authority. All tables of one
     /// [`Lake`] must use the same store.
     pub fn with_store(mut self, store: Arc<dyn ObjectStore>) -> Self {
+        // The library asks for a handler of the scheme, also where it is given the store.
+        static AZURE: Once = Once::new();
+        AZURE.call_once(|| deltalake::azure::register_handlers(None));
         self.store = Some(store);
         self
     }
 
+    /// Gives up requests that are not answered for that long, and pieces of long answers that do not come.
+    pub fn with_request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = Some(timeout);
+        self
+    }
+
+    /// Whether it is a directory of this machine.
+    pub(crate) fn is_local(&self) -> bool {
+        self.root.scheme() == "file"
+    }
+
     /// Makes what is written to a local disk durable before it counts as written.
     fn synced(mut self) -> Self {
-        if self.root.scheme() == "file" && self.store.is_none() {
+        if self.is_local() && self.store.is_none() {
             self.store = Some(Arc::new(Durable::default()));
             self.sync = true;
         }
@@ -94,6 +111,10 @@ impl Location {
                 let store = made(&url, builder.storage_options()).map_err(bug)?;
                 (builder, store)
             }
+        };
+        let store = match self.request_timeout {
+            Some(timeout) => Arc::new(Deadline::new(store, timeout)) as Arc<dyn ObjectStore>,
+            None => store,
         };
         builder.with_storage_backend(Arc::new(Deferred::new(store)), url).build().map_err(bug)
     }

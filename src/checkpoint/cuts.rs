@@ -14,6 +14,7 @@ use tidemark_checkpoint::records::Cut;
 use tidemark_dataflows::event::Epoch;
 
 use super::writer::Faults;
+use crate::permit::Permit;
 
 /// Most cuts in one object.
 const CUTS_IN_ONE: usize = 1024;
@@ -35,19 +36,20 @@ pub struct CutWriter {
 
 impl CutWriter {
     /// Starts the thread. `announce` is called with each entry, in order, once everything up to it is durable; without
-    /// a log, at once.
+    /// a log, at once. Cuts are written by leave of `permit`.
     ///
     /// # Errors
     ///
     /// When no thread can be started.
     pub fn start(
         log: Option<CutLog>,
+        permit: Permit,
         faults: Arc<Faults>,
         announce: impl FnMut(&Announced) + Send + 'static,
     ) -> io::Result<(CutWriter, JoinHandle<()>)> {
         let (entries, received) = channel();
         let thread = std::thread::Builder::new().name("cuts".to_owned());
-        let thread = thread.spawn(move || run(&received, log, &faults, announce))?;
+        let thread = thread.spawn(move || run(&received, log, &permit, &faults, announce))?;
         Ok((CutWriter { entries }, thread))
     }
 
@@ -58,7 +60,13 @@ impl CutWriter {
     }
 }
 
-fn run(entries: &Receiver<Announced>, mut log: Option<CutLog>, faults: &Faults, mut announce: impl FnMut(&Announced)) {
+fn run(
+    entries: &Receiver<Announced>,
+    mut log: Option<CutLog>,
+    permit: &Permit,
+    faults: &Faults,
+    mut announce: impl FnMut(&Announced),
+) {
     while let Ok(first) = entries.recv() {
         let mut batch = vec![first];
         batch.extend(entries.try_iter().take(CUTS_IN_ONE - 1));
@@ -68,7 +76,7 @@ fn run(entries: &Receiver<Announced>, mut log: Option<CutLog>, faults: &Faults, 
                 Announced::Checkpoint(_) => None,
             });
             reach("before-cut");
-            if let Err(error) = log.append(cuts.collect()) {
+            if let Err(error) = permit.wait().and_then(|()| log.append(cuts.collect())) {
                 return faults.report(error);
             }
             reach("cut-written");

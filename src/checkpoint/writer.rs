@@ -24,6 +24,8 @@ use tidemark_dataflows::metrics::{ChannelKey, Totals};
 use tidemark_dataflows::watermark::{Bucket, Horizon};
 use timely::scheduling::SyncActivator;
 
+use crate::permit::Permit;
+
 /// The first error of the threads that make things durable. It ends the run.
 #[derive(Default)]
 pub struct Faults {
@@ -154,6 +156,8 @@ pub struct Options {
     pub restored: Option<Manifest>,
     /// How many manifests are kept.
     pub keep: usize,
+    /// Leave to write.
+    pub permit: Permit,
     /// Tells the present time.
     pub now: fn() -> Micros,
 }
@@ -220,6 +224,7 @@ struct Writer {
     identity: Identity,
     horizon: Horizon,
     keep: usize,
+    permit: Permit,
     now: fn() -> Micros,
     ids: Vec<Run>,
     users: Vec<Run>,
@@ -233,7 +238,7 @@ struct Writer {
 
 impl Writer {
     fn new(options: Options, progress: Arc<Checkpointed>) -> Writer {
-        let Options { store, log, identity, horizon, restored, keep, now } = options;
+        let Options { store, log, identity, horizon, restored, keep, permit, now } = options;
         let (ids, users, channels) =
             restored.map(|manifest| (manifest.ids, manifest.users, manifest.channels)).unwrap_or_default();
         let (begun, replaced) = (Vec::new(), Vec::new());
@@ -243,6 +248,7 @@ impl Writer {
             identity,
             horizon,
             keep,
+            permit,
             now,
             ids,
             users,
@@ -306,6 +312,7 @@ impl Writer {
             digest: Digest::of_object(&object),
             newest_bucket: newest_bucket.map(|bucket| bucket.0),
         };
+        self.permit.wait()?;
         self.store.create(&name, object)?;
         Ok(run)
     }
@@ -339,8 +346,10 @@ impl Writer {
             previous: None,
         };
         reach("before-manifest");
+        self.permit.wait()?;
         self.log.publish(manifest)?;
         reach("manifest-published");
+        self.permit.wait()?;
         self.log.prune(self.keep, std::mem::take(&mut self.replaced))?;
         reach("pruned");
         self.progress.took_us.store(started.elapsed().as_micros() as u64, Ordering::Release);

@@ -113,7 +113,7 @@ fn arg<V: Takes>(setting: &'static Setting, name: &'static str) -> Arg {
     match setting.kind {
         Kind::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
         Kind::Inputs => arg.num_args(1..).action(ArgAction::Append).value_hint(ValueHint::AnyPath),
-        Kind::Path { .. } => arg.value_hint(ValueHint::DirPath),
+        Kind::Path { .. } | Kind::Place { .. } => arg.value_hint(ValueHint::DirPath),
         // So that -5 is out of range, and not an unknown flag.
         Kind::Integer { .. } | Kind::Share => arg.allow_negative_numbers(true),
         _ => arg,

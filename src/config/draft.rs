@@ -2,6 +2,7 @@
 
 use super::kind::{Kind, Raw, Value};
 use super::layers::Given;
+use super::place::without_secrets;
 use super::problem::{Origin, Problem};
 use super::secret::MASK;
 use super::table::{SETTINGS, Setting, find};
@@ -67,9 +68,9 @@ impl Draft {
     }
 
     /// Notes a problem with the value of a key.
-    fn refuse(&mut self, setting: &'static Setting, raw: &Raw, origin: Origin, complaint: String) {
+    pub(super) fn refuse(&mut self, setting: &'static Setting, raw: &Raw, origin: Origin, complaint: String) {
         self.faulty.insert(setting.key);
-        let value = if setting.secret { MASK.to_owned() } else { raw.to_string() };
+        let value = if setting.secret { MASK.to_owned() } else { without_secrets(&raw.to_string()) };
         self.problems.push(Problem { subject: format!("{} = {value}", setting.key), origin, complaint });
     }
 
@@ -78,6 +79,7 @@ impl Draft {
         self.check_shares();
         self.check_inputs();
         self.check_eventhubs();
+        self.check_azure();
     }
 
     /// The value of a key, if nothing is wrong with it.

@@ -43,6 +43,16 @@ pub enum Begin {
     Time(i64),
 }
 
+/// When reading ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Until {
+    /// Never.
+    Forever,
+    /// Once everything has been read that was there at the start.
+    End,
+}
+
 /// What happens when events that should have been read are gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -73,6 +83,8 @@ pub struct EventHubs {
     pub consumer_group: Option<String>,
     /// Where a new pipeline begins.
     pub start: Begin,
+    /// When reading ends.
+    pub until: Until,
     /// What happens when events that should have been read are gone.
     pub after_loss: Loss,
     /// Events that the broker may send ahead, for each partition.
@@ -120,12 +132,6 @@ impl Draft {
             );
         }
     }
-
-    fn given(&self, key: &str) -> Option<&Origin> {
-        self.values.get(key).filter(|assigned| assigned.value != Value::Empty).map(|assigned| &assigned.origin)
-    }
-
-    fn leave_one(&mut self, _keys: &[&'static str]) {}
 
     fn oppose(&mut self, subject: &str, origin: Origin, complaint: &str) {
         self.problems.push(Problem { subject: subject.to_owned(), origin, complaint: complaint.to_owned() });

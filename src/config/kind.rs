@@ -1,5 +1,6 @@
 //! What a setting may hold: its kind with its range, and the one place where a value is checked against it.
 
+use super::place::{self, Place};
 use super::secret::{MASK, Secret};
 use super::units::{format_duration, format_size, parse_duration, parse_size};
 use chrono::{DateTime, SecondsFormat};
@@ -15,6 +16,11 @@ pub enum Kind {
         /// What an empty text stands for, where it is allowed.
         empty: Option<&'static str>,
     },
+    /// A directory on a local disk, or a URL of Azure Storage.
+    Place {
+        /// What an empty text stands for, where it is allowed.
+        empty: Option<&'static str>,
+    },
     /// A word without white space.
     Text {
         /// What an empty text stands for.
@@ -22,6 +28,11 @@ pub enum Kind {
     },
     /// Where a new reader of an event hub begins.
     Beginning,
+    /// A URL of a web service.
+    Endpoint {
+        /// What an empty text stands for.
+        empty: &'static str,
+    },
     /// A key, password or token, given by the environment or a file.
     Secret,
     /// Paths, globs or `-`.
@@ -95,6 +106,8 @@ pub enum Value {
     Empty,
     /// A name, path, choice or log filter.
     Text(String),
+    /// What is never printed.
+    Secret(Secret),
     /// Inputs, in the order given.
     List(Vec<String>),
     /// A whole number.
@@ -109,8 +122,6 @@ pub enum Value {
     Size(u64),
     /// An instant in microseconds since 1970-01-01T00:00:00Z.
     Instant(i64),
-    /// What is never printed.
-    Secret(Secret),
 }
 
 impl Value {
@@ -154,21 +165,19 @@ impl Kind {
     pub fn allowed(&self) -> String {
         match self {
             Kind::Name => "1 to 64 letters, digits, - and _".to_owned(),
-            Kind::Path { empty } => {
-                let path = "a path on a local disk";
-                empty.map_or(path.to_owned(), |meaning| format!("{path}, or \"\" for {meaning}"))
-            }
+            Kind::Path { empty } => or_empty("a path on a local disk", *empty),
+            Kind::Place { empty } => or_empty(place::ALLOWED, *empty),
+            Kind::Text { empty } => or_empty("text without white space", Some(empty)),
+            Kind::Endpoint { empty } => or_empty("a URL that begins with https:// or http://", Some(empty)),
+            Kind::Secret => or_empty("a secret, not on the command line", Some("none")),
             Kind::Inputs => "a list of files, directories and globs, or - for standard input".to_owned(),
             Kind::Choice(words) => words.join(" or "),
             Kind::Integer { min, max } => format!("a whole number from {min} to {max}"),
-            Kind::Text { empty } => format!("text without white space, or \"\" for {empty}"),
             Kind::Beginning => "earliest, latest, or an RFC 3339 time".to_owned(),
-            Kind::Secret => "a secret, not on the command line, or \"\" for none".to_owned(),
             Kind::Share => "a number from 0 to 1".to_owned(),
             Kind::Switch => "true or false".to_owned(),
             Kind::Duration { min, max, empty } => {
-                let range = format!("a duration from {} to {}", format_duration(*min), format_duration(*max));
-                empty.map_or(range.clone(), |meaning| format!("{range}, or \"\" for {meaning}"))
+                or_empty(&format!("a duration from {} to {}", format_duration(*min), format_duration(*max)), *empty)
             }
             Kind::Size { min, max } => format!("a size from {} to {}", format_size(*min), format_size(*max)),
             Kind::Instant { empty } => format!("an RFC 3339 time, or \"\" for {empty}"),
@@ -183,9 +192,11 @@ impl Kind {
         match self {
             Kind::Name => "NAME",
             Kind::Path { .. } | Kind::Inputs => "PATH",
+            Kind::Place { .. } => "PATH|URL",
+            Kind::Text { .. } | Kind::Secret => "TEXT",
+            Kind::Endpoint { .. } => "URL",
             Kind::Choice(_) => "KIND",
             Kind::Integer { .. } => "NUMBER",
-            Kind::Text { .. } | Kind::Secret => "TEXT",
             Kind::Beginning => "PLACE",
             Kind::Share => "SHARE",
             Kind::Switch => "BOOL",
@@ -209,7 +220,9 @@ impl Kind {
             Kind::Switch => switch_of(raw).map(Value::Switch),
             Kind::Duration { empty: Some(_), .. }
             | Kind::Path { empty: Some(_) }
+            | Kind::Place { empty: Some(_) }
             | Kind::Text { .. }
+            | Kind::Endpoint { .. }
             | Kind::Secret
             | Kind::Instant { .. }
                 if text.as_deref() == Some("") =>
@@ -223,6 +236,8 @@ impl Kind {
             },
             Kind::Secret => text.filter(|t| !t.trim().is_empty()).map(|t| Value::Secret(t.trim().to_owned().into())),
             Kind::Path { .. } => text.filter(|t| is_local_path(t)).map(Value::Text),
+            Kind::Place { .. } => text.filter(|t| Place::parse(t).is_some()).map(Value::Text),
+            Kind::Endpoint { .. } => text.filter(|t| is_endpoint(t)).map(Value::Text),
             Kind::Duration { min, max, .. } => {
                 parse_duration(&text?).filter(|d| (min..=max).contains(d)).map(Value::Duration)
             }
@@ -230,6 +245,10 @@ impl Kind {
             Kind::Instant { .. } => instant_of(&text?).map(Value::Instant),
         }
     }
+}
+
+fn or_empty(allowed: &str, empty: Option<&str>) -> String {
+    empty.map_or(allowed.to_owned(), |meaning| format!("{allowed}, or \"\" for {meaning}"))
 }
 
 fn text_of(raw: &Raw) -> Option<String> {
@@ -285,6 +304,12 @@ fn instant_of(text: &str) -> Option<i64> {
 
 fn is_name(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+/// Scheme and host, without what could be a secret.
+fn is_endpoint(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && !rest.contains(['?', '#', '@', ' ']))
 }
 
 /// A URL would become a directory named `abfss:`, so it is no local path.
@@ -354,6 +379,19 @@ mod tests {
         assert_eq!(word(SECONDS, ""), None);
         assert_eq!(word(Kind::Instant { empty: "now" }, ""), Some(Value::Empty));
         assert_eq!((word(Kind::Path { empty: None }, ""), word(Kind::Name, "")), (None, None));
+        assert_eq!(word(Kind::Secret, ""), Some(Value::Empty));
+        assert_eq!(word(Kind::Secret, " k\n"), Some(Value::Secret("k".to_owned().into())));
+    }
+
+    #[test]
+    fn endpoints_are_urls_without_query_and_user() {
+        let kind = Kind::Endpoint { empty: "none" };
+        for text in ["http://127.0.0.1:10000", "https://acme.blob.example.com/acme"] {
+            assert!(word(kind, text).is_some(), "{text}");
+        }
+        for text in ["127.0.0.1", "https://", "https:///x", "http://a/?sig=x", "ftp://a", "https://me@a"] {
+            assert_eq!(word(kind, text), None, "{text}");
+        }
     }
 
     #[test]
@@ -375,6 +413,9 @@ mod tests {
     #[test]
     fn urls_are_no_local_paths() {
         assert_eq!(word(Kind::Path { empty: None }, "abfss://c@a.dfs.core.windows.net/x"), None);
+        let url = "abfss://c01@acc.dfs.core.windows.net/x".to_owned();
+        assert_eq!(word(Kind::Place { empty: None }, &url), Some(Value::Text(url)));
+        assert_eq!(word(Kind::Place { empty: None }, "s3://bucket/x"), None);
         let list = vec!["a".to_owned(), "b c".to_owned()];
         assert_eq!(word(Kind::Inputs, "a, b c"), Some(Value::List(list)));
         assert_eq!(toml(Kind::Inputs, "[\"a\", 1]"), None);

@@ -4,10 +4,13 @@
 //! lays them over each other and collects every problem, [`typed`] is what the runtime gets. [`show`] and [`schema`]
 //! print. Nothing here reads the process's environment or arguments itself: they are handed in.
 
+pub mod ambient;
+pub mod azure;
 pub mod draft;
 pub mod eventhubs;
 pub mod kind;
 pub mod layers;
+pub mod place;
 pub mod problem;
 pub mod schema;
 pub mod secret;
@@ -18,6 +21,7 @@ pub mod units;
 
 pub use draft::Assigned;
 pub use layers::Given;
+pub use place::Place;
 pub use problem::{Origin, Problem, Problems};
 pub use typed::{Config, LogFormat, SourceKind};
 
@@ -71,12 +75,15 @@ impl Effective {
             };
             draft.lay(defaults.iter().map(given).collect());
         }
+        let (around, unreadable) = ambient::read(&layers.environment);
+        draft.lay(around);
         match layers.file.as_deref().map(layers::read_file).transpose() {
             Ok(given) => draft.lay(given.unwrap_or_default()),
             Err(problem) => draft.problems.push(problem),
         }
         draft.lay(layers::read_environment(layers.environment));
         draft.lay(layers.flags);
+        draft.problems.extend(unreadable.filter(|_| !draft.azure_places().is_empty()));
         draft.check_together();
         if !draft.problems.is_empty() {
             return Err(Problems(draft.problems));

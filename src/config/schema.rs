@@ -9,14 +9,18 @@ use std::fmt::Write as _;
 fn kind_schema(kind: &Kind) -> Value {
     match kind {
         Kind::Name => json!({ "type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$" }),
-        Kind::Path { empty } => json!({ "type": "string", "minLength": u8::from(empty.is_none()) }),
-        Kind::Text { .. } | Kind::Secret | Kind::Beginning => json!({ "type": "string" }),
+        Kind::Path { empty } | Kind::Place { empty } => {
+            json!({ "type": "string", "minLength": u8::from(empty.is_none()) })
+        }
+        Kind::Beginning => json!({ "type": "string" }),
         Kind::Inputs => json!({ "type": "array", "items": { "type": "string", "minLength": 1 } }),
         Kind::Choice(words) => json!({ "enum": words }),
         Kind::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Share => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
         Kind::Switch => json!({ "type": "boolean" }),
-        Kind::Duration { .. } | Kind::Size { .. } | Kind::Instant { .. } | Kind::LogFilter => {
+        Kind::Text { .. } => json!({ "type": "string", "pattern": "^\\S*$" }),
+        Kind::Endpoint { .. } => json!({ "type": "string", "pattern": "^(https?://[^/?#@ ]+[^?#@ ]*)?$" }),
+        Kind::Duration { .. } | Kind::Size { .. } | Kind::Instant { .. } | Kind::LogFilter | Kind::Secret => {
             json!({ "type": "string" })
         }
     }
@@ -58,6 +62,10 @@ const INTRODUCTION: &str = "# Configuration
 Every setting has a default. A TOML file named with `--config FILE` goes over the defaults, environment variables go
 over the file, and flags over everything: those below, or `--set section.key=value` for any key. The variable of
 `epochs.trigger` is `TIDEMARK__EPOCHS__TRIGGER`, and the other names follow the same rule.
+
+Variables that other programs of Azure know, such as `AZURE_CLIENT_ID`, stand for settings of the section `azure`. They go
+over the defaults and below the file: [azure-storage.md](azure-storage.md) lists them. Secrets are taken from the
+environment or a file, never from the command line, and never printed.
 
 Unknown keys and values that are not allowed are refused, all at once, each with the place it came from.
 `tidemark config show` prints the value in effect of each key and where it came from; `tidemark validate` only checks.

@@ -120,8 +120,20 @@ const HOUR: u64 = 3_600_000;
 const DAY: Duration = Duration::from_secs(86_400);
 const DECADE: Duration = Duration::from_secs(3_650 * 86_400);
 const MIB: u64 = 1 << 20;
-
 const NO_FILE: Kind = Kind::Path { empty: Some("none") };
+
+/// The words of `config::azure::Credential`.
+const CREDENTIALS: &[&str] = &[
+    "auto",
+    "access_key",
+    "sas_token",
+    "bearer_token",
+    "client_secret",
+    "workload_identity",
+    "managed_identity",
+    "azure_cli",
+    "anonymous",
+];
 
 /// The words of `config::eventhubs::HubCredential`.
 const HUB_CREDENTIALS: &[&str] = &["auto", "client_secret", "workload_identity", "managed_identity", "developer_tools"];
@@ -140,6 +152,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("eventhubs.credential", Kind::Choice(HUB_CREDENTIALS)),
     setting("eventhubs.consumer_group", Kind::Text { empty: "$Default" }).flag("consumer-group", FlagOf::Run),
     setting("eventhubs.start", Kind::Beginning).flag("start-at", FlagOf::Run),
+    setting("eventhubs.until", Kind::Choice(&["forever", "end"])).flag("until", FlagOf::Run),
     setting("eventhubs.after_loss", Kind::Choice(&["refuse", "continue"])),
     setting("eventhubs.prefetch", integer(1, 100_000)),
     setting("eventhubs.quiet_after", millis(100, DAY)),
@@ -170,7 +183,7 @@ pub const SETTINGS: &[Setting] = &[
     )
     .flag("dedup-retention", FlagOf::Run),
     setting("dedup.expected_ids", integer(0, 10_000_000_000)).flag("expected-ids", FlagOf::Run),
-    setting("output.path", Kind::Path { empty: None }).flag("output", FlagOf::Run),
+    setting("output.path", Kind::Place { empty: None }).flag("output", FlagOf::Run),
     setting("output.curated", Kind::Switch).flag("curated", FlagOf::Run),
     setting("sink.publish_interval", millis(0, DAY)),
     setting("sink.sync", Kind::Switch),
@@ -180,12 +193,32 @@ pub const SETTINGS: &[Setting] = &[
     setting("sink.compact_after_files", integer(2, 100_000)),
     setting("sink.compact_target", Kind::Size { min: MIB, max: MIB << 14 }),
     setting("sink.maintain_every", millis(1_000, DAY)),
-    setting("checkpoint.path", Kind::Path { empty: Some("OUTPUT/_tidemark") }).flag("checkpoint", FlagOf::Run),
+    setting("checkpoint.path", Kind::Place { empty: Some("OUTPUT/_tidemark") }).flag("checkpoint", FlagOf::Run),
     setting("checkpoint.enabled", Kind::Switch),
     setting("checkpoint.interval", millis(0, DAY)).flag("checkpoint-interval", FlagOf::Run),
     setting("checkpoint.keep", integer(2, 1_000)),
+    setting("checkpoint.lease_ttl", millis(1_000, Duration::from_secs(3_600))),
     setting("store.give_up_after", millis(0, DAY)),
     setting("store.request_timeout", millis(100, Duration::from_secs(3_600))),
+    setting("azure.account", Kind::Text { empty: "the one that the URL names" }),
+    setting("azure.endpoint", Kind::Endpoint { empty: "the one of the account" }),
+    setting("azure.use_emulator", Kind::Switch),
+    setting("azure.credential", Kind::Choice(CREDENTIALS)),
+    setting("azure.access_key", Kind::Secret).secret(),
+    setting("azure.access_key_file", NO_FILE),
+    setting("azure.sas_token", Kind::Secret).secret(),
+    setting("azure.sas_token_file", NO_FILE),
+    setting("azure.bearer_token", Kind::Secret).secret(),
+    setting("azure.bearer_token_file", NO_FILE),
+    setting("azure.tenant_id", Kind::Text { empty: "none" }),
+    setting("azure.client_id", Kind::Text { empty: "none" }),
+    setting("azure.client_secret", Kind::Secret).secret(),
+    setting("azure.client_secret_file", NO_FILE),
+    setting("azure.federated_token_file", NO_FILE),
+    setting("azure.authority_host", Kind::Endpoint { empty: "that of the public cloud" }),
+    setting("azure.managed_identity_object_id", Kind::Text { empty: "none" }),
+    setting("azure.managed_identity_resource_id", Kind::Text { empty: "none" }),
+    setting("azure.managed_identity_endpoint", Kind::Endpoint { empty: "that of the machine" }),
     setting("runtime.workers", integer(0, 1_024)).flag("workers", FlagOf::Run),
     setting("log.level", Kind::LogFilter).flag("log-level", FlagOf::Every),
     setting("log.format", Kind::Choice(&["human", "json"])).flag("log-format", FlagOf::Every),

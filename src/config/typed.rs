@@ -3,9 +3,11 @@
 //! The fields mirror `default.toml`, where each one's meaning and range stand; serde refuses to build this from a table
 //! of settings that has another key, or lacks one.
 
+use super::azure::Azure;
 use super::eventhubs::EventHubs;
+use super::place::Place;
 use serde::Deserialize;
-use std::{num::NonZero, path::PathBuf, thread::available_parallelism, time::Duration};
+use std::{num::NonZero, thread::available_parallelism, time::Duration};
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -33,6 +35,8 @@ pub struct Config {
     pub checkpoint: Checkpoint,
     /// How failing stores are met.
     pub store: Store,
+    /// Azure Storage, and who we are there.
+    pub azure: Azure,
     /// Threads.
     pub runtime: Runtime,
     /// Logging.
@@ -40,8 +44,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Directory of cuts and checkpoints.
-    pub fn checkpoint_path(&self) -> PathBuf {
+    /// Where cuts and checkpoints lie.
+    pub fn checkpoint_path(&self) -> Place {
         self.checkpoint.path.clone().unwrap_or_else(|| self.output.path.join("_tidemark"))
     }
 }
@@ -140,8 +144,8 @@ pub struct Dedup {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Output {
-    /// Directory of tables and checkpoint.
-    pub path: PathBuf,
+    /// Where tables and checkpoint lie.
+    pub path: Place,
     /// Whether accepted events are written too.
     pub curated: bool,
 }
@@ -172,14 +176,16 @@ pub struct Sink {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Checkpoint {
-    /// Directory of cuts and checkpoints; `None` is below the output. See [`Config::checkpoint_path`].
-    pub path: Option<PathBuf>,
+    /// Where cuts and checkpoints lie; `None` is below the output. See [`Config::checkpoint_path`].
+    pub path: Option<Place>,
     /// Whether they are kept.
     pub enabled: bool,
     /// Shortest time between two checkpoints.
     pub interval: Duration,
     /// Number of checkpoints that are kept, at least 2.
     pub keep: usize,
+    /// How long an instance that gives no sign of life is waited for, in object stores.
+    pub lease_ttl: Duration,
 }
 
 /// `[store]`

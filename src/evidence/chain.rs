@@ -1,7 +1,5 @@
 //! What is kept for a restart, opened for reading alone, and its verification.
 
-use std::path::PathBuf;
-
 use tidemark_checkpoint::Error;
 use tidemark_checkpoint::records::Identity;
 use tidemark_checkpoint::store::{Patience, Store};
@@ -11,6 +9,7 @@ use crate::config::Config;
 use crate::exit::{ExitStatus, Failure};
 use crate::report::numbers::{counted, grouped};
 use crate::runtime::RunError;
+use crate::storage::Storage;
 
 /// Opens the checkpoint of a configuration as it is; `None` where there is none.
 ///
@@ -23,8 +22,7 @@ pub fn store(config: &Config) -> Result<Option<Store>, Failure> {
         request_timeout: config.store.request_timeout,
         ..Patience::default()
     };
-    let folder: PathBuf = config.checkpoint_path();
-    Store::existing(&folder, patience).map_err(failure)
+    Storage::new(config).existing_checkpoint(patience).map_err(|error| RunError::from(error).into())
 }
 
 /// Says that there is no checkpoint.

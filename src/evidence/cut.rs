@@ -8,7 +8,6 @@ use tidemark_delta::{Commit, Error};
 
 use super::check::Check;
 use super::read::{Reader, Versions};
-use crate::config::Config;
 use crate::report::numbers::{counted, grouped};
 
 pub(super) const NET_FLOW: &str = "metrics/net_flow";
@@ -63,8 +62,8 @@ pub(super) struct Cut {
 
 impl Cut {
     /// Reads the commits of all tables. An instance may be at work meanwhile.
-    pub(super) fn find(config: &Config, reader: &Reader) -> Cut {
-        let curated = config.output.path.join(CURATED).is_dir();
+    pub(super) fn find(reader: &Reader) -> Cut {
+        let curated = reader.exists(CURATED);
         let mut tables = vec![NET_FLOW, USERS, CHANNELS, REJECTED, HEALTH, MANIFEST];
         tables.extend(curated.then_some(CURATED));
         let logs: Vec<Log> = tables.into_iter().map(|name| Log { name, commits: reader.history(name) }).collect();

@@ -83,7 +83,7 @@ impl Evidence {
         let mut attempt = 0;
         let (cut, mut checks, series) = loop {
             attempt += 1;
-            let mut cut = Cut::find(config, &reader);
+            let mut cut = Cut::find(&reader);
             if let Some(error) = cut.take_failure() {
                 return Err(RunError::from(error).into());
             }
@@ -98,7 +98,7 @@ impl Evidence {
             match tables(&reader, &cut, before) {
                 Ok((checks, series)) => break (cut, checks, series),
                 Err(error) if !error.is_damage() => return Err(RunError::from(error).into()),
-                Err(_) if attempt < ATTEMPTS && Cut::find(config, &reader).versions != cut.versions => {}
+                Err(_) if attempt < ATTEMPTS && Cut::find(&reader).versions != cut.versions => {}
                 Err(error) => {
                     let check = Check::of("tables.readable", READABLE, epoch_in_words(&cut), vec![error.to_string()]);
                     break (cut, vec![check], Series::default());
@@ -120,7 +120,7 @@ impl Evidence {
             commits: log.commits.as_ref().map_or(0, Vec::len),
         };
         let tables = cut.logs.iter().map(state).collect();
-        Ok(Evidence { output: config.output.path.display().to_string(), epoch: cut.epoch, tables, checks, series })
+        Ok(Evidence { output: config.output.path.to_string(), epoch: cut.epoch, tables, checks, series })
     }
 }
 

@@ -1,14 +1,15 @@
 //! Reading tables by aggregates, at versions that were chosen before. No query returns more than a few hundred rows.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Decimal128Type, Int64Type};
-use tidemark_delta::{Commit, Error, Location, history, query_at};
+use tidemark_delta::{Commit, Error, Location, exists, history, query_at};
 
 use crate::config::Config;
 use crate::runtime::RunError;
 use crate::sink::publisher::SinkError;
+use crate::storage::Storage;
 
 /// Reads the tables of an output.
 pub(super) struct Reader {
@@ -38,10 +39,15 @@ pub(super) type Versions = BTreeMap<&'static str, u64>;
 
 impl Reader {
     pub(super) fn new(config: &Config) -> Result<Reader, RunError> {
-        let location = Location::parse(&config.output.path.to_string_lossy(), HashMap::new())?;
+        let location = Storage::new(config).tables()?;
         // The reader blocks inside its own tasks: a runtime of one thread could wait for itself.
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         Ok(Reader { location, runtime: runtime.map_err(SinkError::Start)? })
+    }
+
+    /// Whether there is anything of a table. Where that cannot be found out, reading it will say why.
+    pub(super) fn exists(&self, table: &str) -> bool {
+        self.runtime.block_on(exists(&self.location, table)).unwrap_or(true)
     }
 
     /// The commits of a table.

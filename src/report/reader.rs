@@ -1,7 +1,5 @@
 //! Reads tables back, and hands out their columns as plain values.
 
-use std::collections::HashMap;
-
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
@@ -10,6 +8,7 @@ use tidemark_delta::{Location, held, query};
 use crate::config::Config;
 use crate::runtime::RunError;
 use crate::sink::publisher::SinkError;
+use crate::storage::Storage;
 
 /// Reads the tables of a configuration.
 pub(crate) struct Reader {
@@ -25,7 +24,7 @@ impl Reader {
     ///
     /// When the output is no place for tables, or no thread can be started.
     pub(crate) fn new(config: &Config) -> Result<Self, RunError> {
-        let location = Location::parse(&config.output.path.to_string_lossy(), HashMap::new())?;
+        let location = Storage::new(config).tables()?;
         // The reader blocks inside its own tasks: a runtime of one thread could wait for itself.
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let pipeline = config.pipeline.name.clone();

@@ -12,7 +12,7 @@ use tidemark_eventhubs::secret::Secret;
 use tidemark_eventhubs::vault::SecretUrl;
 
 use crate::config::Config;
-use crate::config::eventhubs::{Begin, BeginWord, HubCredential, Loss};
+use crate::config::eventhubs::{Begin, BeginWord, HubCredential, Loss, Until};
 use crate::source::SourceError;
 use crate::source::eventhubs::{AfterLoss, EventHubsOptions, StartAt};
 
@@ -34,6 +34,7 @@ pub fn eventhubs(config: &Config) -> Result<EventHubsOptions, SourceError> {
             Begin::Word(BeginWord::Latest) => StartAt::Latest,
             Begin::Time(at) => StartAt::Time(Micros(at)),
         },
+        until_end: wanted.until == Until::End,
         after_loss: match wanted.after_loss {
             Loss::Refuse => AfterLoss::Refuse,
             Loss::Continue => AfterLoss::Continue,
@@ -90,6 +91,32 @@ fn read(path: &Path) -> Result<Secret, SourceError> {
     Ok(Secret::new(text.trim()))
 }
 
-fn identity(_config: &Config) -> Result<Identity, SourceError> {
-    Err(SourceError::usage("x", "y", "z"))
+fn identity(config: &Config) -> Result<Identity, SourceError> {
+    let azure = &config.azure;
+    let secret = match (&azure.client_secret, &azure.client_secret_file) {
+        (Some(secret), _) => Some(Secret::new(secret.expose())),
+        (None, Some(path)) => Some(read(path)?),
+        (None, None) => None,
+    };
+    let (tenant_id, client_id) = (azure.tenant_id.clone(), azure.client_id.clone());
+    let token_file = azure.federated_token_file.as_ref().map(|path| path.display().to_string());
+    let settled = match config.eventhubs.credential {
+        HubCredential::Auto if secret.is_some() => HubCredential::ClientSecret,
+        HubCredential::Auto if token_file.is_some() => HubCredential::WorkloadIdentity,
+        HubCredential::Auto => HubCredential::ManagedIdentity,
+        chosen => chosen,
+    };
+    Ok(match settled {
+        HubCredential::ClientSecret => match (tenant_id, client_id, secret) {
+            (Some(tenant_id), Some(client_id), Some(secret)) => Identity::ClientSecret { tenant_id, client_id, secret },
+            _ => {
+                let problem = "a client secret needs a tenant, an application and its secret";
+                let remedy = "set azure.tenant_id, azure.client_id and azure.client_secret or azure.client_secret_file";
+                return Err(SourceError::usage("the credential for the event hub", problem, remedy));
+            }
+        },
+        HubCredential::WorkloadIdentity => Identity::Workload { tenant_id, client_id, token_file },
+        HubCredential::DeveloperTools => Identity::DeveloperTools,
+        HubCredential::Auto | HubCredential::ManagedIdentity => Identity::Managed { client_id },
+    })
 }

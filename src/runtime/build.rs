@@ -1,10 +1,8 @@
 //! From a checked configuration to the parts that a run is made of.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::ObjectStore;
 use tidemark_checkpoint::journal::{self, Past};
 use tidemark_checkpoint::records::Identity;
 use tidemark_checkpoint::store::{Patience, Store};
@@ -13,10 +11,11 @@ use tidemark_dataflows::contract::Contract;
 use tidemark_dataflows::event::Micros;
 use tidemark_dataflows::pipeline::Settings;
 use tidemark_dataflows::watermark::Horizon;
-use tidemark_delta::{Lake, Location, Policy, Retry};
+use tidemark_delta::{Lake, Policy, Retry};
 
 use super::coordinator::CutRule;
 use super::flight::Limits;
+use super::start::Watched;
 use super::{RunError, access, clock};
 use crate::config::units::micros;
 use crate::config::{Config, SourceKind};
@@ -25,6 +24,7 @@ use crate::sink::publisher::Options;
 use crate::sink::tables::{ManifestText, specs};
 use crate::source::generator::{EventGenerator, GeneratorOptions, GeneratorSource, Pacing};
 use crate::source::{EventHubsSource, FileSource, ReadAhead, Source, SourceError, SourceIdentity};
+use crate::storage::Storage;
 
 /// Events per second that event times follow where a bounded stream is generated at once.
 const CLASSIC_RATE: u64 = 100;
@@ -146,25 +146,27 @@ pub fn patience(config: &Config, health: &Arc<Health>) -> Patience {
 ///
 /// When the folder cannot be read, or something in it without which nothing can be said.
 pub fn stored(config: &Config) -> Result<Option<(Store, Past)>, RunError> {
-    let folder = config.checkpoint_path();
-    if !folder.is_dir() {
-        return Ok(None);
-    }
-    let store = Store::local(&folder, patience(config, &Arc::default()))?;
+    let (storage, patience) = (Storage::new(config), patience(config, &Arc::default()));
+    let store = match config.checkpoint_path().local() {
+        Some(folder) if !folder.is_dir() => return Ok(None),
+        Some(_) => Some(storage.checkpoint(patience)?),
+        None => storage.existing_checkpoint(patience)?,
+    };
+    let Some(store) = store else { return Ok(None) };
     Ok(journal::look(&store)?.map(|past| (store, past)))
 }
 
-/// Where and how tables are written: to `store`, if there is one, in the place of the file system.
+/// Where and how tables are written.
 ///
 /// # Errors
 ///
-/// When the output is no place for tables.
-pub fn publishing(
+/// When the output is no place for tables, or refuses us.
+pub(super) fn publishing(
     config: &Config,
     workers: usize,
     generation: u64,
-    health: &Arc<Health>,
-    store: Option<Arc<dyn ObjectStore>>,
+    watched: &Watched,
+    storage: &Storage<'_>,
 ) -> Result<Options, RunError> {
     let sink = &config.sink;
     let policy = Policy {
@@ -178,20 +180,16 @@ pub fn publishing(
         retry: Retry { attempts: 3, ..Retry::default() },
         ..Policy::default()
     };
-    let location = Location::parse(&config.output.path.to_string_lossy(), HashMap::new())?;
-    let location = match store {
-        Some(store) => location.with_store(store),
-        None => location,
-    };
     let generation = i64::try_from(generation).unwrap_or(i64::MAX);
     let identity = tidemark_delta::Identity { pipeline: config.pipeline.name.clone(), generation };
     Ok(Options {
-        lake: Lake::new(location, identity, policy)?,
+        lake: Lake::new(storage.tables()?, identity, policy)?,
         specs: specs(config.output.curated),
         interval: publish_interval(config),
         workers,
         give_up_after: config.store.give_up_after,
-        health: Arc::clone(health),
+        health: Arc::clone(&watched.health),
+        permit: watched.permit.clone(),
     })
 }
 

@@ -5,6 +5,7 @@ use tidemark_dataflows::event::Epoch;
 use crate::exit::{ExitStatus, Failure};
 use crate::sink::publisher::SinkError;
 use crate::source::{SourceError, SourceErrorKind};
+use crate::storage::StorageError;
 
 /// Why a run failed.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +19,9 @@ pub enum RunError {
     /// The tables could not be opened.
     #[error(transparent)]
     Delta(#[from] tidemark_delta::Error),
+    /// A store could not be opened.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
     /// The output cannot be written.
     #[error("{output}: it cannot be written: {error}; choose another --output, or grant the right to it")]
     Output {
@@ -102,7 +106,8 @@ impl RunError {
             | RunError::Output { .. }
             | RunError::Randomness(_)
             | RunError::PublishingFailed => ExitStatus::Unavailable,
-            RunError::Checkpoint(error) => checkpoint_status(error),
+            RunError::Checkpoint(error) | RunError::Sink(SinkError::Displaced(error)) => checkpoint_status(error),
+            RunError::Storage(error) => error.status(),
             RunError::Changed { .. } | RunError::TablesAhead { .. } | RunError::TablesBehind { .. } => {
                 ExitStatus::Corrupt
             }

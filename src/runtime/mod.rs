@@ -12,6 +12,7 @@ mod error;
 mod feed;
 pub mod flight;
 mod identity;
+mod lease;
 mod lock;
 mod pace;
 pub mod probe;
@@ -23,7 +24,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use object_store::ObjectStore;
 use tidemark_checkpoint::reach::reach;
 use tidemark_checkpoint::records::Cut;
 use tidemark_dataflows::event::{Epoch, Micros};
@@ -42,6 +42,7 @@ use crate::sink::publisher::{Delivery, Progress, Publisher, SinkError};
 use crate::sink::tables::{ManifestText, NetFlow, RunManifest, SoFar, Table, specs};
 use crate::source::PartitionStatus;
 
+pub use crate::storage::Stores;
 pub use error::RunError;
 
 /// What somebody who only watches a run can see of it.
@@ -61,15 +62,6 @@ pub struct Observer {
     pub output: String,
     /// The last epoch that an earlier run has cut; 0 where there was none.
     pub resumed_after: Epoch,
-}
-
-/// Stores in the place of the local disk. The folders that are configured are still made, and locked.
-#[derive(Clone, Debug, Default)]
-pub struct Stores {
-    /// Of the tables; its root is that of the file system.
-    pub tables: Option<Arc<dyn ObjectStore>>,
-    /// Of cuts and checkpoints; its root is the folder.
-    pub checkpoint: Option<Arc<dyn ObjectStore>>,
 }
 
 /// How a run ended.

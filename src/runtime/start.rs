@@ -6,7 +6,6 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Instant;
 
-use object_store::ObjectStore;
 use tidemark_checkpoint::Error;
 use tidemark_checkpoint::inbox::Inbox;
 use tidemark_checkpoint::journal::{self, CutLog, Journal, ManifestLog, Past, Restorable};
@@ -15,15 +14,18 @@ use tidemark_checkpoint::records::{Claimant, Counters, Cut, Identity, Manifest, 
 use tidemark_checkpoint::store::Store;
 use tidemark_dataflows::event::{Epoch, Offset, PartitionId, Position as At};
 
+use super::lease::Lease;
 use super::lock::{InstanceLock, host};
 use super::{RunError, Stores, build, clock, identity};
 use crate::checkpoint::restore::Loaded;
 use crate::checkpoint::writer::Faults;
-use crate::config::Config;
+use crate::config::{Config, Place};
 use crate::health::Health;
+use crate::permit::Permit;
 use crate::sink::opened::Tables;
 use crate::sink::publisher::SinkError;
 use crate::source::{Source, SourceError, WithInbox};
+use crate::storage::Storage;
 
 /// Generation of a writer where nothing is kept: such an output is never taken over.
 const ONLY_GENERATION: u64 = 1;
@@ -31,7 +33,7 @@ const ONLY_GENERATION: u64 = 1;
 /// Everything that a run goes on from.
 pub(super) struct Begun {
     /// Keeps other instances away.
-    pub(super) lock: InstanceLock,
+    pub(super) lock: Guard,
     /// The source, resumed.
     pub(super) source: Box<dyn Source>,
     /// What the pipeline is.
@@ -68,6 +70,25 @@ pub(super) struct Watched {
     pub(super) faults: Arc<Faults>,
     /// What does not work at the moment.
     pub(super) health: Arc<Health>,
+    /// Leave to write.
+    pub(super) permit: Permit,
+}
+
+/// What keeps other instances away.
+pub(super) enum Guard {
+    /// On a local disk.
+    Lock(InstanceLock),
+    /// In an object store.
+    Lease(Lease),
+}
+
+impl Guard {
+    fn set_generation(&self, generation: u64) {
+        match self {
+            Guard::Lock(lock) => lock.set_generation(generation),
+            Guard::Lease(lease) => lease.set_generation(generation),
+        }
+    }
 }
 
 /// Begins a run.
@@ -85,16 +106,16 @@ pub(super) fn begin(
     // Before anything is made: a wrong input leaves no trace.
     let missing_input = build::source(config, None, &watched.health)?;
     let folder = config.checkpoint_path();
-    for made in [&config.output.path, &folder] {
-        let unwritable = |error| RunError::Output { output: config.output.path.display().to_string(), error };
+    for made in [&config.output.path, &folder].into_iter().filter_map(Place::local) {
+        let unwritable = |error| RunError::Output { output: config.output.path.to_string(), error };
         fs::create_dir_all(made).map_err(unwritable)?;
     }
-    let lock = InstanceLock::take(&folder, take_over, &watched.faults)?;
-    let patience = build::patience(config, &watched.health);
-    let store = match stores.checkpoint {
-        Some(objects) => Store::new(objects, "", patience),
-        None => Store::local(&folder, patience)?,
+    let storage = Storage::with(config, stores);
+    let lock = match folder.local() {
+        Some(folder) => Guard::Lock(InstanceLock::take(folder, take_over, &watched.faults)?),
+        None => Guard::Lease(Lease::take(config, &storage, take_over, watched)?),
     };
+    let store = storage.checkpoint(build::patience(config, &watched.health))?;
     // A look before anything is claimed or fenced: what does not fit is left as it was.
     let stored = journal::look(&store)?;
     let stored = stored.as_ref().map(|past| &past.identity);
@@ -106,14 +127,14 @@ pub(super) fn begin(
     let identity = identity::settle(config, &source.identity(), stored)?;
     if !config.checkpoint.enabled {
         let begun = (lock, source, identity);
-        return without_checkpoints(config, workers, watched, begun, stored.is_some(), stores.tables);
+        return without_checkpoints(config, workers, watched, begun, stored.is_some(), &storage);
     }
 
     let claimed = journal::claim(&store, &claimant(), getrandom::u64().unwrap_or_default())?;
     let claimed_generation = claimed.generation();
     lock.set_generation(claimed_generation);
     reach("generation-claimed");
-    let publishing = build::publishing(config, workers, claimed.generation(), &watched.health, stores.tables)?;
+    let publishing = build::publishing(config, workers, claimed.generation(), watched, &storage)?;
     let tables = Tables::open(publishing)?;
     let past = claimed.read()?;
     let identity = match &past {
@@ -143,9 +164,9 @@ fn without_checkpoints(
     config: &Config,
     workers: usize,
     watched: &Watched,
-    (lock, source, identity): (InstanceLock, Box<dyn Source>, Identity),
+    (lock, source, identity): (Guard, Box<dyn Source>, Identity),
     stored: bool,
-    tables: Option<Arc<dyn ObjectStore>>,
+    storage: &Storage<'_>,
 ) -> Result<(Begun, Outputs), RunError> {
     let refused = |epoch, known: &str| RunError::TablesAhead {
         output: config.output.path.display().to_string(),
@@ -156,7 +177,7 @@ fn without_checkpoints(
     if stored {
         return Err(refused(0, "no other run's"));
     }
-    let publishing = build::publishing(config, workers, ONLY_GENERATION, &watched.health, tables)?;
+    let publishing = build::publishing(config, workers, ONLY_GENERATION, watched, storage)?;
     let tables = Tables::open(publishing)?;
     if let Some(epoch) = tables.in_any() {
         return Err(refused(epoch, "none"));

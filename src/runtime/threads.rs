@@ -49,6 +49,7 @@ impl Writers {
                 horizon,
                 restored: begun.loaded.from.as_ref().map(|from| from.manifest.clone()),
                 keep: config.checkpoint.keep,
+                permit: watched.permit.clone(),
                 now: clock::now,
             };
             let (writer, thread) =
@@ -70,7 +71,12 @@ impl Writers {
             Announced::Cut(cut, missing) => announcer.mark(cut.mark(*missing)),
             Announced::Checkpoint(epoch) => announcer.checkpoint(*epoch),
         };
-        let started = CutWriter::start(self.cut_log.take(), Arc::clone(&self.watched.faults), announce);
+        let started = CutWriter::start(
+            self.cut_log.take(),
+            self.watched.permit.clone(),
+            Arc::clone(&self.watched.faults),
+            announce,
+        );
         Ok(started.map_err(SinkError::Start)?)
     }
 

@@ -26,6 +26,7 @@ use super::coalesce::coalesce;
 use super::opened::Tables;
 use super::patience::{PAUSE, Patience};
 use crate::health::Health;
+use crate::permit::Permit;
 
 /// Why publishing ended early.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +37,9 @@ pub enum SinkError {
     /// Rows did not fit the schema of their table: a bug.
     #[error("rows do not fit their table: {0}")]
     Rows(#[from] ArrowError),
+    /// Another instance has our place.
+    #[error(transparent)]
+    Displaced(tidemark_checkpoint::Error),
     /// The writer could not be started.
     #[error("cannot start the table writer: {0}")]
     Start(#[from] std::io::Error),
@@ -66,6 +70,8 @@ pub struct Options {
     pub give_up_after: Duration,
     /// Told of tables that cannot be written.
     pub health: Arc<Health>,
+    /// Leave to write.
+    pub permit: Permit,
 }
 
 /// What has been published so far.
@@ -368,6 +374,7 @@ impl Writer {
         let mut patience = Patience::new(&self.options);
         loop {
             reach("before-table");
+            self.options.permit.wait().map_err(SinkError::Displaced)?;
             let commits = self.tables.iter_mut().zip(batches).map(|(table, batch)| async move {
                 let place = format!("table {}", table.spec().name);
                 let committed = table.publish(epoch, watermark_us, batch.as_ref()).await;
@@ -400,6 +407,7 @@ impl Writer {
     /// Compaction and clean-up, as far as they are due. What fails for want of the store is tried again next time.
     fn maintain(&mut self) -> Result<(), SinkError> {
         let now = std::time::SystemTime::now();
+        self.options.permit.wait().map_err(SinkError::Displaced)?;
         let results = self.runtime.block_on(join_all(self.tables.iter_mut().map(|table| table.maintain(now))));
         for result in results {
             match result {

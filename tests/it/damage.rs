@@ -82,10 +82,10 @@ fn interrupted() -> Pipeline {
     let pipeline = Pipeline::new(77, &[160, 120], 20);
     for requests in [48, 40] {
         let plan = Plan::ever_after(Fault::Denied, requests);
-        let store = Faulty::new(&pipeline.config.checkpoint_path(), None, plan);
+        let store = Faulty::new(&pipeline.checkpoint(), None, plan);
         pipeline.run_badly(Some(&store), None, ExitStatus::Unavailable, &["403 Forbidden"]);
     }
-    let found = objects(&pipeline.config.checkpoint_path());
+    let found = objects(&pipeline.checkpoint());
     let of = |folder: &str| found.iter().filter(|name| folder_of(name) == folder).count();
     let counts = [names::GENERATIONS, names::ADOPTIONS, names::CUTS, names::MANIFESTS, names::RUNS].map(of);
     assert!(counts.iter().all(|count| *count >= 2), "{found:?}");
@@ -100,7 +100,7 @@ fn copy(from: &Path, to: &Path) {
 #[test]
 fn a_damaged_checkpoint_gives_right_tables_or_is_refused() {
     let origin = interrupted();
-    let found = objects(&origin.config.checkpoint_path());
+    let found = objects(&origin.checkpoint());
     let cases: Vec<(&str, Harm)> = found.iter().flat_map(|name| HARMS.map(|harm| (name.as_str(), harm))).collect();
     let (count, ended) = (cases.len(), std::sync::Mutex::new([0, 0]));
     all((0..count).collect(), |index| {
@@ -111,7 +111,7 @@ fn a_damaged_checkpoint_gives_right_tables_or_is_refused() {
             return;
         }
         let pipeline = origin.moved(copy);
-        if !damage(&pipeline.config.checkpoint_path(), name, harm, &mut random) {
+        if !damage(&pipeline.checkpoint(), name, harm, &mut random) {
             return;
         }
         match pipeline.run(None, None) {
@@ -124,7 +124,7 @@ fn a_damaged_checkpoint_gives_right_tables_or_is_refused() {
                 let text = error.to_string();
                 let named = text.contains(name)
                     || text.contains("the cut of epoch")
-                    || text.contains(&pipeline.config.checkpoint_path().display().to_string());
+                    || text.contains(&pipeline.checkpoint().display().to_string());
                 assert!(named, "{harm:?} {name}: {text}");
                 assert!(harm != Harm::Newer || text.contains("version 2"), "{name}: {text}");
                 ended.lock().unwrap()[1] += 1;

@@ -22,7 +22,7 @@ enum Of {
 impl Of {
     fn store(self, pipeline: &Pipeline, plan: Plan) -> Arc<Faulty> {
         match self {
-            Of::Checkpoint => Faulty::new(&pipeline.config.checkpoint_path(), None, plan),
+            Of::Checkpoint => Faulty::new(&pipeline.checkpoint(), None, plan),
             Of::Tables => Faulty::new(Path::new("/"), LOG, plan),
         }
     }
@@ -105,6 +105,17 @@ fn a_log_that_loses_requests_changes_nothing() {
 #[test]
 fn a_log_that_loses_replies_changes_nothing() {
     passing(Of::Tables, Fault::LostReply, 1, 17);
+}
+
+#[test]
+fn a_log_that_stalls_changes_nothing() {
+    all((0..43).step_by(6).collect(), |from| {
+        let pipeline = pipeline(400 + from);
+        let store = Of::Tables.store(&pipeline, Plan { fault: Fault::Stall, from, row: 1, period: 43 });
+        pipeline.run_well(None, Some(&store));
+        assert!(store.struck() > 1, "{store:?}");
+        pipeline.check();
+    });
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The pipeline in this process, where a test can hand it its stores and see how it is.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::channel;
@@ -55,8 +55,13 @@ impl Pipeline {
         let layers = Layers { flags: flags.into_iter().map(flag).collect(), ..Layers::default() };
         let config = Effective::load(layers).unwrap().config;
         let partitions = Partition::of_directory(&case.path("in"));
-        std::fs::create_dir_all(config.checkpoint_path()).unwrap();
+        std::fs::create_dir_all(case.path("out/_tidemark")).unwrap();
         Pipeline { case, config, partitions, epoch_events }
+    }
+
+    /// Where cuts and checkpoints lie.
+    pub(crate) fn checkpoint(&self) -> PathBuf {
+        self.case.path("out/_tidemark")
     }
 
     /// The same input and output, copied to a place of their own.

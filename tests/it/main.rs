@@ -1,6 +1,7 @@
 //! Runs the real program over generated events and compares every table with what must come out.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod azure;
 mod cells;
 mod checkpoints;
 mod commits;
@@ -8,6 +9,7 @@ mod crash;
 mod damage;
 mod data;
 mod errors;
+mod eventhubs;
 mod evidence;
 mod explain;
 mod faults;

@@ -143,7 +143,11 @@ pub(crate) fn check(output: &Path, partitions: &[Partition], rules: Rules) -> Ta
 
 /// Compares the tables of `output` with those of the given epochs, and returns them.
 pub(crate) fn check_cuts(output: &Path, partitions: &[Partition], cuts: &[Vec<usize>], rules: Rules) -> Tables {
-    let tables = Tables::read(output);
+    judge(Tables::read(output), partitions, cuts, rules)
+}
+
+/// Compares tables that were read with those of the given epochs, and returns them.
+pub(crate) fn judge(tables: Tables, partitions: &[Partition], cuts: &[Vec<usize>], rules: Rules) -> Tables {
     let marks = tables.marks();
     assert_eq!(marks.len(), cuts.len(), "epochs");
     let in_order = |pair: &[Mark]| pair[0].opened <= pair[0].closed && pair[0].closed <= pair[1].opened;
@@ -164,7 +168,7 @@ pub(crate) fn check_cuts(output: &Path, partitions: &[Partition], cuts: &[Vec<us
         (HEALTH.name, health(&oracle, &marks)),
         (MANIFEST.name, manifest(&oracle, &marks)),
     ];
-    if output.join(CURATED.name).is_dir() {
+    if tables.has(&CURATED) {
         expected.push((CURATED.name, curated(&oracle, &arrived, &contract)));
     }
     let judged = tables.clone().without_free_columns();

@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 /// A program that takes longer hangs; the slowest run of these tests takes a tenth of it.
@@ -96,6 +96,12 @@ enum Heard {
     Stdout(Vec<u8>),
 }
 
+fn hear_lines(stderr: impl Read, lines: &Sender<Heard>) {
+    let lossy = |line: Vec<u8>| String::from_utf8_lossy(&line).into_owned();
+    let log = BufReader::new(stderr).split(b'\n').map_while(Result::ok);
+    log.map_while(|line| lines.send(Heard::Line(lossy(line))).ok()).for_each(drop);
+}
+
 /// A program that still runs. It is killed when this is dropped.
 pub(crate) struct Running {
     child: Child,
@@ -111,16 +117,21 @@ impl Running {
         let (mut stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let (sender, heard) = channel();
         let lines = sender.clone();
-        std::thread::spawn(move || {
-            let lossy = |line: Vec<u8>| String::from_utf8_lossy(&line).into_owned();
-            let log = BufReader::new(stderr).split(b'\n').map_while(Result::ok);
-            log.map_while(|line| lines.send(Heard::Line(lossy(line))).ok()).count()
-        });
+        std::thread::spawn(move || hear_lines(stderr, &lines));
         std::thread::spawn(move || {
             let mut all = Vec::new();
             stdout.read_to_end(&mut all).unwrap();
             sender.send(Heard::Stdout(all))
         });
+        Running { child, heard, log: String::new(), stdout: Vec::new() }
+    }
+
+    /// The same with its standard output in a file, for those who read it before the end.
+    pub(crate) fn start_into(command: &mut Command, out: std::fs::File) -> Running {
+        let mut child = command.stdout(out).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = child.stderr.take().unwrap();
+        let (sender, heard) = channel();
+        std::thread::spawn(move || hear_lines(stderr, &sender));
         Running { child, heard, log: String::new(), stdout: Vec::new() }
     }
 

@@ -7,7 +7,7 @@ use crate::program::{Case, finish, skipped};
 
 const PACKAGES: &str = "import deltalake, duckdb, duckdb_extension_delta, numpy, pyarrow";
 
-fn repository() -> &'static Path {
+pub(crate) fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use tidemark_delta::{Location, query};
+use tidemark_delta::{Location, exists, query};
 
 use crate::cells::{Cell, Row, rows};
 
@@ -147,14 +147,18 @@ pub(crate) struct Mark {
 impl Tables {
     /// Reads them. There must be the curated table exactly where there is its directory.
     pub(crate) fn read(output: &Path) -> Tables {
-        let location = Location::parse(output.to_str().unwrap(), HashMap::new()).unwrap();
+        Tables::at(&Location::parse(output.to_str().unwrap(), HashMap::new()).unwrap())
+    }
+
+    /// Reads them wherever they lie.
+    pub(crate) fn at(location: &Location) -> Tables {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let curated = output.join(CURATED.name).is_dir().then_some(CURATED);
+        let curated = runtime.block_on(exists(location, CURATED.name)).unwrap().then_some(CURATED);
         let read = |shape: Shape| {
             let short = shape.name.rsplit('/').next().unwrap();
             let columns: Vec<&str> = shape.columns.iter().map(|(name, _)| *name).collect();
             let sql = format!("select {} from {short} order by {}", columns.join(", "), shape.order);
-            let batches = runtime.block_on(query(&location, &[shape.name], &sql)).unwrap();
+            let batches = runtime.block_on(query(location, &[shape.name], &sql)).unwrap();
             (shape.name, batches.iter().flat_map(|batch| rows(batch, shape.columns)).collect())
         };
         Tables(ALWAYS.into_iter().chain(curated).map(read).collect())
@@ -163,6 +167,10 @@ impl Tables {
     /// Tables that were computed.
     pub(crate) fn of(tables: impl IntoIterator<Item = (&'static str, Vec<Row>)>) -> Tables {
         Tables(tables.into_iter().collect())
+    }
+
+    pub(crate) fn has(&self, shape: &Shape) -> bool {
+        self.0.contains_key(shape.name)
     }
 
     pub(crate) fn rows(&self, shape: &Shape) -> &[Row] {

@@ -149,6 +149,21 @@ impl Heartbeat {
         !self.lost.load(Ordering::Acquire) && Duration::from_micros(age) < self.ttl
     }
 
+    /// Whether it is known that the lease is not ours any more. Waits for nothing.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+
+    /// Gives the lease up without a word to the store, which does not answer.
+    pub fn forsake(&self) {
+        self.lost.store(true, Ordering::Release);
+    }
+
+    /// That it is lost, as an error.
+    pub fn lost(&self) -> Error {
+        Error::Lost { place: place(&self.store), what: "its time to live has passed".to_owned() }
+    }
+
     /// How often to renew.
     pub fn interval(&self) -> Duration {
         self.ttl / 3
@@ -213,6 +228,9 @@ fn has_expired(
     loop {
         let left = until.saturating_sub(clock.now());
         let last = left.is_zero();
+        if !last && left < patience {
+            tell(&format!("no sign of life yet: {:.1} s left", left.as_secs_f64()));
+        }
         if !last {
             clock.sleep(left.min(patience / LOOKS));
         }

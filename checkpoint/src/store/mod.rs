@@ -18,7 +18,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path as Key;
 use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use tokio::runtime::{self, Runtime};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 pub(crate) use self::local::{sync_folder, unfinished};
 pub use self::retry::{Patience, Silent, Watch};
@@ -29,6 +29,9 @@ use crate::Error;
 
 /// Requests under way at once in calls that make several.
 const PARALLEL: usize = 16;
+/// How often a name is found taken and then free before that is called a failure, and the pause in between.
+const ROUNDS: u32 = 8;
+const BETWEEN_ROUNDS: Duration = Duration::from_millis(20);
 /// Slowest transfer that does not count as a stall.
 const BYTES_PER_SECOND_MIN: u64 = 1 << 20;
 
@@ -104,6 +107,11 @@ impl Store {
     /// The objects below a prefix of an object store. How durable they are is up to that store.
     pub fn new(objects: Arc<dyn ObjectStore>, prefix: &str, patience: Patience) -> Store {
         let place = format!("{objects}/{prefix}");
+        Store::at(objects, prefix, place, patience)
+    }
+
+    /// The same, called `place` in messages.
+    pub fn at(objects: Arc<dyn ObjectStore>, prefix: &str, place: String, patience: Patience) -> Store {
         Store::over(objects, prefix, None, Persistence::new(place, patience), own_runtime())
     }
 
@@ -128,17 +136,23 @@ impl Store {
         let key = self.key(name)?;
         let what = format!("creating '{name}'");
         self.block_on(async {
-            loop {
+            for round in 1..=ROUNDS {
                 if let Created::Now = self.put(&what, &key, &bytes, PutMode::Create).await? {
                     return Ok(());
                 }
                 match self.get(&what, &key).await? {
                     Some(known) if known == bytes => return Ok(()),
                     Some(_) => return Err(Error::Taken { name: name.to_owned() }),
-                    // Deleted since.
-                    None => {}
+                    // Deleted since; or the store has another conflict with the request.
+                    None => sleep(BETWEEN_ROUNDS * round).await,
                 }
             }
+            Err(Error::Unavailable {
+                what: format!("{what} in {}", self.describe()),
+                attempts: ROUNDS,
+                permanent: false,
+                source: "the store says that it exists, and that it does not".into(),
+            })
         })
     }
 

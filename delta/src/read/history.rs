@@ -7,7 +7,7 @@ use deltalake::{DeltaResult, DeltaTableError, ObjectStore};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 
-use super::existing;
+use super::{existing, patiently};
 use crate::txn::{Kind, epoch_app, fence_app};
 use crate::{Error, Location};
 
@@ -45,6 +45,10 @@ pub struct Commit {
 /// # Errors
 /// [`Error::Unavailable`] when the table is missing or cannot be read.
 pub async fn history(location: &Location, table: &str) -> Result<Vec<Commit>, Error> {
+    patiently(async || history_now(location, table).await).await
+}
+
+async fn history_now(location: &Location, table: &str) -> Result<Vec<Commit>, Error> {
     let store = existing(location, table)?.log_store().object_store(None);
     let unavailable = |error| Error::unavailable(table, 1, error);
     let listed = list(store.as_ref()).await.map_err(unavailable)?;

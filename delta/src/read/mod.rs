@@ -2,14 +2,40 @@
 
 mod history;
 
+use std::time::Duration;
+
 use arrow::record_batch::RecordBatch;
 use deltalake::datafusion::error::DataFusionError;
 use deltalake::datafusion::prelude::SessionContext;
 use deltalake::{DeltaTable, DeltaTableError};
+use futures::StreamExt;
 
 pub use self::history::{Commit, history};
 use crate::txn::Held;
-use crate::{Error, Location};
+use crate::{Error, Location, Retry};
+
+/// Nobody waits here but the one who asked: a few attempts, over some seconds.
+const PATIENCE: Retry =
+    Retry { attempts: 5, first_wait: Duration::from_millis(200), longest_wait: Duration::from_secs(3) };
+
+/// Reads again what failed for a reason that may pass.
+async fn patiently<T>(read: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
+    let mut attempt = 1;
+    loop {
+        let error = match read().await {
+            Err(error) if !error.is_damage() => error,
+            settled => return settled,
+        };
+        let wait = match &error {
+            Error::Unavailable { source, .. } => PATIENCE.wait_after(attempt, source),
+            _ => None,
+        };
+        let Some(wait) = wait else { return Err(error) };
+        tracing::debug!(attempt, wait_ms = wait.as_millis(), %error, "reading failed, trying again");
+        tokio::time::sleep(wait).await;
+        attempt += 1;
+    }
+}
 
 /// Runs `sql` over the newest version of the named tables. A table is called by the last part of its path there.
 ///
@@ -17,7 +43,7 @@ use crate::{Error, Location};
 /// [`Error::Unavailable`] when a table is missing or cannot be read, or the statement is wrong.
 pub async fn query(location: &Location, tables: &[&str], sql: &str) -> Result<Vec<RecordBatch>, Error> {
     let newest: Vec<_> = tables.iter().map(|name| (*name, None)).collect();
-    run(location, &newest, sql).await
+    patiently(async || run(location, &newest, sql).await).await
 }
 
 /// Runs `sql` over the named tables as they were at the given versions. The same table cannot be named twice.
@@ -26,7 +52,7 @@ pub async fn query(location: &Location, tables: &[&str], sql: &str) -> Result<Ve
 /// As for [`query`]; also when a version is unknown, or its files were deleted after the retention.
 pub async fn query_at(location: &Location, tables: &[(&str, u64)], sql: &str) -> Result<Vec<RecordBatch>, Error> {
     let versions: Vec<_> = tables.iter().map(|(name, version)| (*name, Some(*version))).collect();
-    run(location, &versions, sql).await
+    patiently(async || run(location, &versions, sql).await).await
 }
 
 async fn run(location: &Location, tables: &[(&str, Option<u64>)], sql: &str) -> Result<Vec<RecordBatch>, Error> {
@@ -64,6 +90,10 @@ fn existing(location: &Location, name: &str) -> Result<DeltaTable, Error> {
 /// # Errors
 /// [`Error::Unavailable`] when the table cannot be read.
 pub async fn held(location: &Location, pipeline: &str, table: &str) -> Result<Option<Held>, Error> {
+    patiently(async || held_now(location, pipeline, table).await).await
+}
+
+async fn held_now(location: &Location, pipeline: &str, table: &str) -> Result<Option<Held>, Error> {
     let unavailable = |error| Error::unavailable(table, 1, error);
     let Some(mut handle) = location.existing(table)? else {
         return Ok(None);
@@ -73,4 +103,21 @@ pub async fn held(location: &Location, pipeline: &str, table: &str) -> Result<Op
     }
     handle.load().await.map_err(unavailable)?;
     Held::read(&handle, pipeline).await.map(Some).map_err(unavailable)
+}
+
+/// Whether there is anything of a table: a directory of that name, or an object below it.
+///
+/// # Errors
+/// [`Error::Unavailable`] when that cannot be found out.
+pub async fn exists(location: &Location, table: &str) -> Result<bool, Error> {
+    patiently(async || {
+        let Some(handle) = location.existing(table)? else { return Ok(false) };
+        if location.is_local() {
+            return Ok(true);
+        }
+        let store = handle.log_store().object_store(None);
+        let first = store.list(None).next().await.transpose();
+        first.map(|found| found.is_some()).map_err(|error| Error::unavailable(table, 1, error.into()))
+    })
+    .await
 }

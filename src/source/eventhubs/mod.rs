@@ -33,7 +33,7 @@ const AFTER_LOSS: &str = "read it as a new pipeline with another --output; or go
 /// What to do when the event hub is another one.
 const ANOTHER: &str = "read it as a new pipeline with another --output";
 
-/// An event hub as a source. It never ends.
+/// An event hub as a source.
 pub struct EventHubsSource {
     options: EventHubsOptions,
     health: Arc<Health>,
@@ -131,7 +131,7 @@ impl Source for EventHubsSource {
     }
 
     fn is_bounded(&self) -> bool {
-        false
+        self.options.until_end
     }
 
     fn identity(&self) -> SourceIdentity {
@@ -223,7 +223,10 @@ impl Source for EventHubsSource {
                 *position = (end_of(&block), position.1.followed_by(digest, count));
                 Ok(Pull::Block(block))
             }
-            Taken::Nothing => Ok(Pull::Pending),
+            Taken::Nothing => {
+                let all = self.found.get(index).is_some_and(|found| from.0 >= found.end);
+                Ok(if all && self.options.until_end { Pull::End } else { Pull::Pending })
+            }
             Taken::Failed(error) => Err(fatal(&error)),
         }
     }

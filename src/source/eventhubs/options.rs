@@ -44,6 +44,8 @@ pub struct EventHubsOptions {
     pub group: String,
     /// Where a new pipeline begins.
     pub start: StartAt,
+    /// Whether reading ends once everything has been read that was there at the start.
+    pub until_end: bool,
     /// What to do when events are gone.
     pub after_loss: AfterLoss,
     /// How many events the broker may send ahead, for each partition.

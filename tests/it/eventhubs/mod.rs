@@ -1,0 +1,8 @@
+//! Event Hubs, as far as the local broker is one: exactness, faults, refusals, and clients that are none of ours.
+
+mod exact;
+mod faults;
+mod python;
+mod refusals;
+mod stream;
+mod together;
