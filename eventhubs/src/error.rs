@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 use azure_core_amqp::error::{AmqpErrorCondition, AmqpErrorKind};
 use azure_core_amqp::{AmqpDescribedError, AmqpError};
 use azure_messaging_eventhubs::EventHubsError;
+use azure_messaging_eventhubs::error::ErrorKind as Reported;
 
 /// Links of an error's chain that are followed, so that one that leads back to itself ends.
 const MAX_CHAIN: usize = 16;
@@ -63,7 +64,11 @@ impl Error {
 
     /// What the client says about `what`.
     pub(crate) fn of_client(what: impl Into<String>, error: &EventHubsError) -> Self {
-        let (kind, why) = read(error);
+        let (kind, why) = match &error.kind {
+            Reported::ConsumerDisconnected(Some(described)) => of_described(described),
+            Reported::ConsumerDisconnected(None) => (ErrorKind::Stolen, "the receiver was disconnected".to_owned()),
+            _ => read(error),
+        };
         Error::new(kind, what, why)
     }
 

@@ -1,5 +1,7 @@
 //! Every event once, in its place, across restarts, kills and numbers of partitions.
 
+use tidemark_broker::BrokerOptions;
+
 use super::stream::{Hub, Stream};
 use crate::crash::job::Stop;
 use crate::data::{Event, eventful};
@@ -54,7 +56,9 @@ fn a_kill_at_each_place_changes_nothing() {
 
 #[test]
 fn a_pipeline_may_begin_at_the_end_or_at_a_time() {
-    let mut stream = Stream::new(Hub::of(2));
+    let groups = vec!["second".to_owned()];
+    let options = BrokerOptions { partitions: 2, consumer_groups: groups, ..BrokerOptions::default() };
+    let mut stream = Stream::new(Hub::new(options));
     let event = |id: &str| Event::new(id, 0).line();
     stream.send(&[vec![event("old-0"), event("old-1")], vec![event("old-2")]]);
     let between = chrono::Utc::now() + chrono::TimeDelta::milliseconds(20);
@@ -63,7 +67,7 @@ fn a_pipeline_may_begin_at_the_end_or_at_a_time() {
 
     let mut latest = stream.start("--start-at latest --output latest", "");
     let since = between.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
-    let mut timed = stream.start(&format!("--start-at {since} --output timed"), "");
+    let mut timed = stream.start(&format!("--start-at {since} --output timed --consumer-group second"), "");
     latest.await_line(" running");
     timed.await_line(" running");
     stream.send(&[vec![event("new-0")], vec![event("new-1"), event("new-2")]]);

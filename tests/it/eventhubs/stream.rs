@@ -1,5 +1,7 @@
 //! A pipeline from an event hub that is started again and again, and the broker that it reads from.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -14,7 +16,7 @@ use crate::tables::{MANIFEST, Tables};
 /// Publishes and checkpoints often, keeps every cut, shows what it does, and notices quickly that a link is dead.
 pub(crate) const EAGER: &str = "--trigger 50ms --checkpoint-interval 100ms --set sink.publish_interval=0ms \
      --set checkpoint.keep=1000 --set eventhubs.quiet_after=500ms --set eventhubs.lag_interval=200ms \
-     --set log.level=warn,tidemark=debug,deltalake_core=error";
+     --set log.level=warn,tidemark=debug,deltalake_core=error,azure_messaging_eventhubs=off,azure_core_amqp=off,fe2o3_amqp=off";
 
 /// A broker in this process.
 pub(crate) struct Hub {
@@ -56,6 +58,9 @@ impl Drop for Hub {
     }
 }
 
+/// The ranges of an epoch: partition, first offset, the one after the last.
+type Cut = Vec<(usize, u64, u64)>;
+
 /// A pipeline from an event hub to `out`.
 pub(crate) struct Stream {
     pub(crate) case: Case,
@@ -63,12 +68,20 @@ pub(crate) struct Stream {
     pub(crate) rules: Rules,
     /// What was sent, by partition.
     pub(crate) sent: Vec<Vec<String>>,
+    /// The cuts that were exported so far, by epoch: a restart forgets those that it does not need.
+    cuts: RefCell<BTreeMap<u64, Cut>>,
 }
 
 impl Stream {
     pub(crate) fn new(hub: Hub) -> Stream {
         let partitions = hub.control().statistics().partitions.len();
-        Stream { case: Case::new(), hub, rules: Rules::default(), sent: vec![Vec::new(); partitions] }
+        Stream {
+            case: Case::new(),
+            hub,
+            rules: Rules::default(),
+            sent: vec![Vec::new(); partitions],
+            cuts: RefCell::default(),
+        }
     }
 
     /// Adds events to the partitions, as a producer would.
@@ -91,7 +104,10 @@ impl Stream {
 
     /// Starts it with further arguments and fail points.
     pub(crate) fn start(&self, more: &str, fail_points: &str) -> Running {
-        let args = ["run", "--source", "eventhubs", "--workers", "2"].map(str::to_owned).into_iter();
+        self.gather();
+        let args = ["run", "--source", "eventhubs"].map(str::to_owned).into_iter();
+        let workers = (!more.contains("--workers")).then(|| ["--workers", "2"].map(str::to_owned));
+        let args = args.chain(workers.into_iter().flatten());
         let output = (!more.contains("--output")).then(|| ["--output", "out"].map(str::to_owned));
         let more = [more, EAGER].into_iter().flat_map(str::split_whitespace).map(str::to_owned);
         let args = args.chain(output.into_iter().flatten()).chain(self.rules.flags()).chain(more);
@@ -138,25 +154,37 @@ impl Stream {
         running.ended()
     }
 
-    /// The cuts, as the program exports them: by epoch and partition, the first offset and the one after the last.
-    pub(crate) fn cuts(&self) -> Vec<Vec<(usize, u64, u64)>> {
-        let shown = self.verb(&["checkpoint", "show", "--json", "--output", "out"]).well();
-        let shown: Value = serde_json::from_str(&shown.stdout).unwrap();
+    /// Notes the cuts that the program exports.
+    fn gather(&self) {
+        if !self.case.path("out/_tidemark").is_dir() {
+            return;
+        }
+        let shown = self.verb(&["checkpoint", "show", "--json", "--output", "out"]);
+        // A process that was killed early has left nothing to show.
+        let Ok(shown) = serde_json::from_str::<Value>(&shown.stdout) else { return };
         let whole = |value: &Value| value.as_u64().unwrap();
         let range = |range: &Value| {
             let index = range["partition"].as_str().unwrap().parse().unwrap();
             (index, whole(&range["from"]), whole(&range["to"]))
         };
-        let cuts = shown["cuts"].as_array().unwrap().iter().enumerate().map(|(index, cut)| {
-            assert_eq!(whole(&cut["epoch"]), index as u64 + 1, "a cut is missing");
-            cut["ranges"].as_array().unwrap().iter().map(range).collect()
-        });
-        cuts.collect()
+        for cut in shown["cuts"].as_array().unwrap() {
+            let ranges: Cut = cut["ranges"].as_array().unwrap().iter().map(range).collect();
+            let known = self.cuts.borrow_mut().insert(whole(&cut["epoch"]), ranges.clone());
+            assert!(known.is_none_or(|known| known == ranges), "an epoch was cut twice: {cut}");
+        }
+    }
+
+    /// The cuts, as the program exports them.
+    pub(crate) fn cuts(&self) -> Vec<Cut> {
+        self.gather();
+        let cuts = self.cuts.borrow();
+        assert!(cuts.keys().copied().eq(1..=cuts.len() as u64), "cuts are missing: {:?}", cuts.keys());
+        cuts.values().cloned().collect()
     }
 
     /// How many events of each partition each epoch took, by the cuts.
     pub(crate) fn counts(&self) -> Vec<Vec<usize>> {
-        let count = |cut: &Vec<(usize, u64, u64)>| {
+        let count = |cut: &Cut| {
             let mut counts = vec![0; self.sent.len()];
             cut.iter().for_each(|(index, from, to)| counts[*index] += usize::try_from(to - from).unwrap());
             counts
