@@ -94,8 +94,11 @@ pub(crate) fn text(value: &[u8]) -> Option<&str> {
     }
 }
 
+/// A key and its value, encoded.
+pub(crate) type Entry<'a> = (&'a [u8], &'a [u8]);
+
 /// Keys and values of an encoded map.
-pub(crate) fn entries(map: &[u8]) -> Result<Vec<(&[u8], &[u8])>, Malformed> {
+pub(crate) fn entries(map: &[u8]) -> Result<Vec<Entry<'_>>, Malformed> {
     let (count, mut rest) = match map {
         [0x40] => return Ok(Vec::new()),
         [0xc1, _, count, rest @ ..] => (u32::from(*count), rest),
