@@ -147,7 +147,10 @@ impl Session {
                 let sends = matches!(link, Link::Consumer(_) | Link::Replies(..));
                 self.links.insert(handle, link);
                 if sends {
-                    core.turns.push_back((self.channel, handle));
+                    // An earlier link of this handle may have left its place.
+                    if !core.turns.contains(&(self.channel, handle)) {
+                        core.turns.push_back((self.channel, handle));
+                    }
                 } else {
                     self.refill(core, handle);
                 }

@@ -6,6 +6,8 @@ mod control_port;
 mod protocol;
 mod python;
 mod sdk;
+mod storm;
 mod support;
 mod switches;
 mod tls;
+mod tokens;

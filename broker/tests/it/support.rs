@@ -73,7 +73,8 @@ impl Client {
         let builder = Connection::builder().container_id("test").max_frame_size(65536u32).sasl_profile(profile);
         let opened = soon("opening a connection", builder.open(url.as_str())).await;
         let mut connection = opened.map_err(|error| error.to_string())?;
-        let session = soon("beginning a session", Session::begin(&mut connection)).await.unwrap();
+        let begun = soon("beginning a session", Session::begin(&mut connection)).await;
+        let session = begun.map_err(|error| error.to_string())?;
         Ok(Self { connection, session })
     }
 
@@ -81,6 +82,15 @@ impl Client {
     pub(crate) async fn receiver(&mut self, partition: usize, filter: &str) -> Receiver {
         let path = format!("hub/ConsumerGroups/$Default/Partitions/{partition}");
         self.receiver_at(&path, filter, CreditMode::Auto(500)).await
+    }
+
+    /// A receiver, where the broker may be away.
+    pub(crate) async fn try_receiver(&mut self, partition: usize, filter: &str) -> Result<Receiver, String> {
+        let mut source = selector(filter);
+        source.address = Some(format!("hub/ConsumerGroups/$Default/Partitions/{partition}"));
+        let builder = Receiver::builder().name("receiver").source(source).auto_accept(true);
+        let attached = builder.credit_mode(CreditMode::Auto(500)).attach(&mut self.session);
+        soon("attaching a receiver", attached).await.map_err(|error| error.to_string())
     }
 
     pub(crate) async fn receiver_at(&mut self, path: &str, filter: &str, credit: CreditMode) -> Receiver {
