@@ -280,18 +280,18 @@ impl Connection {
         let session = self.sessions.get_mut(&channel);
         let session = session.ok_or_else(|| Malformed::new(format!("no session on channel {channel}")))?;
         match body {
-            Body::Attach(attach) => session.on_attach(core, &attach),
+            Body::Attach(attach) => return session.on_attach(core, &attach),
+            Body::Transfer(transfer, payload) => return session.on_transfer(core, &transfer, payload),
             Body::Flow(flow) => session.on_flow(core, &flow),
-            Body::Transfer(transfer, payload) => session.on_transfer(core, &transfer, payload),
             Body::Detach(detach) => session.on_detach(core, &detach),
             Body::End => {
                 session.forget_all(core);
                 self.sessions.remove(&channel);
                 self.core.outbox.end(channel, None);
-                Ok(())
             }
-            Body::Disposition | Body::Empty | Body::Open(_) | Body::Begin(_) | Body::Close(_) => Ok(()),
+            Body::Disposition | Body::Empty | Body::Open(_) | Body::Begin(_) | Body::Close(_) => {}
         }
+        Ok(())
     }
 
     /// Does what is due: orders, outcomes, deliveries. Answers when something is due again, or that all is over.

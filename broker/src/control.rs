@@ -7,6 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+/// Events that are appended at once.
+const CHUNK: usize = 1024;
+
 /// A handle on a running broker, for tests and benchmarks. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Control {
@@ -56,19 +59,23 @@ impl Control {
     /// If there is no such partition, or a body is larger than a message may be; the bodies before it are kept.
     pub fn append<B: AsRef<[u8]>>(&self, partition: usize, bodies: impl IntoIterator<Item = B>) -> Result<u64, Error> {
         self.partition(partition)?;
-        let mut result = Ok(0);
-        self.hub.append(partition, |log, now| {
-            for body in bodies {
-                let body = body.as_ref();
-                if body.len() > MAX_MESSAGE {
-                    result = Err(Error::TooLarge { len: body.len(), max: MAX_MESSAGE });
-                    return;
-                }
-                log.append_body(body, now);
+        let (mut bodies, mut next) = (bodies.into_iter(), self.hub.bounds(partition).next);
+        loop {
+            // Bodies are made without holding the log, which receivers need.
+            let chunk: Vec<B> = bodies.by_ref().take(CHUNK).collect();
+            if chunk.is_empty() {
+                return Ok(next);
             }
-            result = Ok(log.bounds().next);
-        });
-        result
+            let too_large = chunk.iter().position(|body| body.as_ref().len() > MAX_MESSAGE);
+            let kept = &chunk[..too_large.unwrap_or(chunk.len())];
+            self.hub.append(partition, |log, now| {
+                kept.iter().for_each(|body| log.append_body(body.as_ref(), now));
+                next = log.bounds().next;
+            });
+            if let Some(large) = too_large {
+                return Err(Error::TooLarge { len: chunk[large].as_ref().len(), max: MAX_MESSAGE });
+            }
+        }
     }
 
     /// Appends `events` to every partition, whose bodies `body` makes of the partition and the event's place in it.

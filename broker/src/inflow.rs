@@ -88,3 +88,69 @@ impl Inflow {
         Ok(Some(Delivery { id, format, settled, payload: whole }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn transfer(id: Option<u32>, more: bool) -> Transfer {
+        Transfer {
+            handle: 0.into(),
+            delivery_id: id,
+            delivery_tag: None,
+            message_format: Some(7),
+            settled: None,
+            more,
+            rcv_settle_mode: None,
+            state: None,
+            resume: false,
+            aborted: false,
+            batchable: false,
+        }
+    }
+
+    fn inflow() -> Inflow {
+        let mut inflow = Inflow::new(4, u32::MAX);
+        assert_eq!(inflow.refill(), Some([u32::MAX, 4]));
+        inflow
+    }
+
+    #[test]
+    fn parts_become_one_message() {
+        let mut inflow = inflow();
+        assert!(inflow.take(&transfer(Some(9), true), b"one ").unwrap().is_none());
+        assert!(inflow.take(&transfer(None, true), b"two ").unwrap().is_none());
+        let delivery =
+            inflow.take(&Transfer { settled: Some(true), ..transfer(None, false) }, b"three").unwrap().unwrap();
+        assert_eq!((delivery.id, delivery.format, delivery.settled), (9, 7, true));
+        assert_eq!(delivery.payload.as_deref(), Some(&b"one two three"[..]));
+        assert!(inflow.take(&transfer(None, false), b"").is_err());
+    }
+
+    #[test]
+    fn what_is_too_large_is_not_kept_and_still_is_one_delivery() {
+        let mut inflow = inflow();
+        let part = vec![0; 60_000];
+        for _ in 0..100 {
+            assert!(inflow.take(&transfer(Some(1), true), &part).unwrap().is_none());
+        }
+        assert!(inflow.partial.as_ref().unwrap().payload.is_none());
+        let delivery = inflow.take(&transfer(None, false), b"end").unwrap().unwrap();
+        assert!(delivery.id == 1 && delivery.payload.is_none());
+        let next = inflow.take(&transfer(Some(2), false), b"next").unwrap().unwrap();
+        assert_eq!(next.payload.as_deref(), Some(&b"next"[..]));
+    }
+
+    #[test]
+    fn an_aborted_message_is_forgotten_and_credit_is_kept_to() {
+        let mut inflow = inflow();
+        assert!(inflow.take(&transfer(Some(1), true), b"x").unwrap().is_none());
+        assert!(inflow.take(&Transfer { aborted: true, ..transfer(None, false) }, b"").unwrap().is_none());
+        assert_eq!(inflow.refill(), None);
+        for id in 2..5 {
+            assert!(inflow.take(&transfer(Some(id), false), b"x").unwrap().is_some());
+        }
+        assert!(inflow.take(&transfer(Some(5), false), b"x").is_err());
+        assert_eq!(inflow.refill(), Some([3, 4]));
+    }
+}

@@ -49,3 +49,27 @@ impl Producer {
         Outcome::Accepted
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::BrokerOptions;
+    use std::borrow::Cow;
+
+    #[test]
+    fn too_much_is_rejected_and_nothing_is_kept_of_it() {
+        let hub = Hub::new(BrokerOptions::default());
+        let keep = |payload: Option<Vec<u8>>| {
+            let delivery = Delivery { id: 0, format: 0, settled: false, payload: payload.map(Cow::Owned) };
+            Producer::new("hub/Partitions/0".into(), Some(0), 0).keep(&hub, &delivery)
+        };
+        let (head, len) = crate::event::data_head(MAX_MESSAGE - 8);
+        let largest = [&head[..len], &vec![0; MAX_MESSAGE - 8]].concat();
+        assert_eq!(keep(Some(largest.clone())), Outcome::Accepted);
+        let more = [&largest[..], b"\x00\x53\x75\xa0\x00"].concat();
+        for refused in [keep(Some(more)), keep(None)] {
+            assert!(matches!(refused, Outcome::Rejected { condition: "amqp:link:message-size-exceeded", .. }));
+        }
+        assert_eq!(hub.bounds(0).next, 1);
+    }
+}

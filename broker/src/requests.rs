@@ -4,7 +4,7 @@ use crate::hub::Hub;
 use crate::inflow::{Delivery, Inflow};
 use crate::management;
 use crate::tokens::{Grants, verify};
-use crate::wire::Malformed;
+use crate::wire::{Malformed, check, sections};
 use fe2o3_amqp_types::messaging::message::__private::{Deserializable, Serializable};
 use fe2o3_amqp_types::messaging::{AmqpValue, ApplicationProperties, Body, Message, Properties};
 use fe2o3_amqp_types::primitives::{OrderedMap, SimpleValue, Value};
@@ -57,6 +57,9 @@ impl Requests {
     /// Answers a request.
     pub(crate) fn answer(&self, hub: &Hub, grants: &mut Grants, request: &Delivery<'_>) -> Result<Reply, Malformed> {
         let payload = request.payload.as_deref().ok_or_else(|| Malformed::new("the request is too large"))?;
+        for section in sections(payload) {
+            check(section?.value)?;
+        }
         let read: Deserializable<Message<Body<Value>>> =
             serde_amqp::from_slice(payload).map_err(|error| Malformed::new(error.to_string()))?;
         let message = read.0;
@@ -154,5 +157,68 @@ impl Replies {
 
     pub(crate) fn pop(&mut self) -> Option<Vec<u8>> {
         self.waiting.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::BrokerOptions;
+    use fe2o3_amqp_types::messaging::{MessageAnnotations, MessageId};
+    use std::borrow::Cow;
+
+    fn request(node: Node, fields: &[(&str, &str)], body: &str) -> Vec<u8> {
+        let text = |text: &str| SimpleValue::String(text.to_owned());
+        let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), text(value))).collect();
+        let properties = Properties {
+            message_id: Some(MessageId::String(format!("{node:?}"))),
+            reply_to: Some("here".to_owned()),
+            ..Properties::default()
+        };
+        let message = Message {
+            header: None,
+            delivery_annotations: None,
+            message_annotations: Some(MessageAnnotations::builder().insert("x", Value::Long(1)).build()),
+            properties: Some(properties),
+            application_properties: Some(ApplicationProperties(fields)),
+            body: AmqpValue(Value::String(body.to_owned())),
+            footer: None,
+        };
+        serde_amqp::to_vec(&Serializable(message)).unwrap()
+    }
+
+    fn answer(node: Node, payload: &[u8]) -> Result<Reply, Malformed> {
+        let hub = Hub::new(BrokerOptions { require_tokens: false, ..BrokerOptions::default() });
+        let delivery = Delivery { id: 0, format: 0, settled: true, payload: Some(Cow::Borrowed(payload)) };
+        Requests::new(node, 0).answer(&hub, &mut Grants::default(), &delivery)
+    }
+
+    #[test]
+    fn no_cut_or_changed_request_makes_answering_panic() {
+        let read =
+            [("operation", "READ"), ("type", "com.microsoft:partition"), ("name", "transactions"), ("partition", "1")];
+        let put = [("operation", "put-token"), ("type", "jwt"), ("name", "amqp://h/hub")];
+        for (node, fields) in [(Node::Management, &read[..]), (Node::Cbs, &put[..])] {
+            let whole = request(node, fields, "a token");
+            let reply = answer(node, &whole).unwrap();
+            assert_eq!((reply.to.as_str(), reply.node), ("here", node));
+            for at in 0..whole.len() {
+                let _ = answer(node, &whole[..at]);
+                for byte in (0..=255).step_by(3).chain([0x40, 0x45, 0xc1, 0xd1]) {
+                    let mut changed = whole.clone();
+                    changed[at] = byte;
+                    let _ = answer(node, &changed);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn operations_that_are_not_known_are_refused() {
+        for (node, operation) in [(Node::Management, "CREATE"), (Node::Cbs, "take-token")] {
+            let reply = answer(node, &request(node, &[("operation", operation)], "")).unwrap();
+            let read: Deserializable<Message<Body<Value>>> = serde_amqp::from_slice(&reply.message).unwrap();
+            assert_eq!(read.0.application_properties.unwrap().get("status-code"), Some(&SimpleValue::Int(400)));
+        }
     }
 }

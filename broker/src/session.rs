@@ -77,6 +77,11 @@ fn not_found(what: &str) -> Cause {
     Cause::new("amqp:not-found", format!("The messaging entity '{what}' could not be found."))
 }
 
+/// Some clients answer our detach in one place and go on sending in another, so this is no reason to end a session.
+fn unknown(handle: u32, what: &str) {
+    tracing::debug!(handle, what, "no link has this handle any more");
+}
+
 /// A session, which has the same channel on both sides.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -142,7 +147,10 @@ impl Session {
                 let sends = matches!(link, Link::Consumer(_) | Link::Replies(..));
                 self.links.insert(handle, link);
                 if sends {
-                    core.turns.push_back((self.channel, handle));
+                    // An earlier link of this handle may have left its place.
+                    if !core.turns.contains(&(self.channel, handle)) {
+                        core.turns.push_back((self.channel, handle));
+                    }
                 } else {
                     self.refill(core, handle);
                 }
@@ -217,22 +225,21 @@ impl Session {
         }
     }
 
-    pub(crate) fn on_flow(&mut self, core: &mut Core, flow: &Flow) -> Result<(), Malformed> {
+    pub(crate) fn on_flow(&mut self, core: &mut Core, flow: &Flow) {
         self.window.update(flow);
         let Some(Handle(handle)) = flow.handle else {
             if flow.echo {
                 let session = [self.next_incoming_id, INCOMING_WINDOW, self.window.next_outgoing_id, u32::MAX / 2];
                 core.outbox.flow(self.channel, session, None);
             }
-            return Ok(());
+            return;
         };
         match self.links.get_mut(&handle) {
             Some(Link::Consumer(consumer)) => consumer.out.update(flow),
             Some(Link::Replies(_, out)) => out.update(flow),
             Some(_) => {}
-            None => return Err(Malformed::new(format!("a flow for the handle {handle}, which has no link"))),
+            None => unknown(handle, "a flow"),
         }
-        Ok(())
     }
 
     pub(crate) fn on_transfer(
@@ -257,23 +264,25 @@ impl Session {
             // What was on its way when we detached the link.
             Some(Link::Detached) => return Ok(()),
             Some(_) => return Err(Malformed::new("a transfer on a link that only sends")),
-            None => return Err(Malformed::new(format!("a transfer for the handle {handle}, which has no link"))),
+            None => {
+                unknown(handle, "a transfer");
+                return Ok(());
+            }
         };
         core.settle_later(self.channel, (!settled).then_some((id, outcome)), reply);
         self.refill(core, handle);
         Ok(())
     }
 
-    pub(crate) fn on_detach(&mut self, core: &mut Core, detach: &Detach) -> Result<(), Malformed> {
+    pub(crate) fn on_detach(&mut self, core: &mut Core, detach: &Detach) {
         let Handle(handle) = detach.handle;
         match self.links.get(&handle) {
-            None => return Err(Malformed::new(format!("a detach for the handle {handle}, which has no link"))),
+            None => unknown(handle, "a detach"),
             Some(Link::Detached) => {}
             // In kind: whoever only detaches does not expect a close, and would attach again to answer it.
             Some(_) => core.outbox.detach(self.channel, handle, detach.closed, None),
         }
         self.forget(core, handle);
-        Ok(())
     }
 
     /// Takes a reply for a link of this session. Gives it back if there is none.

@@ -7,7 +7,7 @@ mod scan;
 
 pub(crate) use frame::{Body, Frame, SaslBody, frame_size, read_frame, read_sasl};
 pub(crate) use outbox::{Attached, Outbox, Outcome, Transfer};
-pub(crate) use scan::{Section, binary, entries, sections, text};
+pub(crate) use scan::{Section, binary, check, entries, sections, text};
 
 /// What a peer sent is not AMQP, or not the part of it that is understood here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
