@@ -9,7 +9,7 @@ use crate::tables::{HEALTH, NET_FLOW, Tables};
 
 #[test]
 fn every_event_of_an_event_hub_is_counted_once_across_restarts() {
-    let mut stream = Stream::new(Hub::of(3));
+    let mut stream = Stream::begun(Hub::of(3));
     stream.send(&eventful(11, &[400, 300, 0]));
     let first = stream.drain("").well();
     assert!(first.stderr.contains("stopped as asked"), "{}", first.stderr);
@@ -33,18 +33,22 @@ fn every_event_of_an_event_hub_is_counted_once_across_restarts() {
 fn a_kill_at_each_place_changes_nothing() {
     let places =
         [("before-cut", 1), ("cut-written", 2), ("table-committed", 4), ("before-manifest", 1), ("adopted", 0)];
-    let mut stream = Stream::new(Hub::of(2));
+    let mut stream = Stream::begun(Hub::of(2));
     for (round, (place, passed)) in (21..).zip(places) {
         stream.send(&eventful(round, &[60, 80]));
         // A later epoch has events of its own, so that there is one to be replayed.
         let mut running = stream.start("", &Stop { place, passed }.fail_points());
         let word = format!("stopped at {place}");
-        let mut more = 100 * round;
+        let mut more = 1_000 * round;
         while !running.log().contains(&word) {
             more += 1;
             stream.send(&eventful(more, &[5, 5]));
-            let soon = std::time::Instant::now() + std::time::Duration::from_millis(60);
-            assert!(running.runs_until(soon) && more < 100 * round + 99, "never came to {place}:\n{}", running.log());
+            let soon = std::time::Instant::now() + std::time::Duration::from_millis(100);
+            assert!(
+                running.runs_until(soon) && more < 1_000 * round + 300,
+                "never came to {place}:\n{}",
+                running.log()
+            );
         }
         running.kill().unwrap();
     }

@@ -31,7 +31,7 @@ fn events_that_python_sends_give_the_tables_that_the_oracle_expects() {
     let mut files: Vec<String> = names.filter(|name| name.ends_with(".ndjson")).map(|n| format!("in/{n}")).collect();
     files.sort();
     let files: Vec<&str> = files.iter().map(String::as_str).collect();
-    let mut running = stream.start("", "");
+    let mut running = stream.start("--checkpoint-interval 1h", "");
     running.await_line(" running");
     let sent = script(&python, &stream, "hub_send.py", &files);
     let sent: usize = sent.trim().strip_prefix("sent ").unwrap().parse().unwrap();

@@ -10,7 +10,7 @@ use crate::tables::{HEALTH, MANIFEST, Tables};
 fn stream() -> Stream {
     let mut stream = Stream::new(Hub::of(2));
     stream.send(&eventful(41, &[50, 40]));
-    stream.drain("").well();
+    stream.drain("--checkpoint-interval 1h").well();
     stream
 }
 

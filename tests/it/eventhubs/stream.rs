@@ -9,6 +9,7 @@ use tidemark_broker::{Broker, BrokerOptions, Control};
 use tokio::runtime::Runtime;
 
 use crate::crash::job::Stop;
+use crate::data::eventful;
 use crate::oracle::{Partition, Rules, check_cuts};
 use crate::program::{Case, Ended, Running, finish, tidemark};
 use crate::tables::{MANIFEST, Tables};
@@ -17,6 +18,9 @@ use crate::tables::{MANIFEST, Tables};
 pub(crate) const EAGER: &str = "--trigger 50ms --checkpoint-interval 100ms --set sink.publish_interval=0ms \
      --set checkpoint.keep=1000 --set eventhubs.quiet_after=500ms --set eventhubs.lag_interval=200ms \
      --set log.level=warn,tidemark=debug,deltalake_core=error,azure_messaging_eventhubs=off,azure_core_amqp=off,fe2o3_amqp=off";
+
+/// How often it checkpoints.
+const OFTEN: &str = "--checkpoint-interval 100ms";
 
 /// A broker in this process.
 pub(crate) struct Hub {
@@ -84,6 +88,17 @@ impl Stream {
         }
     }
 
+    /// A pipeline whose first run has ended. It has left one checkpoint, which is kept: every cut can be exported, those
+    /// of this run as there is only one, later ones as they come after it.
+    pub(crate) fn begun(hub: Hub) -> Stream {
+        let mut stream = Stream::new(hub);
+        let partitions = stream.sent.len();
+        stream.send(&eventful(1, &vec![3; partitions]));
+        stream.drain("--checkpoint-interval 1h").well();
+        stream.gather();
+        stream
+    }
+
     /// Adds events to the partitions, as a producer would.
     pub(crate) fn send(&mut self, partitions: &[Vec<String>]) {
         for (index, lines) in partitions.iter().enumerate() {
@@ -109,7 +124,8 @@ impl Stream {
         let workers = (!more.contains("--workers")).then(|| ["--workers", "2"].map(str::to_owned));
         let args = args.chain(workers.into_iter().flatten());
         let output = (!more.contains("--output")).then(|| ["--output", "out"].map(str::to_owned));
-        let more = [more, EAGER].into_iter().flat_map(str::split_whitespace).map(str::to_owned);
+        let eager = if more.contains("--checkpoint-interval") { EAGER.replace(OFTEN, "") } else { EAGER.to_owned() };
+        let more = [more, &eager].into_iter().flat_map(str::split_whitespace).map(str::to_owned);
         let args = args.chain(output.into_iter().flatten()).chain(self.rules.flags()).chain(more);
         // The size of an epoch is of files alone.
         let args: Vec<String> = args.collect();
