@@ -65,7 +65,7 @@ impl Default for BrokerOptions {
             accept_jwt: false,
             tls: None,
             control: None,
-            settle_delay: Duration::from_millis(1),
+            settle_delay: Duration::from_millis(10),
         }
     }
 }

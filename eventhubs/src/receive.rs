@@ -13,7 +13,7 @@ use azure_messaging_eventhubs::models::ReceivedEventData;
 use azure_messaging_eventhubs::{ConsumerClient, OpenReceiverOptions, StartLocation, StartPosition};
 use futures::StreamExt;
 use futures::future::BoxFuture;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::backoff::Backoff;
 use crate::batch::{Batch, Builder, Limits};
@@ -67,6 +67,25 @@ pub trait Receive: Send {
     fn recovered(&mut self);
 }
 
+/// How far reading has come.
+struct Progress {
+    /// Sequence number of the next event.
+    next: u64,
+    /// Since when nothing but faults came; none while all is well.
+    failing_since: Option<Instant>,
+    /// Whether the partition has been read at all: before, what is refused or not there is not met with another try.
+    proven: bool,
+}
+
+impl Progress {
+    fn well(&mut self, to: &mut dyn Receive) {
+        self.proven = true;
+        if self.failing_since.take().is_some() {
+            to.recovered();
+        }
+    }
+}
+
 /// Why a connection came to an end.
 enum End {
     /// Nobody wants any more.
@@ -82,25 +101,29 @@ impl PartitionReader {
     ///
     /// What no retry helps against: another receiver has taken over ([`ErrorKind::Stolen`]), the event hub is another
     /// one or does not hold what comes next ([`ErrorKind::Changed`]). And anything else, once it has lasted too long.
-    pub async fn read(&self, mut next: u64, to: &mut dyn Receive) -> Result<(), Error> {
+    pub async fn read(&self, next: u64, to: &mut dyn Receive) -> Result<(), Error> {
         let seed = self.partition.bytes().fold(next, |seed, byte| seed.rotate_left(8) ^ u64::from(byte));
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, seed);
-        let mut failing_since = None;
+        let mut progress = Progress { next, failing_since: None, proven: false };
         loop {
-            let before = next;
-            let error = match self.connected(&mut next, to, &mut failing_since).await {
+            let before = progress.next;
+            let error = match self.connected(&mut progress, to).await {
                 End::Unwanted => return Ok(()),
                 End::Failed(error) => error,
             };
-            if next > before {
+            if progress.next > before {
                 backoff.reset();
             }
-            let since = *failing_since.get_or_insert_with(tokio::time::Instant::now);
-            let fatal = matches!(error.kind(), ErrorKind::Stolen | ErrorKind::Changed | ErrorKind::Usage);
+            let since = *progress.failing_since.get_or_insert_with(Instant::now);
+            let fatal = match error.kind() {
+                ErrorKind::Stolen | ErrorKind::Changed | ErrorKind::Usage => true,
+                ErrorKind::Unauthorized | ErrorKind::NotFound => !progress.proven,
+                ErrorKind::Passing => false,
+            };
             if fatal || since.elapsed() >= self.give_up_after {
                 return Err(error);
             }
-            let wait = backoff.wait();
+            let (wait, next) = (backoff.wait(), progress.next);
             tracing::warn!(partition = self.partition, next, %error, retry_in_ms = wait.as_millis(), "receiving again");
             to.failing(&error);
             self.status.reconnects.fetch_add(1, Relaxed);
@@ -109,18 +132,13 @@ impl PartitionReader {
     }
 
     /// Reads over one connection.
-    async fn connected(
-        &self,
-        next: &mut u64,
-        to: &mut dyn Receive,
-        failing_since: &mut Option<tokio::time::Instant>,
-    ) -> End {
+    async fn connected(&self, progress: &mut Progress, to: &mut dyn Receive) -> End {
         let client = match self.hub.consumer(&self.group).await {
             Ok(client) => client,
             Err(error) => return End::Failed(error),
         };
-        let end = match self.check(&client, *next).await {
-            Ok(()) => self.stream(&client, next, to, failing_since).await,
+        let end = match self.check(&client, progress.next).await {
+            Ok(()) => self.stream(&client, progress, to).await,
             Err(error) => End::Failed(error),
         };
         self.hub.close(client).await;
@@ -145,17 +163,11 @@ impl PartitionReader {
         Ok(())
     }
 
-    async fn stream(
-        &self,
-        client: &ConsumerClient,
-        next: &mut u64,
-        to: &mut dyn Receive,
-        failing_since: &mut Option<tokio::time::Instant>,
-    ) -> End {
+    async fn stream(&self, client: &ConsumerClient, progress: &mut Progress, to: &mut dyn Receive) -> End {
         let options = OpenReceiverOptions {
             owner_level: self.owner_level,
             prefetch: Some(self.prefetch),
-            start_position: Some(behind(*next)),
+            start_position: Some(behind(progress.next)),
             receive_timeout: None,
         };
         let opening = client.open_receiver_on_partition(self.partition.clone(), Some(options));
@@ -170,9 +182,9 @@ impl PartitionReader {
             let chunk = match timeout(self.quiet_after, events.next()).await {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => return End::Failed(self.fault("the stream ended")),
-                Err(_) => match self.is_quiet(client, *next, &mut suspect).await {
+                Err(_) => match self.is_quiet(client, progress.next, &mut suspect).await {
                     Ok(()) => {
-                        recovered(failing_since, to);
+                        progress.well(to);
                         continue;
                     }
                     Err(error) => return End::Failed(error),
@@ -182,7 +194,7 @@ impl PartitionReader {
             for event in chunk {
                 match event {
                     Ok(event) => {
-                        if !self.push(&event, next, &mut builder, to).await {
+                        if !self.push(&event, &mut progress.next, &mut builder, to).await {
                             return End::Unwanted;
                         }
                     }
@@ -190,7 +202,7 @@ impl PartitionReader {
                 }
             }
             if !builder.is_empty() {
-                recovered(failing_since, to);
+                progress.well(to);
                 if !self.hand_on(&mut builder, to).await {
                     return End::Unwanted;
                 }
@@ -264,12 +276,6 @@ impl PartitionReader {
 
     fn fault(&self, why: &str) -> Error {
         Error::new(ErrorKind::Passing, self.what(), why)
-    }
-}
-
-fn recovered(failing_since: &mut Option<tokio::time::Instant>, to: &mut dyn Receive) {
-    if failing_since.take().is_some() {
-        to.recovered();
     }
 }
 
