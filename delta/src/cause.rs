@@ -57,7 +57,10 @@ pub(crate) fn is_damage(failure: &(dyn Error + 'static)) -> bool {
         let text = error.to_string().to_lowercase();
         text.contains("not found") || text.contains("no such file")
     };
-    let stored = |error: &(dyn Error + 'static)| error.downcast_ref::<StoreError>().is_some();
+    // The kernel and the readers of Parquet show no source of their errors: they have words alone for those of storage.
+    let stored = |error: &(dyn Error + 'static)| {
+        error.downcast_ref::<StoreError>().is_some() || error.to_string().to_lowercase().contains("object store")
+    };
     links().find_map(says).unwrap_or_else(|| links().any(lost) || !links().any(stored))
 }
 
@@ -99,6 +102,10 @@ mod tests {
         StoreError::Generic { store: "test", source: source.into() }.into()
     }
 
+    fn kernel(source: impl Into<Box<dyn Error + Send + Sync>>) -> DeltaTableError {
+        DeltaTableError::KernelError(StoreError::Generic { store: "test", source: source.into() }.into())
+    }
+
     fn denied() -> StoreError {
         StoreError::PermissionDenied { path: "p".to_owned(), source: "403".into() }
     }
@@ -131,7 +138,10 @@ mod tests {
             (DeltaTableError::Generic("Parquet error: corrupt footer".to_owned()), true),
             (store(io::Error::from(ErrorKind::TimedOut)), false),
             (store("429 Too Many Requests"), false),
+            (DeltaTableError::Generic("Failed to fetch metadata: Object Store error: no answer".to_owned()), false),
             (denied().into(), false),
+            (kernel(io::Error::from(ErrorKind::ConnectionReset)), false),
+            (DeltaTableError::KernelError(missing().into()), true),
         ] {
             assert_eq!(is_damage(&failure), damage, "{failure:?}");
         }

@@ -82,8 +82,8 @@ fn beat(heartbeat: &Heartbeat, done: &AtomicBool, faults: &Faults) {
             // The store was told to wait no more.
             Err(Error::Unavailable { .. }) if done.load(Ordering::Acquire) => {}
             Err(error) => {
-                heartbeat.forsake();
-                return faults.report(error);
+                faults.report(error);
+                return heartbeat.forsake();
             }
         }
     }

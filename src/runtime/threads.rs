@@ -90,10 +90,13 @@ impl Writers {
         self.publisher.finish();
         join("the writer of the tables", self.publishing)?;
         self.checkpointing.map_or(Ok(()), |thread| join("the writer of checkpoints", thread))?;
-        if let Some(failure) = self.publisher.take_failure() {
-            return Err(failure.into());
+        let failure = self.publisher.take_failure();
+        match (failure, self.watched.faults.take()) {
+            // Whoever lost the lease knows more than those who were then given no leave to write.
+            (Some(SinkError::Displaced(_)) | None, Some(fault)) => Err(fault.into()),
+            (Some(failure), _) => Err(failure.into()),
+            (None, None) => Ok(()),
         }
-        self.watched.faults.take().map_or(Ok(()), |fault| Err(fault.into()))
     }
 }
 

@@ -9,7 +9,7 @@ use futures::StreamExt;
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::client::{HttpError, HttpErrorKind, SpawnedReqwestConnector};
 use object_store::path::Path as Key;
-use object_store::{ClientOptions, ObjectStore, RetryConfig};
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use tokio::runtime::{Builder, Runtime};
 
 use super::StorageError;
@@ -24,8 +24,10 @@ const EMULATOR_ACCOUNT: &str = "devstoreaccount1";
 const EMULATOR_KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 const EMULATOR_ENDPOINT: &str = "http://127.0.0.1:10000";
 
-/// How often a service that cannot be reached at all is tried at the start, where a wrong name is likely.
-const KNOCKS: u32 = 3;
+/// How often a single request is repeated before it counts as failed, and the pauses in between.
+const REPETITIONS: usize = 5;
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// Longest time for a connection to come about.
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(10);
 
@@ -84,10 +86,15 @@ fn builder(
 ) -> Result<MicrosoftAzureBuilder, StorageError> {
     let azure = &config.azure;
     let timeout = config.store.request_timeout.min(CONNECT_TIMEOUT_MAX);
-    // Whoever asks has a deadline for each request, and for each piece of a long answer; and tries again by one policy.
+    // Whoever asks has a deadline for each request, and for each piece of a long answer. What fails at once is repeated
+    // within it: a table is opened by dozens of requests, and if one in ten is throttled they never all succeed at once.
     let options =
         ClientOptions::new().with_timeout_disabled().with_connect_timeout(timeout).with_allow_http(azure.use_emulator);
-    let retry = RetryConfig { max_retries: 0, retry_timeout: config.store.request_timeout, ..RetryConfig::default() };
+    let retry = RetryConfig {
+        backoff: BackoffConfig { init_backoff: FIRST_WAIT, max_backoff: LONGEST_WAIT, ..BackoffConfig::default() },
+        max_retries: REPETITIONS,
+        retry_timeout: config.store.request_timeout,
+    };
     let mut builder = MicrosoftAzureBuilder::new()
         .with_http_connector(SpawnedReqwestConnector::new(requests()?.handle().clone()))
         .with_client_options(options)
@@ -170,28 +177,16 @@ fn knock(
         let first = async { store.list(Some(&below)).next().await.transpose().map(drop) };
         tokio::time::timeout(patience, first).await.unwrap_or(Ok(()))
     };
-    requests()?.block_on(async {
-        let mut attempt = 1;
-        loop {
-            let Err(error) = ask().await else { return Ok(()) };
-            let unreached = is_unreached(&error);
-            if unreached && attempt < KNOCKS {
-                tokio::time::sleep(Duration::from_millis(200) * attempt).await;
-                attempt += 1;
-                continue;
-            }
-            if unreached || super::explained::is_final(&error) {
-                let words = super::explained::words(&error);
-                let problem = if unreached {
-                    format!("nobody answers at {address}; check the name of the account, and azure.endpoint: {words}")
-                } else {
-                    words
-                };
-                return Err(StorageError::Refused { place: place.to_string(), problem });
-            }
-            return Ok(());
-        }
-    })
+    let Err(error) = requests()?.block_on(ask()) else { return Ok(()) };
+    let words = super::explained::words(&error);
+    let problem = if is_unreached(&error) {
+        format!("nobody answers at {address}; check the name of the account, and azure.endpoint: {words}")
+    } else if super::explained::is_final(&error) {
+        words
+    } else {
+        return Ok(());
+    };
+    Err(StorageError::Refused { place: place.to_string(), problem })
 }
 
 /// Whether no connection came about.

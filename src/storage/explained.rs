@@ -280,3 +280,63 @@ impl ObjectStore for Explained {
         self.of(self.client.copy_opts(from, to, options).await)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account() -> Account {
+        Account { account: "acme".to_owned(), container: "lake".to_owned() }
+    }
+
+    fn generic(text: &str) -> Error {
+        Error::Generic { store: "MicrosoftAzure", source: text.into() }
+    }
+
+    #[test]
+    fn refusals_are_told_from_what_may_pass() {
+        let refused = |text: &str| {
+            let error = account().explain(generic(text));
+            (matches!(error, Error::PermissionDenied { .. } | Error::Unauthenticated { .. }), is_final(&error))
+        };
+        assert_eq!(refused("list: status code: 403 Forbidden: <Error><Code>AuthenticationFailed</Code>"), (true, true));
+        assert_eq!(refused("Error performing token request: status 401 Unauthorized: AADSTS7000215"), (true, true));
+        // Nobody answered: at the start that is an answer, later it may pass.
+        assert_eq!(refused("Error performing token request: error sending request"), (false, true));
+        assert_eq!(refused("status code: 503 Service Unavailable: <Code>ServerBusy</Code>"), (false, false));
+    }
+
+    #[test]
+    fn a_container_that_is_gone_says_nothing_of_an_object() {
+        for (code, last) in [("ContainerNotFound", true), ("ContainerBeingDeleted", false)] {
+            let source = || format!("<Error><Code>{code}</Code><Message>m</Message></Error>").into();
+            for error in [
+                Error::NotFound { path: "p".to_owned(), source: source() },
+                Error::AlreadyExists { path: "p".to_owned(), source: source() },
+            ] {
+                let error = account().explain(error);
+                assert!(matches!(error, Error::Generic { .. }) && is_final(&error) == last, "{error:?}");
+            }
+        }
+        let missing = Error::NotFound { path: "p".to_owned(), source: "<Code>BlobNotFound</Code>".into() };
+        assert!(matches!(account().explain(missing), Error::NotFound { .. }));
+    }
+
+    #[test]
+    fn signatures_are_left_out_of_every_message() {
+        let url = "http://acme/lake?sv=1&sig=aa%2Fbb&se=2 failed (http://acme/lake?sig=cc)";
+        assert_eq!(without_signature(url), "http://acme/lake?sv=1&sig=****&se=2 failed (http://acme/lake?sig=****)");
+        for text in [format!("error at {url}"), format!("{url}: 403 Forbidden")] {
+            let error = account().explain(generic(&text));
+            let shown = format!("{error} {error:?} {}", words(&error));
+            assert!(!shown.contains("aa%2Fbb") && !shown.contains("cc"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_is_one_line() {
+        let text = "403 Forbidden\n<Error>\n<Code>Odd</Code><Message>First.\nRequestId:1\nTime:2</Message></Error>";
+        let error = account().explain(generic(text));
+        assert_eq!(words(&error), "container lake of acme: First. (403 Forbidden Odd)");
+    }
+}

@@ -17,9 +17,6 @@ const ACCOUNT = 'devstoreaccount1';
 const KEY = 'Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==';
 const VERSION = '2021-12-02';
 
-process.argv.push('--blobHost', HOST, '--blobPort', '0', '--inMemoryPersistence', '--skipApiVersionCheck', '--silent');
-const { BlobServerFactory } = require('azurite/dist/src/blob/BlobServerFactory');
-
 function sign(text) {
   return crypto.createHmac('sha256', Buffer.from(KEY, 'base64')).update(text, 'utf8').digest('base64');
 }
@@ -92,10 +89,19 @@ function faultyWay(port) {
   });
 }
 
-async function main() {
+// Starts the service, and returns its port.
+async function start(host, port) {
+  process.argv.push('--blobHost', host, '--blobPort', String(port));
+  process.argv.push('--inMemoryPersistence', '--skipApiVersionCheck', '--silent');
+  // It reads the arguments when it is loaded.
+  const { BlobServerFactory } = require('azurite/dist/src/blob/BlobServerFactory');
   const server = await new BlobServerFactory().createServer();
   await server.start();
-  const port = Number(new URL(server.getHttpServerAddress()).port);
+  return Number(new URL(server.getHttpServerAddress()).port);
+}
+
+async function main() {
+  const port = await start(HOST, 0);
   const faulty = faultyWay(port);
   faulty.keepAliveTimeout = 60000;
   await new Promise((resolve) => { faulty.listen(0, HOST, resolve); });
@@ -118,7 +124,11 @@ async function main() {
   }
 }
 
-main().catch((error) => {
-  console.error(error);
-  process.exit(1);
-});
+if (require.main === module) {
+  main().catch((error) => {
+    console.error(error);
+    process.exit(1);
+  });
+}
+
+module.exports = { start, forContainer };

@@ -73,7 +73,8 @@ pub(crate) fn tidemark<A: AsRef<OsStr>>(directory: &Path, args: impl IntoIterato
     let binary = BINARY.get_or_init(|| BUILT.expect("no program is named").into());
     let mut command = Command::new(binary);
     let settings = std::env::vars_os().map(|(key, _)| key);
-    for key in settings.filter(|key| key.to_string_lossy().starts_with("TIDEMARK__")) {
+    let of_ours = |key: &OsString| ["TIDEMARK__", "AZURE_"].iter().any(|ours| key.to_string_lossy().starts_with(ours));
+    for key in settings.filter(of_ours) {
         command.env_remove(key);
     }
     command.current_dir(directory).args(args);

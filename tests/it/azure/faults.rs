@@ -23,7 +23,7 @@ fn a_service_that_fails_changes_nothing() {
         let ended = remote.start("--set store.request_timeout=1s --set checkpoint.lease_ttl=10s", "").ended();
         assert_eq!(ended.code(), 0, "{}", ended.stderr);
         remote.check();
-        let evidence = remote.verb(&["evidence"]);
+        let evidence = remote.verb(&["evidence", "--set", "store.request_timeout=1s"]);
         assert_eq!(evidence.code(), 0, "{}{}", evidence.stdout, evidence.stderr);
     });
 }

@@ -8,19 +8,16 @@ use crate::crash::job::{Stop, side_by_side};
 use crate::data::{Random, eventful};
 use crate::oracle::Rules;
 
-const PLACES: [(&str, usize); 12] = [
-    ("generation-claimed", 0),
-    ("table-opened", 3),
-    ("adopted", 0),
-    ("before-cut", 1),
-    ("cut-written", 1),
-    ("before-table", 1),
-    ("table-committed", 8),
-    ("group-published", 1),
-    ("run-written", 3),
-    ("before-manifest", 1),
-    ("manifest-published", 1),
-    ("pruning", 1),
+/// Where the first instance is killed, having passed there so often, and where the one after it.
+const PLACES: [(&str, usize, &str); 8] = [
+    ("generation-claimed", 0, "cut-written"),
+    ("table-opened", 3, "before-table"),
+    ("cut-written", 1, "table-committed"),
+    ("before-table", 1, "adopted"),
+    ("table-committed", 8, "tables-fenced"),
+    ("run-written", 2, "before-cut"),
+    ("manifest-published", 0, "group-published"),
+    ("pruning", 0, "replayed"),
 ];
 
 #[test]
@@ -28,12 +25,10 @@ fn a_kill_at_each_place_changes_nothing() {
     if Container::new().is_none() {
         return;
     }
-    let cases: Vec<(Stop, Stop)> =
-        PLACES.chunks(2).map(|two| [two[0], two[1]].map(|(place, passed)| Stop { place, passed }).into()).collect();
-    side_by_side(&cases, |(first, second)| {
-        let remote = Remote::new(&eventful(81, &[70, 50]), Rules::epochs_of(15)).unwrap();
-        remote.kill_at("", first);
-        remote.kill_at("--take-over", &Stop { passed: second.passed.min(1), ..*second });
+    side_by_side(&PLACES, |(place, passed, next)| {
+        let remote = Remote::new(&eventful(81, &[50, 35]), Rules::epochs_of(12)).unwrap();
+        remote.kill_at("", &Stop { place, passed: *passed });
+        remote.kill_at("--take-over", &Stop::first(next));
         // This one waits.
         remote.finish("");
         remote.check();
@@ -43,10 +38,10 @@ fn a_kill_at_each_place_changes_nothing() {
 
 #[test]
 fn kills_at_random_instants_change_nothing() {
-    let Some(remote) = Remote::new(&eventful(82, &[240, 200]), Rules::epochs_of(10)) else { return };
+    let Some(remote) = Remote::new(&eventful(82, &[150, 120]), Rules::epochs_of(10)) else { return };
     let mut random = Random(82);
     let (mut killed, mut startup) = (0, Duration::from_secs(1));
-    for _ in 0..8 {
+    for _ in 0..6 {
         let begun = Instant::now();
         let mut running = remote.start("--take-over", "");
         let published = random.below(3) > 0 && running.says("published");
@@ -57,7 +52,7 @@ fn kills_at_random_instants_change_nothing() {
         let alive = running.runs_until(Instant::now() + wait);
         killed += usize::from(alive && running.kill().is_ok());
     }
-    assert!(killed >= 4, "{killed}");
+    assert!(killed >= 3, "{killed}");
     remote.start("--take-over", "").ended().well();
     remote.check();
     remote.verb(&["evidence"]).well();

@@ -13,9 +13,13 @@ use crate::program::{Case, Ended, Running, finish, tidemark};
 use crate::tables::Tables;
 
 /// Publishes and checkpoints as often as can be, and shows it. A lease that is short, so that tests need not wait long.
-pub(crate) const EAGER: &str = "--checkpoint-interval 0s --set sink.publish_interval=0ms \
-     --set epochs.max_in_flight=1 --set checkpoint.lease_ttl=2s \
-     --set log.level=warn,tidemark=debug,deltalake_core=error";
+const EAGER: [&str; 5] = [
+    "checkpoint.interval=0s",
+    "sink.publish_interval=0ms",
+    "epochs.max_in_flight=1",
+    "checkpoint.lease_ttl=2s",
+    "log.level=warn,tidemark=debug,deltalake_core=error,buoyant_kernel=off",
+];
 
 /// A pipeline from `in` to a place in a container of its own.
 pub(crate) struct Remote {
@@ -55,8 +59,11 @@ impl Remote {
     pub(crate) fn start(&self, more: &str, fail_points: &str) -> Running {
         let args = ["run", "--input", "in", "--workers", "2", "--output", &self.output].map(str::to_owned);
         let args = args.into_iter().chain(self.rules.flags());
-        let more = [more, EAGER].into_iter().flat_map(str::split_whitespace).map(str::to_owned);
-        let mut command = tidemark(self.case.root(), args.chain(more));
+        // Other values for the same settings may stand in `more`.
+        let usual = EAGER.iter().filter(|setting| !more.contains(setting.split('=').next().unwrap_or_default()));
+        let usual = usual.flat_map(|setting| ["--set".to_owned(), (*setting).to_owned()]);
+        let args = args.chain(usual).chain(more.split_whitespace().map(str::to_owned));
+        let mut command = tidemark(self.case.root(), args);
         command.envs(self.container.environment()).env("FAILPOINTS", fail_points).stdin(Stdio::null());
         Running::start(&mut command)
     }

@@ -1,8 +1,12 @@
 //! Whole runs: every form of URL, every verb that reads, and readers of other makers.
 
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
+use tidemark::sink::tables::{StreamHealth, Table as _, UserMetrics};
+use tidemark::storage::Storage;
+use tidemark_delta::{Identity, Lake, Policy, TableWriter};
 
 use super::azurite::{ACCOUNT, Container, KEY};
 use super::remote::Remote;
@@ -88,6 +92,28 @@ fn every_verb_that_reads_finds_what_a_run_has_written() {
     let again = remote.start("--curated", "").ended().well();
     assert!(again.stderr.contains("going on where an earlier run stopped"), "{}", again.stderr);
     remote.verb(&["evidence"]).well();
+}
+
+#[test]
+fn maintenance_deletes_what_is_dead_and_nothing_else() {
+    let Some(remote) = Remote::new(&eventful(56, &[120, 90]), Rules::epochs_of(15)) else { return };
+    remote.finish("--set sink.compact_after_files=3 --set sink.log_checkpoint_every=2 --set sink.maintain_every=1s");
+    let before = remote.check();
+    let config = remote.config();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let location = Storage::new(&config).tables().unwrap();
+    let identity = Identity { pipeline: config.pipeline.name.clone(), generation: 1_000 };
+    let policy = Policy { checkpoint_interval_commits: 2, ..Policy::default() };
+    let lake = Lake::new(location, identity, policy).unwrap();
+    for spec in [UserMetrics::spec(), StreamHealth::spec()] {
+        let done = runtime.block_on(async {
+            let mut writer = TableWriter::open_or_create(&lake, spec).await.unwrap();
+            // All that is dead by now has been so for longer than any retention then.
+            writer.maintain(SystemTime::now() + Duration::from_secs(7 * 86_400)).await.unwrap()
+        });
+        assert!(done.data_files_deleted > 2 && done.log_files_deleted > 2, "{done:?}");
+    }
+    remote.check().assert_equals(&before);
 }
 
 #[test]
