@@ -27,7 +27,7 @@ def main():
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
-    in_time = done.wait(120)
+    in_time = done.wait(max(120, wanted / 2_000))
     os.makedirs(directory, exist_ok=True)
     for partition, lines in bodies.items():
         with open(os.path.join(directory, f"p{partition}.ndjson"), "wb") as out:

@@ -17,7 +17,7 @@ use crate::tables::{MANIFEST, Tables};
 /// Publishes and checkpoints often, keeps every cut, shows what it does, and notices quickly that a link is dead.
 pub(crate) const EAGER: &str = "--trigger 50ms --checkpoint-interval 100ms --set sink.publish_interval=0ms \
      --set checkpoint.keep=1000 --set eventhubs.quiet_after=500ms --set eventhubs.lag_interval=200ms \
-     --set log.level=warn,tidemark=debug,deltalake_core=error,azure_messaging_eventhubs=off,azure_core_amqp=off,fe2o3_amqp=off";
+     --set log.level=warn,tidemark=debug,deltalake_core=error,buoyant_kernel=off,azure_messaging_eventhubs=off,azure_core_amqp=off,fe2o3_amqp=off";
 
 /// How often it checkpoints.
 const OFTEN: &str = "--checkpoint-interval 100ms";

@@ -42,7 +42,7 @@ fn generated_events_go_through_a_broker_into_azurite_and_pass_every_check() {
     let eager = ["--trigger", "200ms", "--checkpoint-interval", "200ms", "--set", "checkpoint.keep=1000"];
     let chatty = [
         "--set",
-        "log.level=warn,tidemark=debug,deltalake_core=error,azure_messaging_eventhubs=off,azure_core_amqp=off,fe2o3_amqp=off",
+        "log.level=warn,tidemark=debug,deltalake_core=error,buoyant_kernel=off,azure_messaging_eventhubs=off,azure_core_amqp=off,fe2o3_amqp=off",
     ];
     let run = [&["run", "--source", "eventhubs", "--output", output.as_str()], &eager[..], &chatty[..]].concat();
     let received = || {
