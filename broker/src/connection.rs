@@ -22,13 +22,20 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a peer may take to answer a close of ours.
 const CLOSING: Duration = Duration::from_millis(500);
 
-/// What is due a little later: the outcome of a delivery, and the answer to a request.
+/// What is due a little later.
 #[derive(Debug)]
 struct Delayed {
     due: Instant,
     channel: u16,
-    outcome: Option<(u32, Outcome)>,
-    reply: Option<Reply>,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    /// The outcome of a delivery, and the answer to a request.
+    Settle(Option<(u32, Outcome)>, Option<Reply>),
+    /// The answer to a detach.
+    Detach { handle: u32, closed: bool },
 }
 
 /// What the sessions of a connection share.
@@ -55,12 +62,34 @@ impl Core {
         Err(Cause::new("amqp:unauthorized-access", description))
     }
 
+    fn later(&mut self, channel: u16, what: What) {
+        let due = Instant::now() + self.hub.options.settle_delay;
+        self.delayed.push_back(Delayed { due, channel, what });
+    }
+
     /// Tells an outcome, and an answer, once the peer has had the time to note what it sent.
     pub(crate) fn settle_later(&mut self, channel: u16, outcome: Option<(u32, Outcome)>, reply: Option<Reply>) {
         if outcome.is_some() || reply.is_some() {
-            let due = Instant::now() + self.hub.options.settle_delay;
-            self.delayed.push_back(Delayed { due, channel, outcome, reply });
+            self.later(channel, What::Settle(outcome, reply));
         }
+    }
+
+    /// Answers a detach, unless the session ends first. Versions of the Rust client drop links and session one after
+    /// the other, without waiting, and close the connection over answers for links that they have dropped.
+    pub(crate) fn detach_later(&mut self, channel: u16, handle: u32, closed: bool) {
+        self.later(channel, What::Detach { handle, closed });
+    }
+
+    /// Answers a detach at once if that is still to be done: the handle is about to be used again.
+    pub(crate) fn detach_now(&mut self, channel: u16, handle: u32) {
+        let outbox = &mut self.outbox;
+        self.delayed.retain(|delayed| match delayed.what {
+            What::Detach { handle: waiting, closed } if (delayed.channel, waiting) == (channel, handle) => {
+                outbox.detach(channel, handle, closed, None);
+                false
+            }
+            _ => true,
+        });
     }
 }
 
@@ -287,6 +316,7 @@ impl Connection {
             Body::End => {
                 session.forget_all(core);
                 self.sessions.remove(&channel);
+                self.core.delayed.retain(|delayed| delayed.channel != channel);
                 self.core.outbox.end(channel, None);
             }
             Body::Disposition | Body::Empty | Body::Open(_) | Body::Begin(_) | Body::Close(_) => {}
@@ -339,22 +369,27 @@ impl Connection {
     fn settle(&mut self, now: Instant) {
         while self.core.delayed.front().is_some_and(|delayed| delayed.due <= now) {
             let Some(delayed) = self.core.delayed.pop_front() else { return };
-            if !self.sessions.contains_key(&delayed.channel) {
-                continue;
-            }
-            if let Some((id, outcome)) = delayed.outcome {
-                self.core.outbox.disposition(delayed.channel, id, &outcome);
-            }
-            // By its address, else the only link of the node: not every client names the address that it attached.
-            let mut reply = delayed.reply;
-            for exact in [true, false] {
-                for session in self.sessions.values_mut() {
-                    reply = reply.and_then(|reply| session.push_reply(reply, exact));
+            match delayed.what {
+                What::Detach { handle, closed } => self.core.outbox.detach(delayed.channel, handle, closed, None),
+                What::Settle(outcome, reply) => {
+                    if let Some((id, outcome)) = outcome {
+                        self.core.outbox.disposition(delayed.channel, id, &outcome);
+                    }
+                    self.send_reply(reply);
                 }
             }
-            if let Some(reply) = reply {
-                tracing::warn!(connection = self.id, to = reply.to, "nowhere to send the answer of a request");
+        }
+    }
+
+    fn send_reply(&mut self, mut reply: Option<Reply>) {
+        // By its address, else the only link of the node: not every client names the address that it attached.
+        for exact in [true, false] {
+            for session in self.sessions.values_mut() {
+                reply = reply.and_then(|reply| session.push_reply(reply, exact));
             }
+        }
+        if let Some(reply) = reply {
+            tracing::warn!(connection = self.id, to = reply.to, "nowhere to send the answer of a request");
         }
     }
 

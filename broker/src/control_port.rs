@@ -1,4 +1,4 @@
-//! The control port: the switches of [`Control`](crate::Control) for those who are in another process.
+//! The control port: the switches of [`Control`] for those who are in another process.
 //!
 //! A client sends lines and gets one line for each: `ok`, often with a number behind it, or `error` with the reason.
 //! `*` stands for all partitions, durations are milliseconds.

@@ -46,8 +46,9 @@ pub struct BrokerOptions {
     pub tls: Option<TlsFiles>,
     /// Where to listen for the lines of [`ControlPort`](crate::control_port); a loopback address.
     pub control: Option<SocketAddr>,
-    /// How long a received message waits for its outcome. Versions of the Rust client hang if the outcome comes faster
-    /// than they have taken note of what they sent, which takes no wait on a real network.
+    /// How long a received message waits for its outcome. Versions of the Rust client hang if the outcome comes before
+    /// they have taken note of what they sent: rarely, when the system keeps their thread from running at that
+    /// moment. On a runtime of one thread they never do.
     pub settle_delay: Duration,
 }
 
@@ -65,7 +66,11 @@ impl Default for BrokerOptions {
             accept_jwt: false,
             tls: None,
             control: None,
+<<<<<<< HEAD
             settle_delay: Duration::from_millis(10),
+=======
+            settle_delay: Duration::from_millis(5),
+>>>>>>> refs/heads/broker
         }
     }
 }

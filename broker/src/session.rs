@@ -134,6 +134,7 @@ impl Session {
         if handle > HANDLE_MAX || self.links.contains_key(&handle) {
             return Err(Malformed::new(format!("the handle {handle} is in use or greater than {HANDLE_MAX}")));
         }
+        core.detach_now(self.channel, handle);
         let max_message_size = u64::try_from(crate::hub::MAX_MESSAGE).unwrap_or(u64::MAX);
         core.outbox.attach(self.channel, attach, Attached { max_message_size });
         let wanted = Wanted::of(attach);
@@ -280,7 +281,7 @@ impl Session {
             None => unknown(handle, "a detach"),
             Some(Link::Detached) => {}
             // In kind: whoever only detaches does not expect a close, and would attach again to answer it.
-            Some(_) => core.outbox.detach(self.channel, handle, detach.closed, None),
+            Some(_) => core.detach_later(self.channel, handle, detach.closed),
         }
         self.forget(core, handle);
     }

@@ -1,6 +1,9 @@
 //! The switches for those who are in another process.
 
 use crate::support::{Client, FROM_START, end_of, options, sequences, soon, start};
+use fe2o3_amqp_types::messaging::Body;
+use fe2o3_amqp_types::primitives::Value;
+use std::time::Duration;
 use tidemark_broker::BrokerOptions;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
@@ -28,10 +31,15 @@ async fn lines_do_what_the_switches_do_and_nonsense_is_refused() {
     assert!(counts.starts_with("ok events_in=2 events_out=3 connections=1 connections_ever=1 first_0=0 last_0=1"));
     assert!(counts.ends_with("last_1=-1 receivers_1=0"), "{counts}");
     for done in
-        ["delay 1", "delay 0", "throttle 5", "throttle off", "busy producers 0", "silence * on", "silence 0 off"]
+        ["delay 1", "delay 0", "throttle 5", "throttle off", "busy producers 0", "silence * on", "silence * off"]
     {
         assert_eq!(say(done).await, "ok");
     }
+    assert_eq!(say("silence 0 on").await, "ok");
+    assert_eq!(say("append 0 p0 e2").await, "ok 3");
+    assert!(tokio::time::timeout(Duration::from_millis(50), receiver.recv::<Body<Value>>()).await.is_err());
+    assert_eq!(say("silence 0 off").await, "ok");
+    assert_eq!(sequences(&mut receiver, 0, 1).await, [2]);
     for done in ["drop 1 0 5", "expire 0 1", "recreate", "away 0"] {
         assert_eq!(say(done).await, "ok");
     }

@@ -35,8 +35,12 @@ pub(crate) async fn open_broker() -> Broker {
 }
 
 pub(crate) fn options() -> BrokerOptions {
-    let groups = vec!["second".to_owned()];
-    BrokerOptions { hub: "hub".to_owned(), partitions: 2, consumer_groups: groups, ..BrokerOptions::default() }
+    BrokerOptions {
+        hub: "hub".to_owned(),
+        partitions: 2,
+        consumer_groups: vec!["second".to_owned()],
+        ..BrokerOptions::default()
+    }
 }
 
 pub(crate) async fn start(options: BrokerOptions) -> Broker {

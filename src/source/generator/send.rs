@@ -67,7 +67,9 @@ impl<'a> EventSender<'a> {
     ///
     /// There is no such event hub, we may not send to it, or it fails for too long.
     pub fn send(&self) -> Result<Sent, SourceError> {
-        let runtime = Builder::new_multi_thread().worker_threads(2).thread_name("event-hubs").enable_all().build();
+        // One thread: with several, the client may miss the answer to what it sent, if that comes before it has taken
+        // note of the sending, and waits until it is given up.
+        let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| SourceError::unavailable(self.hub.label(), "given threads", error))?;
         let sent = runtime.block_on(self.send_all());
         // Connections that nobody answers on are not waited for.
