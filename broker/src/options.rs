@@ -66,11 +66,7 @@ impl Default for BrokerOptions {
             accept_jwt: false,
             tls: None,
             control: None,
-<<<<<<< HEAD
             settle_delay: Duration::from_millis(10),
-=======
-            settle_delay: Duration::from_millis(5),
->>>>>>> refs/heads/broker
         }
     }
 }
