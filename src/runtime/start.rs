@@ -276,3 +276,32 @@ fn place_of(positions: &[Position], partition: &str, index: u32) -> Result<u32, 
         SourceError::changed(partition, problem, "give the same inputs again").into()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use tidemark_checkpoint::records::Range;
+
+    fn positions(names: &[&str]) -> Vec<Position> {
+        let position = |(index, name): (u32, &&str)| {
+            let partition = (*name).to_owned();
+            Position { partition, index, next: 0, digest: None }
+        };
+        (0..).zip(names).map(position).collect()
+    }
+
+    #[test]
+    fn partitions_that_were_added_move_those_behind_them() {
+        let now = positions(&["0", "1", "2", "replay"]);
+        assert_eq!(place_of(&now, "1", 1).unwrap(), 1);
+        assert_eq!(place_of(&now, "replay", 2).unwrap(), 3);
+        assert!(place_of(&now, "3", 1).is_err());
+        // Of several files with one name the place tells.
+        let files = positions(&["a", "a", "replay"]);
+        assert_eq!((place_of(&files, "a", 0).unwrap(), place_of(&files, "a", 1).unwrap()), (0, 1));
+        let range = Range { partition: "replay".to_owned(), index: 2, from: 0, to: 4, digest: None };
+        let cut = Cut { epoch: 1, opened_us: 0, closed_us: 1, ranges: vec![range] };
+        assert_eq!(in_place(vec![cut], &now).unwrap()[0].ranges[0].index, 3);
+    }
+}

@@ -303,6 +303,32 @@ mod tests {
     }
 
     #[test]
+    fn an_event_hub_is_known_by_place_and_birth_and_may_grow() {
+        let hub = |namespace: &str, name: &str, created: i64, partitions: &[&str]| {
+            let partitions = partitions.iter().map(|id| ((*id).to_owned(), 7)).collect();
+            let (namespace, name) = (namespace.to_owned(), name.to_owned());
+            SourceIdentity::EventHub(HubIdentity { namespace, name, created: Some(Micros(created)), partitions })
+        };
+        let stored = hub("ns", "pay", 5, &["0", "1"]);
+        let of = |now: SourceIdentity| now.difference(&stored).join("; ");
+        assert_eq!(of(hub("NS", "Pay", 5, &["0", "1"])), "");
+        assert_eq!(of(hub("ns", "pay", 5, &["0", "1", "2"])), "", "partitions may be added");
+        assert_eq!(of(hub("ns", "pay", 5, &["0"])), "the partitions were 0, 1, now 0");
+        assert_eq!(of(hub("other", "pay", 6, &["0"])), "the namespace was ns, now other");
+        assert_eq!(of(hub("ns", "other", 6, &["0"])), "the event hub was pay, now other");
+        assert!(of(hub("ns", "pay", 6, &["0", "1"])).contains("deleted and created again"));
+        let unborn = SourceIdentity::EventHub(HubIdentity {
+            namespace: "ns".into(),
+            name: "pay".into(),
+            created: None,
+            partitions: vec![("0".into(), 0), ("1".into(), 0)],
+        });
+        assert_eq!(of(unborn), "", "a broker that does not tell is believed");
+        assert_eq!(read(&["a"]).difference(&stored), ["an event hub was read, now files are read"]);
+        assert_eq!(stored.difference(&read(&["a"])), ["files were read, now an event hub is read"]);
+    }
+
+    #[test]
     fn files_are_known_by_name_and_order() {
         let stored = read(&["in/a", "in/b", "in/b"]);
         let none: [&str; 0] = [];

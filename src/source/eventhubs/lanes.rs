@@ -125,7 +125,7 @@ mod tests {
             start..bytes.len() as u32
         };
         let bodies: Vec<_> = bodies.iter().map(range).collect();
-        let enqueued_us = (0..bodies.len() as i64).collect();
+        let enqueued_us = (0..).take(bodies.len()).collect();
         let batch = Batch { first, bytes: Bytes::from(bytes), bodies, enqueued_us, cut: vec![(1, 99)] };
         let block = block_of(PartitionId(0), batch);
         let digest = ContentDigest::of(&block);

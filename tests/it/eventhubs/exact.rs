@@ -5,7 +5,7 @@ use tidemark_broker::BrokerOptions;
 use super::stream::{Hub, Stream};
 use crate::crash::job::Stop;
 use crate::data::{Event, eventful};
-use crate::tables::{HEALTH, NET_FLOW, Tables};
+use crate::tables::{HEALTH, NET_FLOW, REJECTED, Tables};
 
 #[test]
 fn every_event_of_an_event_hub_is_counted_once_across_restarts() {
@@ -95,6 +95,24 @@ fn a_pipeline_may_begin_at_the_end_or_at_a_time() {
         assert!(health.iter().all(|status| status == "ok"), "{health:?}");
         stream.verb(&["evidence", "--output", output]).well();
     }
+}
+
+#[test]
+fn an_event_time_is_compared_with_the_arrival_at_the_event_hub() {
+    let mut stream = Stream::new(Hub::of(1));
+    let in_hours = |id: &str, hours: f64| {
+        let at = chrono::Utc::now() + chrono::TimeDelta::milliseconds((hours * 3_600_000.0) as i64);
+        Event::new(id, 0).at(&at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)).line()
+    };
+    stream.send(&[vec![in_hours("soon", 0.9), in_hours("too-soon", 1.1), in_hours("past", -1.0)]]);
+    // It is decided again by the same arrival times.
+    stream.kill_at("", &Stop::first("before-table"));
+    stream.drain("").well();
+    let tables = Tables::read(&stream.case.path("out"));
+    assert_eq!(tables.wholes(&NET_FLOW, "deposit_count"), [2]);
+    assert_eq!(tables.texts(&REJECTED, "rejection_reason"), ["R140_event_time_in_future"]);
+    assert_eq!(tables.texts(&REJECTED, "event_id"), ["too-soon"]);
+    stream.evidence();
 }
 
 #[test]
