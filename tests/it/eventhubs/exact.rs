@@ -66,7 +66,9 @@ fn a_pipeline_may_begin_at_the_end_or_at_a_time() {
     let event = |id: &str| Event::new(id, 0).line();
     stream.send(&[vec![event("old-0"), event("old-1")], vec![event("old-2")]]);
     let between = chrono::Utc::now() + chrono::TimeDelta::milliseconds(20);
-    std::thread::sleep(std::time::Duration::from_millis(40));
+    while chrono::Utc::now() <= between + chrono::TimeDelta::milliseconds(1) {
+        std::thread::yield_now();
+    }
     stream.send(&[vec![event("mid-0")], vec![]]);
 
     let mut latest = stream.start("--start-at latest --output latest", "");
