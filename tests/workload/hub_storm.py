@@ -104,11 +104,11 @@ def main():
     pieces = max(1, int(o.events * o.redeliver / o.batch))
     faults += ["redeliver"] * pieces
     chance.shuffle(faults)
-    done = {}
+    done, planned = {}, len(faults)
     while faults:
-        # Faults are spread over the time that sending takes.
-        arrived = int(broker.statistics()["events_in"])
-        due = len(faults) - int(len(faults) * max(0.0, 1 - arrived / o.events) * 0.97) if arrived < o.events else len(faults)
+        # Faults are spread over the events: each has its share of them to come before.
+        arrived = int(broker.statistics()["events_in"]) / o.events
+        due = int(min(1.0, arrived / 0.98) * planned) - (planned - len(faults))
         for _ in range(min(due, 3)):
             fault = faults.pop()
             done[fault] = done.get(fault, 0) + 1
