@@ -8,6 +8,8 @@
 //   faults CONTAINER KIND EVERY      from now on every so many requests for it on the faulty way fail:
 //                                    throttled (503), failed (500), lost (carried out, no reply), silent (never answered)
 'use strict';
+// Longer than clients keep a connection that they do not use: else one is closed now and then as it is used again.
+process.argv.push('--blobKeepAliveTimeout', '600');
 const http = require('node:http');
 const crypto = require('node:crypto');
 const readline = require('node:readline');
@@ -103,7 +105,7 @@ async function start(host, port) {
 async function main() {
   const port = await start(HOST, 0);
   const faulty = faultyWay(port);
-  faulty.keepAliveTimeout = 60000;
+  faulty.keepAliveTimeout = 600e3;
   await new Promise((resolve) => { faulty.listen(0, HOST, resolve); });
   console.log(`ready ${port} ${faulty.address().port}`);
   const lines = readline.createInterface({ input: process.stdin });

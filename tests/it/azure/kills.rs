@@ -53,7 +53,7 @@ fn kills_at_random_instants_change_nothing() {
         killed += usize::from(alive && running.kill().is_ok());
     }
     assert!(killed >= 3, "{killed}");
-    remote.start("--take-over", "").ended().well();
+    remote.finish("--take-over");
     remote.check();
     remote.verb(&["evidence"]).well();
 }

@@ -89,7 +89,7 @@ fn every_verb_that_reads_finds_what_a_run_has_written() {
     // What is put into the inbox there is taken by the next run.
     let put = remote.verb(&["quarantine", "replay", "--all", "--id", "again"]).well();
     assert!(put.stdout.contains("again"), "{}", put.stdout);
-    let again = remote.start("--curated", "").ended().well();
+    let again = remote.finish("--curated");
     assert!(again.stderr.contains("going on where an earlier run stopped"), "{}", again.stderr);
     remote.verb(&["evidence"]).well();
 }
