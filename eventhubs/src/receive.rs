@@ -24,6 +24,10 @@ use crate::status::PartitionStatus;
 /// Most events that are taken from the client at once.
 const CHUNK: usize = 512;
 
+/// How long an event waits for others to be handed on with: some of the work behind is done once for each batch. An
+/// epoch is far longer.
+const LINGER: Duration = Duration::from_millis(5);
+
 /// The first wait after a fault.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 
@@ -178,10 +182,17 @@ impl PartitionReader {
         let mut events = pin!(receiver.stream_events().ready_chunks(CHUNK));
         let mut builder = Builder::new(self.limits);
         let mut suspect = None;
+        let mut linger_until = Instant::now();
         loop {
-            let chunk = match timeout(self.quiet_after, events.next()).await {
-                Ok(Some(chunk)) => chunk,
-                Ok(None) => return End::Failed(self.fault("the stream ended")),
+            let wait = if builder.is_empty() {
+                self.quiet_after
+            } else {
+                linger_until.saturating_duration_since(Instant::now())
+            };
+            let (chunk, mut fault) = match timeout(wait, events.next()).await {
+                Ok(Some(chunk)) => (chunk, None),
+                Ok(None) => (Vec::new(), Some(self.fault("the stream ended"))),
+                Err(_) if !builder.is_empty() => (Vec::new(), None),
                 Err(_) => match self.is_quiet(client, progress.next, &mut suspect).await {
                     Ok(()) => {
                         progress.well(to);
@@ -190,7 +201,9 @@ impl PartitionReader {
                     Err(error) => return End::Failed(error),
                 },
             };
-            let mut fault = None;
+            if builder.is_empty() {
+                linger_until = Instant::now() + LINGER;
+            }
             for event in chunk {
                 match event {
                     Ok(event) => {
@@ -203,7 +216,8 @@ impl PartitionReader {
             }
             if !builder.is_empty() {
                 progress.well(to);
-                if !self.hand_on(&mut builder, to).await {
+                let due = fault.is_some() || linger_until <= Instant::now();
+                if due && !self.hand_on(&mut builder, to).await {
                     return End::Unwanted;
                 }
             }

@@ -7,6 +7,7 @@ mod lanes;
 mod opening;
 mod options;
 mod reader;
+mod threads;
 
 use std::sync::Arc;
 
@@ -14,9 +15,9 @@ use tidemark_dataflows::block::Block;
 use tidemark_dataflows::event::{Micros, Offset, PartitionId, Position};
 use tidemark_eventhubs::hub::PartitionProperties;
 use tidemark_eventhubs::{Error, ErrorKind};
-use tokio::runtime::Runtime;
 
 use self::lanes::{Lane, Taken};
+use self::threads::Threads;
 use super::identity::HubIdentity;
 use super::{
     ContentDigest, MAX_BLOCK_EVENTS, PartitionInfo, PartitionStatus, Pull, Source, SourceError, SourceIdentity,
@@ -49,7 +50,7 @@ pub struct EventHubsSource {
     /// None before the start.
     lanes: Vec<Lane>,
     /// Last, so that readers end after everything that they hold on to.
-    runtime: Option<Runtime>,
+    threads: Threads,
 }
 
 impl EventHubsSource {
@@ -60,8 +61,8 @@ impl EventHubsSource {
     ///
     /// There is no such event hub, we may not read it, or it does not answer.
     pub fn open(options: EventHubsOptions, health: &Arc<Health>) -> Result<Self, SourceError> {
-        let runtime = opening::runtime(options.threads)?;
-        let opened = runtime.block_on(opening::open(&options))?;
+        let threads = Threads::start(options.threads)?;
+        let opened = threads.wait_for(opening::open(&options))?;
         let info = |name: &String| PartitionInfo { name: name.clone(), path: None, bytes: None };
         let beginnings: Vec<u64> = opened.found.iter().map(|found| found.first).collect();
         Ok(Self {
@@ -74,7 +75,7 @@ impl EventHubsSource {
             beginnings,
             statuses: Vec::new(),
             lanes: Vec::new(),
-            runtime: Some(runtime),
+            threads,
         })
     }
 
@@ -146,17 +147,17 @@ impl Source for EventHubsSource {
 
     /// Partitions that an earlier run did not know are read from their first event.
     fn settle(&mut self, stored: Option<&SourceIdentity>) -> Result<(), SourceError> {
-        match (stored, &self.runtime) {
-            (Some(SourceIdentity::EventHub(stored)), _) => {
+        match stored {
+            Some(SourceIdentity::EventHub(stored)) => {
                 for (partition, beginning) in self.partitions.iter().zip(&mut self.beginnings) {
                     let known = stored.partitions.iter().find(|(name, _)| *name == partition.name);
                     *beginning = known.map_or(*beginning, |(_, first)| *first);
                 }
             }
-            (Some(_), _) | (_, None) => {}
-            (None, Some(runtime)) => {
+            Some(_) => {}
+            None => {
                 let found = self.partitions.iter().map(|partition| partition.name.as_str()).zip(&self.found);
-                self.beginnings = runtime.block_on(opening::beginnings(&self.options, found.collect()))?;
+                self.beginnings = self.threads.wait_for(opening::beginnings(&self.options, found.collect()))?;
             }
         }
         self.positions = self.beginnings.iter().map(|next| (*next, ContentDigest::EMPTY)).collect();
@@ -179,7 +180,6 @@ impl Source for EventHubsSource {
 
     /// Begins to read every partition, with the generation as owner level: readers of earlier instances are displaced.
     fn start(&mut self, generation: u64) -> Result<(), SourceError> {
-        let Some(runtime) = &self.runtime else { return Err(self.unstarted()) };
         let mut lanes = Vec::with_capacity(self.partitions.len());
         for (index, partition) in self.partitions.iter().enumerate() {
             let next = self.check(index)?;
@@ -190,11 +190,11 @@ impl Source for EventHubsSource {
             let id = PartitionId(u32::try_from(index).unwrap_or(u32::MAX));
             let level = self.options.exclusive.then(|| i64::try_from(generation).unwrap_or(i64::MAX));
             let reader = self.options.reader(&partition.name, level, self.created, Arc::clone(&status));
-            lanes.push(reader::spawn(runtime.handle(), reader, (id, next), &self.health));
+            lanes.push(reader::spawn(self.threads.handle(index), reader, (id, next), &self.health));
             self.statuses.push(status);
         }
         self.lanes = lanes;
-        reader::watch(runtime.handle(), &self.options, &self.statuses);
+        reader::watch(self.threads.handle(0), &self.options, &self.statuses);
         Ok(())
     }
 
@@ -228,15 +228,6 @@ impl Source for EventHubsSource {
                 Ok(if all && self.options.until_end { Pull::End } else { Pull::Pending })
             }
             Taken::Failed(error) => Err(fatal(&error)),
-        }
-    }
-}
-
-impl Drop for EventHubsSource {
-    /// Does not wait for connections that nobody answers on.
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
         }
     }
 }

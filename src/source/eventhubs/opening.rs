@@ -7,7 +7,6 @@ use tidemark_eventhubs::backoff::Backoff;
 use tidemark_eventhubs::hub::{HubProperties, PartitionProperties};
 use tidemark_eventhubs::receive::first_at;
 use tidemark_eventhubs::{Error, ErrorKind};
-use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, sleep};
 
 use super::{EventHubsOptions, StartAt};
@@ -19,13 +18,6 @@ pub(super) struct Opened {
     pub(super) hub: HubProperties,
     /// What each partition holds, in their order.
     pub(super) found: Vec<PartitionProperties>,
-}
-
-/// Threads for the connections.
-pub(super) fn runtime(threads: usize) -> Result<Runtime, SourceError> {
-    let made =
-        Builder::new_multi_thread().worker_threads(threads.max(1)).thread_name("event-hubs").enable_all().build();
-    made.map_err(|error| SourceError::unavailable("the event hub", "given threads", error))
 }
 
 /// Asks until there is an answer, an error that stays, or the time is up.
