@@ -18,8 +18,8 @@ use crate::decode::{Rejected, decode};
 use crate::distinct::{Admitted, distinct_within_watermark};
 use crate::event::{Epoch, EpochMark, Micros, UserId};
 use crate::metrics::{
-    Accepted, ByChannel, ByUser, Changed, ChannelKey, Row, Totals, all_totals, changed_totals, net_flow, news,
-    running_totals,
+    Accepted, ByChannel, ByUser, Changed, ChannelKey, Row, Totals, accumulated_totals, all_totals, changed_totals,
+    net_flow, news,
 };
 use crate::quarantine::quarantine;
 use crate::tally::{EpochSummary, summaries};
@@ -123,13 +123,15 @@ pub fn tidemark<'s>(inputs: Inputs<'s>, settings: &Settings, restored: Restored)
     );
     let accepted = distinct.accepted.shared();
 
-    let users = running_totals::<ByUser>(accepted.clone(), restored.users);
+    let saves = settings.log_admissions.is_some();
+    let users =
+        accumulated_totals::<ByUser>(accepted.clone(), restored.users, checkpoints.clone(), settings.index.key, saves);
     let all_channels = all_totals::<ByChannel>(accepted.clone(), restored.channels);
     let net_flow = net_flow(all_channels.clone());
     let channels = news(all_channels);
     let exports = settings.log_admissions.map(|_| Exports {
         admitted: distinct.admitted,
-        changed_users: changed_totals(users.clone(), checkpoints.clone()),
+        changed_users: users.changed,
         changed_channels: changed_totals(channels.clone(), checkpoints),
     });
 
@@ -138,7 +140,7 @@ pub fn tidemark<'s>(inputs: Inputs<'s>, settings: &Settings, restored: Restored)
 
     Outputs {
         net_flow,
-        users,
+        users: users.rows,
         channels,
         accepted,
         rejected: decoded.rejected.concat(refused),

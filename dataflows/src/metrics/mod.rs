@@ -3,14 +3,18 @@
 //! A metric is a [`GroupBy`] in a file of its own. [`running_totals`] does the rest: it combines each epoch's events
 //! per key, arranges them with [`Totals`] as difference, and emits the absolute totals of the keys that an epoch
 //! changed. What a table makes of such a row is the sink's business, and [`changed_totals`] gathers what a checkpoint
-//! keeps.
+//! keeps. [`accumulated_totals`] does the work of both for metrics with very many keys, and gives the same.
 //!
 //! Totals of earlier runs enter at time 0, before all epochs: nothing else is needed to go on after them.
 
+mod accumulate;
 mod by_channel;
 mod by_user;
 mod changed;
 mod net_flow;
+mod table;
+#[cfg(test)]
+mod tests;
 mod totals;
 
 use std::hash::Hash;
@@ -24,6 +28,7 @@ use timely::dataflow::operators::generic::operator::source;
 use timely::dataflow::operators::vec::{Filter, Map};
 use timely::dataflow::{Scope, StreamVec};
 
+pub use accumulate::{Accumulated, accumulated_totals};
 pub use by_channel::{ByChannel, ChannelKey};
 pub use by_user::ByUser;
 pub use changed::{Changed, changed_totals};
