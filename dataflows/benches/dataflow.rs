@@ -1,0 +1,214 @@
+//! The whole computation without files, tables and checkpoints: blocks of bodies in memory to rows of metrics, beside
+//! the speed of light, which is one plain thread that decodes, deduplicates and aggregates in ordinary hash maps.
+//!
+//! `cargo bench -p tidemark-dataflows --bench dataflow -- --events 2000000 --users 500 --epoch-events 100000 --rounds 5`
+//!
+//! Contenders take turns within a process. Times are wall time; beside them stands processor time of the process.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_wrap, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use differential_dataflow::difference::Semigroup;
+use hashbrown::HashMap;
+use tidemark_dataflows::arrangement::{Settings as IndexSettings, SweepRate};
+use tidemark_dataflows::block::{Arrival, Block};
+use tidemark_dataflows::contract::Contract;
+use tidemark_dataflows::event::*;
+use tidemark_dataflows::metrics::Totals;
+use tidemark_dataflows::pipeline::{Inputs, Restored, Settings, tidemark};
+use tidemark_dataflows::watermark::Horizon;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::operators::{Input, Probe};
+use timely::dataflow::{InputHandle, ProbeHandle};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const HOUR: i64 = 3_600_000_000;
+/// 2026-01-01T00:00:00Z.
+const START: i64 = 1_767_225_600_000_000;
+/// As a reader gives them: half a megabyte.
+const BLOCK_EVENTS: u64 = 1_900;
+
+#[derive(Copy, Clone)]
+struct Size {
+    events: u64,
+    users: u64,
+    epoch_events: u64,
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    let given = std::env::args().skip_while(|argument| argument != name).nth(1);
+    given.map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// The 64-bit finalizer of SplitMix: uniform and reproducible.
+fn mix(mut z: u64) -> u64 {
+    z = z.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+fn body(n: u64, users: u64, out: &mut String) {
+    // One event in twenty repeats an earlier one.
+    let n = if mix(n ^ 0x77).is_multiple_of(20) { n.saturating_sub(1 + mix(n) % 5000) } else { n };
+    let (a, b) = (mix(n), mix(!n));
+    let (minutes, seconds, millis) = (n / 6_000_000 % 60, n / 100_000 % 60, n / 100 % 1000);
+    let kind = ["deposit_completed", "withdrawal_completed"][(a >> 12) as usize % 2];
+    let channel = ["web", "mobile", "api"][(a >> 13) as usize % 3];
+    let id = (a >> 48, b >> 52, 0x8000 | (b >> 32 & 0xfff), b & 0xffff_ffff_ffff);
+    write!(
+        out,
+        "{{\"event_id\": \"{:08x}-{:04x}-7{:03x}-{:04x}-{:012x}\", \"user_id\": \"user_{:05}\", \
+         \"event_time\": \"2026-01-01T10:{minutes:02}:{seconds:02}.{millis:03}Z\", \
+         \"ingest_time\": \"2026-01-01T10:{minutes:02}:{seconds:02}.{millis:03}Z\", \"event_type\": \"{kind}\", \
+         \"amount\": {}.{:02}, \"currency\": \"GBP\", \"channel\": \"{channel}\"}}",
+        n as u32, id.0, id.1, id.2, id.3, (a >> 20) % users, 1 + b % 500, a % 100,
+    )
+    .unwrap();
+}
+
+fn blocks(size: Size) -> Vec<(Epoch, Block)> {
+    let mut blocks = Vec::new();
+    let mut first = 0;
+    while first < size.events {
+        let epoch = 1 + first / size.epoch_events;
+        let last = (first + BLOCK_EVENTS).min(epoch * size.epoch_events).min(size.events);
+        let (mut text, mut bodies) = (String::new(), Vec::new());
+        for n in first..last {
+            let start = text.len() as u32;
+            body(n, size.users, &mut text);
+            bodies.push(start..text.len() as u32);
+            text.push('\n');
+        }
+        let block = Block {
+            partition: PartitionId(0),
+            first_offset: Offset(first),
+            arrival: Arrival::Opening(Micros(START + 24 * HOUR)),
+            bytes: Bytes::from(text),
+            bodies,
+            oversized: Vec::new(),
+        };
+        blocks.push((epoch, block));
+        first = last;
+    }
+    blocks
+}
+
+fn settings(size: Size, workers: usize) -> Settings {
+    let horizon = Horizon { watermark_delay_us: HOUR, dedup_retention_us: 24 * HOUR };
+    let expected_ids = size.events as usize / workers;
+    Settings {
+        contract: Contract { max_future_skew_us: HOUR, id_key: [1, 2], curated: false },
+        index: IndexSettings { horizon, key: [3, 4], expected_ids, sweep: SweepRate::default() },
+        log_admissions: None,
+    }
+}
+
+fn limit(size: Size, blocks: &[(Epoch, Block)]) -> u64 {
+    let contract = settings(size, 1).contract;
+    let mut seen: HashMap<u128, i64> = HashMap::with_capacity(size.events as usize);
+    let mut users: HashMap<UserId, Totals> = HashMap::new();
+    let mut channels = [Totals::NONE; 6];
+    let mut accepted = 0;
+    for body in blocks.iter().flat_map(|(_, block)| block.iter()) {
+        let Ok(event) = contract.check(&body, 0) else { continue };
+        if seen.insert(event.id.0, event.time.0).is_some() {
+            continue;
+        }
+        accepted += 1;
+        let totals = Totals::of(&event);
+        channels[event.channel as usize * 2 + event.event_type as usize].plus_equals(&totals);
+        users.entry(event.user).or_insert(Totals::NONE).plus_equals(&totals);
+    }
+    std::hint::black_box((&users, &channels));
+    accepted
+}
+
+/// Blocks are dealt to workers in turn, two epochs ahead of what is done.
+fn dataflow(size: Size, workers: usize, blocks: &Arc<Vec<(Epoch, Block)>>) {
+    let blocks = Arc::clone(blocks);
+    let config = timely::Config {
+        communication: timely::CommunicationConfig::Process(workers),
+        worker: timely::WorkerConfig::default(),
+    };
+    let guards = timely::execute(config, move |worker| {
+        let (index, peers) = (worker.index(), worker.peers());
+        let settings = settings(size, peers);
+        let mut input = InputHandle::<Epoch, CapacityContainerBuilder<Vec<Block>>>::new();
+        let mut marks = InputHandle::<Epoch, CapacityContainerBuilder<Vec<EpochMark>>>::new();
+        let probe = ProbeHandle::new();
+        worker.dataflow(|scope| {
+            let (_, checkpoints) = scope.new_input::<Vec<()>>();
+            let inputs = Inputs { blocks: input.to_stream(scope), marks: marks.to_stream(scope), checkpoints };
+            let outputs = tidemark(inputs, &settings, Restored::nothing(&settings));
+            outputs.users.probe_with(&probe);
+            outputs.summaries.probe_with(&probe);
+        });
+        let mut now = 0;
+        for (n, (epoch, block)) in blocks.iter().enumerate() {
+            if *epoch > now {
+                now = *epoch;
+                input.advance_to(now);
+                marks.advance_to(now);
+                marks.send(EpochMark { epoch: now, opened: Micros(0), closed: Micros(0), missing: 0 });
+                while probe.less_than(&now.saturating_sub(2)) {
+                    worker.step_or_park(None);
+                }
+            }
+            if n % peers == index {
+                input.send(block.clone());
+                input.flush();
+                worker.step();
+            }
+        }
+    });
+    drop(guards.unwrap());
+}
+
+/// Processor time of all threads of this process so far.
+fn processor_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11);
+    let mut ticks = || fields.next().and_then(|field| field.parse::<u64>().ok()).unwrap_or_default();
+    Duration::from_millis(10 * (ticks() + ticks()))
+}
+
+fn main() {
+    let size = Size {
+        events: number("--events", 2_000_000),
+        users: number("--users", 500),
+        epoch_events: number("--epoch-events", 100_000),
+    };
+    let blocks = Arc::new(blocks(size));
+    let names = ["limit", "1 worker", "2 workers"];
+    let mut times: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
+    for _ in 0..number("--rounds", 5) {
+        for (workers, name) in names.into_iter().enumerate() {
+            let (begun, before) = (Instant::now(), processor_time());
+            match workers {
+                0 => drop(std::hint::black_box(limit(size, &blocks))),
+                _ => dataflow(size, workers, &blocks),
+            }
+            let ns = |time: Duration| time.as_secs_f64() * 1e9 / size.events as f64;
+            times.entry(name).or_default().push((ns(begun.elapsed()), ns(processor_time() - before)));
+        }
+    }
+    println!("{} events, {} users, epochs of {}; ns per event, medians", size.events, size.users, size.epoch_events);
+    println!("{:<12}{:>10}{:>14}{:>16}", "", "wall", "processor", "ratio to limit");
+    let median = |name: &str, of: fn(&(f64, f64)) -> f64| {
+        let mut all: Vec<f64> = times[name].iter().map(of).collect();
+        all.sort_by(f64::total_cmp);
+        all[all.len() / 2]
+    };
+    for name in names {
+        let wall = median(name, |time| time.0);
+        println!("{name:<12}{wall:>10.0}{:>14.0}{:>16.2}", median(name, |time| time.1), median("limit", |t| t.0) / wall);
+    }
+}
