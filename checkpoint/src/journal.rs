@@ -89,6 +89,26 @@ pub fn claim(store: &Store, by: &Claimant, nonce: u64) -> Result<Claimed, Error>
     }
 }
 
+/// What stands in the claim of a generation; `None` where it was never claimed.
+///
+/// # Errors
+///
+/// When the store cannot be read, or the claim is damaged.
+pub fn claim_of(store: &Store, generation: u64) -> Result<Option<Claim>, Error> {
+    let name = names::claim(generation);
+    store.read(&name)?.map(|object| Claim::of_object(&name, &object)).transpose()
+}
+
+/// The manifest that a link names.
+///
+/// # Errors
+///
+/// [`Error::Missing`] when it is not there, [`Error::Damaged`] when it is another one.
+pub fn manifest_of(store: &Store, link: &Link) -> Result<Restorable, Error> {
+    let name = names::linked(link);
+    read_manifest(store, &name, Some(link.digest))?.ok_or(Error::Missing { what: name })
+}
+
 /// The greatest generation that was ever claimed or recorded; 0 before the first.
 fn newest_generation(store: &Store) -> Result<u64, Error> {
     let mut newest = 0;
