@@ -13,8 +13,8 @@ use tidemark_eventhubs::vault::SecretUrl;
 
 use crate::config::Config;
 use crate::config::eventhubs::{Begin, BeginWord, HubCredential, Loss, Until};
-use crate::source::SourceError;
 use crate::source::eventhubs::{AfterLoss, EventHubsOptions, StartAt};
+use crate::source::{Share, SourceError};
 
 /// How long a start waits for an event hub that does not answer.
 const OPEN_WITHIN: Duration = Duration::from_secs(30);
@@ -46,6 +46,7 @@ pub fn eventhubs(config: &Config) -> Result<EventHubsOptions, SourceError> {
         open_within: OPEN_WITHIN.min(wanted.give_up_after),
         exclusive: true,
         threads: wanted.threads,
+        share: Share::WHOLE,
     })
 }
 

@@ -33,8 +33,10 @@ type Found = Result<Option<inbox::Batch>, Error>;
 pub struct WithInbox {
     pub(super) inner: Box<dyn Source>,
     partitions: Vec<PartitionInfo>,
-    /// Which of the inner partitions have ended.
+    /// Which of the inner partitions have ended, or are read by other processes.
     ended: Vec<bool>,
+    /// Whether those that other processes read have ended.
+    others_ended: bool,
     looks: Sender<u64>,
     found: Receiver<Found>,
     /// Where the look that is under way looks, and whether the inner source had ended when it began.
@@ -65,9 +67,11 @@ impl WithInbox {
             answers.take_while(Result::is_ok).for_each(drop);
         })?;
         let mut partitions = inner.partitions().to_vec();
-        let ended = vec![false; partitions.len()];
+        let elsewhere = |index: u32| !inner.reads(PartitionId(index));
+        let ended: Vec<bool> = (0..).take(partitions.len()).map(elsewhere).collect();
+        let others_ended = !ended.contains(&true);
         partitions.push(PartitionInfo { name: PARTITION.to_owned(), path: None, bytes: None });
-        Ok(Self { inner, partitions, ended, looks, found, looking: None, looked: None, at_hand: None })
+        Ok(Self { inner, partitions, ended, others_ended, looks, found, looking: None, looked: None, at_hand: None })
     }
 
     fn is_inbox(&self, partition: PartitionId) -> bool {
@@ -75,7 +79,7 @@ impl WithInbox {
     }
 
     fn inner_has_ended(&self) -> bool {
-        self.ended.iter().all(|ended| *ended)
+        self.others_ended && self.ended.iter().all(|ended| *ended)
     }
 
     /// The next events of the inbox. `replaying` says that they were cut once, and so must be there.
@@ -158,6 +162,15 @@ fn unreadable(error: Error) -> SourceError {
 impl Source for WithInbox {
     fn partitions(&self) -> &[PartitionInfo] {
         &self.partitions
+    }
+
+    /// The inbox is read wherever it is added.
+    fn reads(&self, partition: PartitionId) -> bool {
+        self.is_inbox(partition) || self.inner.reads(partition)
+    }
+
+    fn others_have_ended(&mut self) {
+        self.others_ended = true;
     }
 
     fn is_bounded(&self) -> bool {

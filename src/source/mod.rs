@@ -78,12 +78,41 @@ pub enum Pull {
     End,
 }
 
+/// Which partitions this process reads, where several processes read one source: each its own, all of them together
+/// every one.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Number of this process.
+    pub process: usize,
+    /// Number of processes.
+    pub processes: usize,
+}
+
+impl Share {
+    /// Every partition.
+    pub const WHOLE: Share = Share { process: 0, processes: 1 };
+
+    /// Whether the partition with this number is read here. What only one process can read is read by the first.
+    pub fn reads(self, index: usize, indivisible: bool) -> bool {
+        let reader = if indivisible { 0 } else { index % self.processes.max(1) };
+        reader == self.process
+    }
+}
+
 /// A place that events come from, in partitions numbered from 0.
 ///
 /// The coordinator keeps the positions: every pull names the offset that it starts at.
 pub trait Source: Send {
     /// The partitions in the order of their [`PartitionId`]. It never changes.
     fn partitions(&self) -> &[PartitionInfo];
+
+    /// Whether this process reads a partition. Those that it does not are never pulled.
+    fn reads(&self, _partition: PartitionId) -> bool {
+        true
+    }
+
+    /// Called again and again once all partitions that other processes read have ended.
+    fn others_have_ended(&mut self) {}
 
     /// Whether every partition comes to an end by itself.
     fn is_bounded(&self) -> bool;

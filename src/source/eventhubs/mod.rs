@@ -47,8 +47,8 @@ pub struct EventHubsSource {
     /// Where reading goes on, by partition.
     positions: Vec<(u64, ContentDigest)>,
     statuses: Vec<Arc<PartitionStatus>>,
-    /// None before the start.
-    lanes: Vec<Lane>,
+    /// None before the start. A partition that another process reads has none.
+    lanes: Vec<Option<Lane>>,
     /// Last, so that readers end after everything that they hold on to.
     threads: Threads,
 }
@@ -131,6 +131,10 @@ impl Source for EventHubsSource {
         &self.partitions
     }
 
+    fn reads(&self, partition: PartitionId) -> bool {
+        self.options.share.reads(partition.0 as usize, false)
+    }
+
     fn is_bounded(&self) -> bool {
         self.options.until_end
     }
@@ -178,10 +182,15 @@ impl Source for EventHubsSource {
         Ok(())
     }
 
-    /// Begins to read every partition, with the generation as owner level: readers of earlier instances are displaced.
+    /// Begins to read every partition of this process, with the generation as owner level: readers of earlier instances
+    /// are displaced.
     fn start(&mut self, generation: u64) -> Result<(), SourceError> {
         let mut lanes = Vec::with_capacity(self.partitions.len());
         for (index, partition) in self.partitions.iter().enumerate() {
+            if !self.options.share.reads(index, false) {
+                lanes.push(None);
+                continue;
+            }
             let next = self.check(index)?;
             let status = Arc::new(PartitionStatus::new(partition.name.clone(), next));
             if let Some(found) = self.found.get(index) {
@@ -190,7 +199,7 @@ impl Source for EventHubsSource {
             let id = PartitionId(u32::try_from(index).unwrap_or(u32::MAX));
             let level = self.options.exclusive.then(|| i64::try_from(generation).unwrap_or(i64::MAX));
             let reader = self.options.reader(&partition.name, level, self.created, Arc::clone(&status));
-            lanes.push(reader::spawn(self.threads.handle(index), reader, (id, next), &self.health));
+            lanes.push(Some(reader::spawn(self.threads.handle(self.statuses.len()), reader, (id, next), &self.health)));
             self.statuses.push(status);
         }
         self.lanes = lanes;
@@ -214,7 +223,7 @@ impl Source for EventHubsSource {
         _now: Micros,
     ) -> Result<Pull, SourceError> {
         let index = partition.0 as usize;
-        let (Some(lane), Some(position)) = (self.lanes.get_mut(index), self.positions.get_mut(index)) else {
+        let (Some(Some(lane)), Some(position)) = (self.lanes.get_mut(index), self.positions.get_mut(index)) else {
             return Err(self.unstarted());
         };
         match lane.take(from.0, max_events.clamp(1, MAX_BLOCK_EVENTS)) {

@@ -10,7 +10,7 @@ use tidemark_eventhubs::hub::Hub;
 use tidemark_eventhubs::receive::PartitionReader;
 use tidemark_eventhubs::status::PartitionStatus;
 
-use crate::source::MAX_BLOCK_EVENTS;
+use crate::source::{MAX_BLOCK_EVENTS, Share};
 
 /// Bytes after which a block is full.
 const BLOCK_BYTES: usize = 512 << 10;
@@ -62,6 +62,8 @@ pub struct EventHubsOptions {
     pub exclusive: bool,
     /// Threads that receive.
     pub threads: usize,
+    /// Which partitions are read here.
+    pub share: Share,
 }
 
 /// How long faults are met with another try where somebody waits for an answer.

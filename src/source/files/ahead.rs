@@ -94,14 +94,21 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// Starts reading. `readers` are in the order of their partitions.
-    pub(super) fn start(readers: Vec<InputReader>, settings: ReadAhead) -> io::Result<Self> {
-        let queues = readers.iter().map(|_| Queue::default()).collect();
+    /// Starts reading. `readers` are in the order of their partitions; one that has none is at its end.
+    pub(super) fn start(readers: Vec<Option<InputReader>>, settings: ReadAhead) -> io::Result<Self> {
+        let queue = |reader: &Option<InputReader>| Queue {
+            blocks: VecDeque::new(),
+            ending: reader.is_none().then_some(Ending::AtEnd),
+        };
+        let queues = readers.iter().map(queue).collect();
         let stock = Mutex::new(Stock { queues, ..Stock::default() });
         let shared = Arc::new(Shared { settings, stock, filled: Condvar::new(), taken: Condvar::new() });
         let ahead = Self { shared: Arc::clone(&shared) };
-        let (streams, files): (Vec<_>, Vec<_>) =
-            readers.into_iter().enumerate().partition(|(_, reader)| reader.is_stream());
+        let (streams, files): (Vec<_>, Vec<_>) = readers
+            .into_iter()
+            .enumerate()
+            .filter_map(|(index, reader)| Some((index, reader?)))
+            .partition(|(_, reader)| reader.is_stream());
         let threads = std::iter::once(files).chain(streams.into_iter().map(|stream| vec![stream]));
         for readers in threads.filter(|readers| !readers.is_empty()) {
             let shared = Arc::clone(&shared);

@@ -24,7 +24,7 @@ use tidemark_dataflows::event::{Micros, Offset, PartitionId, Position};
 use self::ahead::{Ahead, Taken};
 use self::cursor::{Cursor, Differs};
 use self::input::{Input, InputReader};
-use super::{ContentDigest, MAX_BLOCK_EVENTS, PartitionInfo, Pull, Source, SourceError, SourceIdentity};
+use super::{ContentDigest, MAX_BLOCK_EVENTS, PartitionInfo, Pull, Share, Source, SourceError, SourceIdentity};
 
 pub use self::ahead::ReadAhead;
 
@@ -34,6 +34,8 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// Events from files and streams.
 pub struct FileSource {
     partitions: Vec<PartitionInfo>,
+    /// Which of them are read here.
+    read: Vec<bool>,
     ahead: Ahead,
     cursors: Vec<Cursor>,
 }
@@ -49,7 +51,16 @@ impl FileSource {
     /// No input at all, an input that does not exist or cannot be read, a directory or pattern without a file,
     /// `-` given twice.
     pub fn open(inputs: &[String], ahead: ReadAhead) -> Result<Self, SourceError> {
-        Self::start(inputs::resolve(inputs)?, ahead)
+        Self::open_share(inputs, ahead, Share::WHOLE)
+    }
+
+    /// The same where other processes read some of them. Of streams, only the first process reads any.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::open`].
+    pub fn open_share(inputs: &[String], ahead: ReadAhead, share: Share) -> Result<Self, SourceError> {
+        Self::start(inputs::resolve(inputs)?, ahead, share)
     }
 
     /// One partition called `name` that reads `stream` to its end.
@@ -59,21 +70,24 @@ impl FileSource {
     /// No thread can be started.
     pub fn from_stream(name: &str, stream: Box<dyn Read + Send>, ahead: ReadAhead) -> Result<Self, SourceError> {
         let info = PartitionInfo { name: name.into(), path: None, bytes: None };
-        Self::start(vec![(info, Input::Stream(stream))], ahead)
+        Self::start(vec![(info, Input::Stream(stream))], ahead, Share::WHOLE)
     }
 
-    fn start(inputs: Vec<(PartitionInfo, Input)>, ahead: ReadAhead) -> Result<Self, SourceError> {
-        let chunk_bytes = ahead.block_bytes_for(inputs.len());
+    fn start(inputs: Vec<(PartitionInfo, Input)>, ahead: ReadAhead, share: Share) -> Result<Self, SourceError> {
+        let reads = |(index, (_, input)): (usize, &(_, Input))| share.reads(index, matches!(input, Input::Stream(_)));
+        let read: Vec<bool> = inputs.iter().enumerate().map(reads).collect();
+        let chunk_bytes = ahead.block_bytes_for(read.iter().filter(|read| **read).count());
         let mut partitions = Vec::with_capacity(inputs.len());
         let mut readers = Vec::with_capacity(inputs.len());
         for (index, (info, input)) in inputs.into_iter().enumerate() {
-            readers.push(InputReader::new(info.label(), input, PartitionId(index as u32), chunk_bytes));
+            let reader = || InputReader::new(info.label(), input, PartitionId(index as u32), chunk_bytes);
+            readers.push(read[index].then(reader));
             partitions.push(info);
         }
         let ahead = Ahead::start(readers, ahead)
             .map_err(|error| SourceError::unavailable("file source", "given a thread", error))?;
         let cursors = partitions.iter().map(|_| Cursor::new()).collect();
-        Ok(Self { partitions, ahead, cursors })
+        Ok(Self { partitions, read, ahead, cursors })
     }
 
     /// What errors about `partition` call it.
@@ -87,6 +101,10 @@ impl FileSource {
 impl Source for FileSource {
     fn partitions(&self) -> &[PartitionInfo] {
         &self.partitions
+    }
+
+    fn reads(&self, partition: PartitionId) -> bool {
+        self.read.get(partition.0 as usize).copied().unwrap_or(false)
     }
 
     fn is_bounded(&self) -> bool {

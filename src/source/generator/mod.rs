@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tidemark_dataflows::block::{Arrival, Block};
 use tidemark_dataflows::event::{Micros, Offset, PartitionId, Position};
 
-use super::{ContentDigest, MAX_BLOCK_EVENTS, PartitionInfo, Pull, Source, SourceError, SourceIdentity};
+use super::{ContentDigest, MAX_BLOCK_EVENTS, PartitionInfo, Pull, Share, Source, SourceError, SourceIdentity};
 
 pub use self::options::GeneratorOptions;
 pub use self::plan::{Kind, Plan};
@@ -100,6 +100,7 @@ pub struct GeneratorSource {
     generator: EventGenerator,
     pacing: Pacing,
     partitions: Vec<PartitionInfo>,
+    share: Share,
 }
 
 impl GeneratorSource {
@@ -107,7 +108,13 @@ impl GeneratorSource {
     pub fn new(generator: EventGenerator, pacing: Pacing) -> Self {
         let info = |partition: u32| PartitionInfo { name: partition.to_string(), path: None, bytes: None };
         let partitions = (0..generator.options.partitions).map(info).collect();
-        Self { generator, pacing, partitions }
+        Self { generator, pacing, partitions, share: Share::WHOLE }
+    }
+
+    /// The same where other processes generate the events of some partitions.
+    #[must_use]
+    pub fn of_share(self, share: Share) -> Self {
+        Self { share, ..self }
     }
 
     fn block(&self, partition: PartitionId, offsets: Range<u64>, now: Micros) -> Block {
@@ -137,6 +144,10 @@ impl GeneratorSource {
 impl Source for GeneratorSource {
     fn partitions(&self) -> &[PartitionInfo] {
         &self.partitions
+    }
+
+    fn reads(&self, partition: PartitionId) -> bool {
+        self.share.reads(partition.0 as usize, false)
     }
 
     fn is_bounded(&self) -> bool {
