@@ -28,6 +28,20 @@ impl Takes for OfRun {
     }
 }
 
+/// The flags of `cluster`: those of `run`.
+#[derive(Debug, Clone, Copy)]
+pub struct OfCluster;
+
+impl Takes for OfCluster {
+    fn takes(verbs: FlagOf) -> bool {
+        OfRun::takes(verbs)
+    }
+
+    /// More than one process, whose secret is drawn at each start.
+    const DEFAULTS: Option<VerbDefaults> =
+        Some(("cluster", &[("cluster.processes", "2"), ("cluster.secret", "drawn at each start")]));
+}
+
 /// The flags of `generate`.
 #[derive(Debug, Clone, Copy)]
 pub struct OfGenerate;
@@ -112,6 +126,7 @@ fn arg<V: Takes>(setting: &'static Setting, name: &'static str) -> Arg {
         .help_heading(section);
     match setting.kind {
         Kind::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+        Kind::Hosts => arg.num_args(1..).action(ArgAction::Append).value_delimiter(','),
         Kind::Inputs => arg.num_args(1..).action(ArgAction::Append).value_hint(ValueHint::AnyPath),
         Kind::Path { .. } | Kind::Place { .. } => arg.value_hint(ValueHint::DirPath),
         // So that -5 is out of range, and not an unknown flag.
@@ -149,7 +164,7 @@ impl<V: Takes> FromArgMatches for SettingFlags<V> {
             let Some(words) = matches.get_many::<String>(setting.key) else { continue };
             let mut words: Vec<String> = words.cloned().collect();
             let raw = match (setting.kind, words.pop()) {
-                (Kind::Inputs, Some(last)) => Raw::Words(words.into_iter().chain([last]).collect()),
+                (Kind::Inputs | Kind::Hosts, Some(last)) => Raw::Words(words.into_iter().chain([last]).collect()),
                 (_, Some(word)) => Raw::Word(word),
                 (_, None) => continue,
             };

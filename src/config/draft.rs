@@ -80,6 +80,7 @@ impl Draft {
         self.check_inputs();
         self.check_eventhubs();
         self.check_azure();
+        self.check_cluster();
     }
 
     /// The value of a key, if nothing is wrong with it.

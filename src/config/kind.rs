@@ -37,6 +37,13 @@ pub enum Kind {
     Secret,
     /// Paths, globs or `-`.
     Inputs,
+    /// Addresses of processes, each a host and a port.
+    Hosts,
+    /// One address: a host and a port.
+    Host {
+        /// What an empty text stands for.
+        empty: &'static str,
+    },
     /// One of the given words.
     Choice(&'static [&'static str]),
     /// A whole number within both bounds.
@@ -171,6 +178,8 @@ impl Kind {
             Kind::Endpoint { empty } => or_empty("a URL that begins with https:// or http://", Some(empty)),
             Kind::Secret => or_empty("a secret, not on the command line", Some("none")),
             Kind::Inputs => "a list of files, directories and globs, or - for standard input".to_owned(),
+            Kind::Hosts => "a list of HOST:PORT".to_owned(),
+            Kind::Host { empty } => or_empty("HOST:PORT", Some(empty)),
             Kind::Choice(words) => words.join(" or "),
             Kind::Integer { min, max } => format!("a whole number from {min} to {max}"),
             Kind::Beginning => "earliest, latest, or an RFC 3339 time".to_owned(),
@@ -195,6 +204,7 @@ impl Kind {
             Kind::Place { .. } => "PATH|URL",
             Kind::Text { .. } | Kind::Secret => "TEXT",
             Kind::Endpoint { .. } => "URL",
+            Kind::Hosts | Kind::Host { .. } => "HOST:PORT",
             Kind::Choice(_) => "KIND",
             Kind::Integer { .. } => "NUMBER",
             Kind::Beginning => "PLACE",
@@ -214,6 +224,7 @@ impl Kind {
             Kind::Name => text.filter(|t| is_name(t)).map(Value::Text),
             Kind::Choice(words) => text.filter(|t| words.contains(&t.as_str())).map(Value::Text),
             Kind::LogFilter => text.filter(|t| is_log_filter(t)).map(Value::Text),
+            Kind::Hosts => list_of(raw).filter(|list| list.iter().all(|t| is_host(t))).map(Value::List),
             Kind::Inputs => list_of(raw).filter(|list| list.iter().all(|t| is_local_path(t))).map(Value::List),
             Kind::Integer { min, max } => integer_of(raw).filter(|n| (min..=max).contains(n)).map(Value::Integer),
             Kind::Share => number_of(raw).filter(|share| (0.0..=1.0).contains(share)).map(Value::Share),
@@ -223,6 +234,7 @@ impl Kind {
             | Kind::Place { empty: Some(_) }
             | Kind::Text { .. }
             | Kind::Endpoint { .. }
+            | Kind::Host { .. }
             | Kind::Secret
             | Kind::Instant { .. }
                 if text.as_deref() == Some("") =>
@@ -230,6 +242,7 @@ impl Kind {
                 Some(Value::Empty)
             }
             Kind::Text { .. } => text.filter(|t| !t.contains(char::is_whitespace)).map(Value::Text),
+            Kind::Host { .. } => text.filter(|t| is_host(t)).map(Value::Text),
             Kind::Beginning => match text?.as_str() {
                 word @ ("earliest" | "latest") => Some(Value::Text(word.to_owned())),
                 time => instant_of(time).map(Value::Instant),
@@ -312,6 +325,18 @@ fn is_endpoint(text: &str) -> bool {
     rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && !rest.contains(['?', '#', '@', ' ']))
 }
 
+/// A name or address, and a port that is not 0; an address of IPv6 stands in brackets.
+fn is_host(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    let host = match bracketed {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.chars().all(plain),
+    };
+    host && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
 /// A URL would become a directory named `abfss:`, so it is no local path.
 fn is_local_path(text: &str) -> bool {
     !text.is_empty() && !text.contains("://")
@@ -391,6 +416,17 @@ mod tests {
         }
         for text in ["127.0.0.1", "https://", "https:///x", "http://a/?sig=x", "ftp://a", "https://me@a"] {
             assert_eq!(word(kind, text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn hosts_have_a_name_or_address_and_a_port() {
+        let list = |items: &[&str]| Some(Value::List(items.iter().map(|item| (*item).to_owned()).collect()));
+        assert_eq!(word(Kind::Hosts, "a-0.tm:7400, 10.0.0.2:1"), list(&["a-0.tm:7400", "10.0.0.2:1"]));
+        assert_eq!(toml(Kind::Hosts, "[\"[::1]:7400\"]"), list(&["[::1]:7400"]));
+        assert_eq!(word(Kind::Host { empty: "none" }, ""), Some(Value::Empty));
+        for text in ["a", "a:", ":7400", "a:0", "a:70000", "a b:1", "::1:7400", "http://a:1", "[a]:1", "a:+1"] {
+            assert_eq!(word(Kind::Hosts, text), None, "{text}");
         }
     }
 

@@ -6,6 +6,7 @@
 
 pub mod ambient;
 pub mod azure;
+pub mod cluster;
 pub mod draft;
 pub mod eventhubs;
 pub mod kind;

@@ -4,6 +4,7 @@
 //! of settings that has another key, or lacks one.
 
 use super::azure::Azure;
+use super::cluster::Cluster;
 use super::eventhubs::EventHubs;
 use super::place::Place;
 use serde::Deserialize;
@@ -39,6 +40,8 @@ pub struct Config {
     pub azure: Azure,
     /// Threads.
     pub runtime: Runtime,
+    /// The processes that run the pipeline together.
+    pub cluster: Cluster,
     /// Logging.
     pub log: Log,
 }
