@@ -2,6 +2,7 @@
 //!
 //! `RUST_LOG` is not read: the level is a setting like any other (`log.level`).
 
+use crate::cluster::ending;
 use crate::config::LogFormat;
 use crate::exit::ExitStatus;
 use std::io::{self, IsTerminal};
@@ -53,9 +54,12 @@ where
 
 /// From now on a panic in any thread is logged, and ends the process with [`ExitStatus::Bug`].
 ///
+/// The panics of threads whose connection to another process broke are told as the loss of that process.
 /// A worker that panics would leave the others waiting for it for ever, so nothing is unwound and no thread survives.
 pub fn exit_on_panic() {
     std::panic::set_hook(Box::new(|panic| {
+        let message = panic.payload_as_str().unwrap_or_default();
+        ending::look_at_panic(std::thread::current().name(), message);
         report(panic);
         std::process::exit(ExitStatus::Bug as i32);
     }));

@@ -1,0 +1,309 @@
+//! Makes the connections of this process to all others, in whatever order they start.
+//!
+//! A thread accepts, and another one for each connection finds out who is there, so that a stranger who says nothing holds
+//! up nobody. A thread for each process with a smaller number connects to it, again and again until it answers.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::{Builder, sleep};
+use std::time::{Duration, Instant};
+
+use super::handshake::{self, Introduction, PATIENCE, Peer, Purpose, Refusal};
+use super::{Error, Member};
+use crate::config::units::format_duration;
+
+/// Time between two looks for a connection, and between two tries to make one.
+const PAUSE: Duration = Duration::from_millis(20);
+const BETWEEN_TRIES: Duration = Duration::from_millis(200);
+
+/// Handshakes under way at once; whoever comes beyond that is turned away.
+const HANDSHAKES_MAX: usize = 64;
+
+/// Time after which whoever waits is told what for.
+const UNEASY: Duration = Duration::from_secs(2);
+
+/// The connections of this process, one of each kind to every other: by number, with none to itself.
+pub struct Mesh {
+    /// For the dataflow.
+    pub data: Vec<Option<TcpStream>>,
+    /// For messages.
+    pub control: Vec<Option<TcpStream>>,
+}
+
+/// What the threads tell of.
+enum Event {
+    Joined(Peer, TcpStream),
+    /// Whoever connected from there has proved that it knows the secret, but its settings do not fit.
+    Unfit(String),
+    /// This process does not fit, or cannot listen.
+    Impossible(Error),
+}
+
+/// What the threads share.
+struct Shared {
+    member: Arc<Member>,
+    incarnation: u64,
+    over: AtomicBool,
+    handshakes: AtomicUsize,
+    events: Sender<Event>,
+}
+
+impl Shared {
+    fn me(&self) -> Introduction<'_> {
+        Introduction {
+            process: self.member.process,
+            processes: self.member.processes(),
+            incarnation: self.incarnation,
+            key: &self.member.key,
+            fingerprint: &self.member.fingerprint,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
+    fn tell(&self, event: Event) {
+        // Nobody waits any more once all are there.
+        let _ = self.events.send(event);
+    }
+}
+
+/// Waits until this process is connected to all others, or the time is up, or `stop` is set.
+///
+/// # Errors
+///
+/// When one of them does not come, this one does not fit the others, or its address cannot be listened on.
+pub fn join(member: &Arc<Member>, stop: &AtomicBool) -> Result<Mesh, Error> {
+    let (events, told) = channel();
+    let shared = Arc::new(Shared {
+        member: Arc::clone(member),
+        incarnation: getrandom::u64().map_err(|error| Error::Unavailable(format!("no random numbers: {error}")))?,
+        over: AtomicBool::new(false),
+        handshakes: AtomicUsize::new(0),
+        events,
+    });
+    let unstarted = |error| Error::Unavailable(format!("no thread can be started: {error}"));
+    if member.process + 1 < member.processes() {
+        let listener = listen(member)?;
+        let accepts = Arc::clone(&shared);
+        Builder::new().name("accept".to_owned()).spawn(move || accept_all(&accepts, &listener)).map_err(unstarted)?;
+    }
+    for peer in 0..member.process {
+        let connects = Arc::clone(&shared);
+        let connect = move || connect_to(&connects, peer);
+        Builder::new().name(format!("connect-{peer}")).spawn(connect).map_err(unstarted)?;
+    }
+    let mut arrivals = Arrivals::default();
+    let (begun, mut uneasy, mut unfit) = (Instant::now(), false, None);
+    let joined = loop {
+        if arrivals.are_complete(member) {
+            break Ok(());
+        }
+        if stop.load(Ordering::Acquire) {
+            break Err(Error::Stopped);
+        }
+        if begun.elapsed() >= member.join_timeout {
+            break Err(unfit.unwrap_or_else(|| absent(member, &arrivals)));
+        }
+        if begun.elapsed() >= UNEASY && !uneasy {
+            uneasy = true;
+            tracing::info!("waiting for {}", arrivals.missing(member).join(", "));
+        }
+        match told.recv_timeout(PAUSE) {
+            Ok(Event::Joined(peer, stream)) => arrivals.add(peer, stream),
+            Ok(Event::Unfit(why)) => unfit = Some(Error::Setting(why)),
+            Ok(Event::Impossible(error)) => break Err(error),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+        }
+    };
+    // The listener closes with its thread.
+    shared.over.store(true, Ordering::Release);
+    joined.map(|()| arrivals.into_mesh(member))
+}
+
+fn absent(member: &Member, arrivals: &Arrivals) -> Error {
+    let missing = arrivals.missing(member).join(", ");
+    let waited = format_duration(member.join_timeout);
+    Error::Unavailable(format!(
+        "not all processes came within {waited} (cluster.join_timeout): {missing} did not; start them all, and check that \
+         each can reach those with smaller numbers"
+    ))
+}
+
+/// The connections to one process. Those of an earlier start of it are of no use.
+#[derive(Default)]
+struct Arrival {
+    incarnation: u64,
+    data: Option<TcpStream>,
+    control: Option<TcpStream>,
+}
+
+#[derive(Default)]
+struct Arrivals(BTreeMap<usize, Arrival>);
+
+impl Arrivals {
+    fn add(&mut self, peer: Peer, stream: TcpStream) {
+        let arrival = self.0.entry(peer.process).or_default();
+        if arrival.incarnation != peer.incarnation {
+            *arrival = Arrival { incarnation: peer.incarnation, ..Arrival::default() };
+        }
+        match peer.purpose {
+            Purpose::Data => arrival.data = Some(stream),
+            Purpose::Control => arrival.control = Some(stream),
+        }
+    }
+
+    fn is_here(&self, process: usize) -> bool {
+        self.0.get(&process).is_some_and(|arrival| arrival.data.is_some() && arrival.control.is_some())
+    }
+
+    fn missing(&self, member: &Member) -> Vec<String> {
+        let others = (0..member.processes()).filter(|process| *process != member.process);
+        others.filter(|process| !self.is_here(*process)).map(|process| member.name(process)).collect()
+    }
+
+    fn are_complete(&self, member: &Member) -> bool {
+        self.missing(member).is_empty()
+    }
+
+    fn into_mesh(mut self, member: &Member) -> Mesh {
+        let all = (0..member.processes()).map(|process| self.0.remove(&process).unwrap_or_default());
+        let (data, control) = all.map(|arrival| (arrival.data, arrival.control)).unzip();
+        Mesh { data, control }
+    }
+}
+
+fn listen(member: &Member) -> Result<TcpListener, Error> {
+    let begun = Instant::now();
+    let listener = loop {
+        match TcpListener::bind(&member.listen) {
+            // Whoever has it may be about to end, as the process does that had this place before.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < UNEASY => sleep(BETWEEN_TRIES),
+            listener => break listener,
+        }
+    };
+    let listener = listener.and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+    listener.map_err(|error| {
+        let what = format!("{} cannot listen on {}: {error}", member.name(member.process), member.listen);
+        match error.kind() {
+            io::ErrorKind::AddrNotAvailable => Error::Setting(format!(
+                "{what}; set cluster.listen to an address of this machine, or cluster.process to the entry in cluster.hosts \
+                 that is this machine"
+            )),
+            io::ErrorKind::AddrInUse => {
+                Error::Unavailable(format!("{what}; end the process that uses it, or choose other ports in cluster.hosts"))
+            }
+            _ => Error::Unavailable(what),
+        }
+    })
+}
+
+fn accept_all(shared: &Arc<Shared>, listener: &TcpListener) {
+    while !shared.is_over() {
+        match listener.accept() {
+            Ok((stream, from)) => admit(shared, stream, from),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(PAUSE),
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                sleep(BETWEEN_TRIES);
+            }
+        }
+    }
+}
+
+fn admit(shared: &Arc<Shared>, stream: TcpStream, from: SocketAddr) {
+    if shared.handshakes.fetch_add(1, Ordering::AcqRel) >= HANDSHAKES_MAX {
+        shared.handshakes.fetch_sub(1, Ordering::AcqRel);
+        return tracing::warn!(%from, "refused a connection: too many at once");
+    }
+    let host = Arc::clone(shared);
+    let started = Builder::new().name("handshake".to_owned()).spawn(move || {
+        meet(&host, stream, from);
+        host.handshakes.fetch_sub(1, Ordering::AcqRel);
+    });
+    if started.is_err() {
+        shared.handshakes.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+fn meet(shared: &Shared, stream: TcpStream, from: SocketAddr) {
+    match handshake::accept(&stream, &shared.me()) {
+        Ok(peer) if peer.process < shared.member.processes() => shared.tell(Event::Joined(peer, stream)),
+        Ok(peer) => tracing::warn!(%from, process = peer.process, "refused a connection: there is no such process"),
+        // Its connections end with ours: it will not come again.
+        Err(Refusal::Broken(_)) if shared.is_over() => {}
+        Err(refusal) => {
+            tracing::warn!(%from, "refused a connection: {refusal}");
+            if matches!(refusal, Refusal::Settings(_)) {
+                let me = shared.member.name(shared.member.process);
+                shared.tell(Event::Unfit(format!("{me} refused a process at {from}: {refusal}; set them alike")));
+            }
+        }
+    }
+}
+
+/// Makes both connections to a process, or none.
+fn connect_to(shared: &Shared, peer: usize) {
+    let name = shared.member.name(peer);
+    let mut told = false;
+    while !shared.is_over() {
+        let refusal = match both(shared, peer) {
+            Ok(()) => return,
+            Err(refusal) => refusal,
+        };
+        let me = shared.member.name(shared.member.process);
+        match &refusal {
+            Refusal::Settings(_) => {
+                let why = format!("{me} does not fit {name}: {refusal}; set them alike");
+                return shared.tell(Event::Impossible(Error::Setting(why)));
+            }
+            Refusal::Secret | Refusal::Misdirected(_) => {
+                let why = format!(
+                    "{me} was refused by {name}: {refusal}; give all processes the same cluster.secret and \
+                                   cluster.hosts, and each its own cluster.process"
+                );
+                return shared.tell(Event::Impossible(Error::Setting(why)));
+            }
+            Refusal::Stranger if !told => {
+                told = true;
+                tracing::warn!("{name}: {refusal}; trying again");
+            }
+            Refusal::Stranger | Refusal::Broken(_) => tracing::debug!("{name}: {refusal}"),
+        }
+        sleep(BETWEEN_TRIES);
+    }
+}
+
+fn both(shared: &Shared, peer: usize) -> Result<(), Refusal> {
+    let connect = |purpose| {
+        let stream = reach(shared.member.addresses.get(peer).map_or("", String::as_str))?;
+        handshake::connect(&stream, &shared.me(), peer, purpose).map(|peer| (peer, stream))
+    };
+    let (control, data) = (connect(Purpose::Control)?, connect(Purpose::Data)?);
+    if control.0.incarnation != data.0.incarnation {
+        return Err(Refusal::Broken(io::Error::other("it was started again in between")));
+    }
+    [control, data].into_iter().for_each(|(peer, stream)| shared.tell(Event::Joined(peer, stream)));
+    Ok(())
+}
+
+/// Connects to the first of a host's addresses that answers.
+fn reach(address: &str) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, PATIENCE) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+#[cfg(test)]
+#[path = "mesh_tests.rs"]
+mod tests;
