@@ -22,7 +22,24 @@ pub struct Receipt {
     /// The list that the run belongs to.
     pub list: List,
     /// The run.
+    #[serde(with = "as_text")]
     pub run: Run,
+}
+
+/// Between processes, receipts travel in a form without names of fields, and a run leaves some out: so it goes as text.
+mod as_text {
+    use serde::de::Error as _;
+    use serde::ser::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use tidemark_checkpoint::records::Run;
+
+    pub(super) fn serialize<S: Serializer>(run: &Run, to: S) -> Result<S::Ok, S::Error> {
+        serde_json::to_string(run).map_err(S::Error::custom)?.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Run, D::Error> {
+        serde_json::from_str(&String::deserialize(from)?).map_err(D::Error::custom)
+    }
 }
 
 /// Hands what comes to the writer, and emits a receipt for each run once it is durable: until then the frontier waits.
@@ -51,7 +68,8 @@ where
                     waiting.extend(cap.retain_least(0).map(|cap| (cap, list, writer.write(content, wake))));
                 }
             });
-            if writer.has_failed() {
+            // Where another process writes the manifest, only the end of this one keeps it from doing so.
+            if writer.has_failed() && writer.completes() {
                 waiting.clear();
             }
             waiting.retain(|(cap, list, ticket)| {
@@ -120,4 +138,26 @@ pub fn complete<'s>(
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemark_checkpoint::envelope::Digest;
+    use timely::Bincode;
+    use timely::bytes::arc::BytesMut;
+    use timely::communication::Bytesable;
+
+    use super::*;
+
+    #[test]
+    fn a_receipt_comes_to_another_process_as_it_was() {
+        for newest_bucket in [None, Some(7)] {
+            let digest = Digest([7; 32]);
+            let run = Run { name: "runs/1/0001-2-ids".to_owned(), rows: 3, bytes: 4, digest, newest_bucket };
+            let mut bytes = Vec::new();
+            Bincode::from(Receipt { list: List::Users, run: run.clone() }).into_bytes(&mut bytes);
+            let Receipt { list, run: came } = Bincode::from_bytes(BytesMut::from(bytes).freeze()).payload;
+            assert_eq!((list, came), (List::Users, run));
+        }
+    }
 }

@@ -51,7 +51,12 @@ impl Loaded {
         Ok((Loaded::nothing(), damage))
     }
 
-    fn from_manifest(store: &Store, restorable: &Restorable) -> Result<Loaded, Error> {
+    /// Loads a manifest and all of its runs.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read, or a run is not sound.
+    pub fn from_manifest(store: &Store, restorable: &Restorable) -> Result<Loaded, Error> {
         let manifest = &restorable.manifest;
         let objects = read(store, &manifest.ids)?;
         let decoded = manifest.ids.iter().zip(&objects).map(|(run, object)| ids::decode(&run.name, object));

@@ -140,14 +140,19 @@ pub struct CheckpointWriter {
     messages: Sender<Message>,
     faults: Arc<Faults>,
     progress: Arc<Checkpointed>,
+    completes: bool,
 }
 
 /// What the writer works with.
 pub struct Options {
     /// Where runs go.
     pub store: Store,
-    /// Where manifests go.
-    pub log: ManifestLog,
+    /// Where manifests go; none where another process writes them.
+    pub log: Option<ManifestLog>,
+    /// The generation that writes.
+    pub generation: u64,
+    /// The process that writes: runs are named after it.
+    pub process: usize,
     /// What the pipeline is.
     pub identity: Identity,
     /// When ids are forgotten.
@@ -172,12 +177,13 @@ impl CheckpointWriter {
         let (messages, received) = channel();
         let progress = Arc::new(Checkpointed::default());
         progress.epoch.store(options.restored.as_ref().map_or(0, |manifest| manifest.epoch), Ordering::Release);
+        let completes = options.log.is_some();
         let writer = Writer::new(options, Arc::clone(&progress));
         let reported = Arc::clone(&faults);
         let thread = std::thread::Builder::new()
             .name("checkpoint".to_owned())
             .spawn(move || writer.run(&received, &reported))?;
-        Ok((CheckpointWriter { messages, faults, progress }, thread))
+        Ok((CheckpointWriter { messages, faults, progress, completes }, thread))
     }
 
     /// Writes a run; `wake` is scheduled once the ticket holds it.
@@ -207,6 +213,11 @@ impl CheckpointWriter {
         self.faults.any()
     }
 
+    /// Whether it writes manifests too: of several processes, one does.
+    pub fn completes(&self) -> bool {
+        self.completes
+    }
+
     /// What has been checkpointed so far.
     pub fn progress(&self) -> Arc<Checkpointed> {
         Arc::clone(&self.progress)
@@ -220,7 +231,9 @@ impl CheckpointWriter {
 
 struct Writer {
     store: Store,
-    log: ManifestLog,
+    log: Option<ManifestLog>,
+    generation: u64,
+    process: usize,
     identity: Identity,
     horizon: Horizon,
     keep: usize,
@@ -238,13 +251,15 @@ struct Writer {
 
 impl Writer {
     fn new(options: Options, progress: Arc<Checkpointed>) -> Writer {
-        let Options { store, log, identity, horizon, restored, keep, permit, now } = options;
+        let Options { store, log, generation, process, identity, horizon, restored, keep, permit, now } = options;
         let (ids, users, channels) =
             restored.map(|manifest| (manifest.ids, manifest.users, manifest.channels)).unwrap_or_default();
         let (begun, replaced) = (Vec::new(), Vec::new());
         Writer {
             store,
             log,
+            generation,
+            process,
             identity,
             horizon,
             keep,
@@ -302,7 +317,7 @@ impl Writer {
     }
 
     fn put(&mut self, list: List, encoded: Encoded, newest_bucket: Option<Bucket>) -> Result<Run, Error> {
-        let name = names::run(self.log.generation(), 0, self.next_run, list.name());
+        let name = names::run(self.generation, self.process, self.next_run, list.name());
         self.next_run += 1;
         let Encoded { object, rows } = encoded;
         let run = Run {
@@ -332,7 +347,7 @@ impl Writer {
         let at = self.begun.iter().position(|(begun, _)| *begun == epoch);
         let positions = at.map(|at| self.begun.drain(..=at).next_back()).and_then(|begun| begun.map(|(_, p)| p));
         let manifest = Manifest {
-            generation: self.log.generation(),
+            generation: self.generation,
             sequence: 0,
             epoch,
             pipeline: self.identity.pipeline.clone(),
@@ -345,12 +360,14 @@ impl Writer {
             channels: self.channels.clone(),
             previous: None,
         };
+        // Only the process that has the log is told of a checkpoint as a whole.
+        let Some(log) = &mut self.log else { return Ok(()) };
         reach("before-manifest");
         self.permit.wait()?;
-        self.log.publish(manifest)?;
+        log.publish(manifest)?;
         reach("manifest-published");
         self.permit.wait()?;
-        self.log.prune(self.keep, std::mem::take(&mut self.replaced))?;
+        log.prune(self.keep, std::mem::take(&mut self.replaced))?;
         reach("pruned");
         self.progress.took_us.store(started.elapsed().as_micros() as u64, Ordering::Release);
         self.progress.manifests.fetch_add(1, Ordering::Release);

@@ -13,7 +13,8 @@ use timely::dataflow::{Stream, StreamVec};
 use super::publisher::{Delivery, Publisher};
 use super::tables::Table;
 
-/// Delivers a stream of rows to the table at `index` of the publisher, epoch by epoch.
+/// Delivers a stream of rows to the table at `index` of the publisher, epoch by epoch. Without a publisher, which another
+/// process has, no rows come here.
 ///
 /// `gather` moves the rows out of a container. The capability of an epoch is held until the publisher has written it
 /// to every table, so the frontier of the returned stream is the frontier of what readers can see.
@@ -22,10 +23,10 @@ pub fn deliver<'s, T: Table, C: Container + Clone + Default + 'static>(
     marks: StreamVec<'s, Epoch, EpochMark>,
     mut table: T,
     index: usize,
-    publisher: &Publisher,
+    publisher: Option<&Publisher>,
     gather: impl Fn(&mut C, &mut Vec<T::Row>) + 'static,
 ) -> StreamVec<'s, Epoch, Epoch> {
-    let publisher = publisher.clone();
+    let publisher = publisher.cloned();
     let worker = rows.scope().worker().clone();
     let name = format!("Deliver: {}", T::spec().name);
     rows.binary_frontier::<_, CapacityContainerBuilder<Vec<Epoch>>, _, _, _, _>(
@@ -34,12 +35,21 @@ pub fn deliver<'s, T: Table, C: Container + Clone + Default + 'static>(
         Pipeline,
         &name,
         move |_, info| {
-            publisher.wake_on_publication(worker.sync_activator_for(info.address.to_vec()));
+            if let Some(publisher) = &publisher {
+                publisher.wake_on_publication(worker.sync_activator_for(info.address.to_vec()));
+            }
             let mut open: BTreeMap<Epoch, Vec<T::Row>> = BTreeMap::new();
             let mut marked: BTreeMap<Epoch, (Capability<Epoch>, EpochMark)> = BTreeMap::new();
             let mut delivered: BTreeMap<Epoch, Capability<Epoch>> = BTreeMap::new();
             let mut gathered = Vec::new();
             move |(rows, rows_frontier), (marks, marks_frontier), output| {
+                let Some(publisher) = &publisher else {
+                    rows.for_each_stamp(|_, containers| {
+                        containers.for_each(|container| gather(container, &mut gathered))
+                    });
+                    marks.for_each(|_, batch| batch.clear());
+                    return gathered.clear();
+                };
                 rows.for_each_stamp(|cap, containers| {
                     let message = cap.least().copied().unwrap_or_default();
                     containers.for_each(|container| gather(container, &mut gathered));

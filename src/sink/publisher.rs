@@ -125,8 +125,12 @@ struct Shared {
     failed: AtomicBool,
     failure: Mutex<Option<SinkError>>,
     wake: Mutex<Vec<SyncActivator>>,
+    told: Mutex<Option<Told>>,
     progress: Mutex<Progress>,
 }
+
+/// Whoever is told of each epoch that readers see.
+type Told = Box<dyn Fn(Epoch) + Send>;
 
 /// A handle to the writer, for the operators and for the runtime.
 #[derive(Clone)]
@@ -215,6 +219,11 @@ impl Publisher {
     /// Registers an operator to be scheduled after each publication.
     pub fn wake_on_publication(&self, activator: SyncActivator) {
         lock(&self.shared.wake).push(activator);
+    }
+
+    /// Has `told` called with each epoch once it is in all tables.
+    pub fn tell_of_publications(&self, told: impl Fn(Epoch) + Send + 'static) {
+        *lock(&self.shared.told) = Some(Box::new(told));
     }
 
     fn send(&self, message: Message) {
@@ -402,6 +411,9 @@ impl Writer {
         drop(progress);
         tracing::debug!(epoch, took_ms = started.elapsed().as_millis(), "published");
         self.shared.wake();
+        if let Some(told) = lock(&self.shared.told).as_ref() {
+            told(epoch);
+        }
     }
 
     /// Compaction and clean-up, as far as they are due. What fails for want of the store is tried again next time.
