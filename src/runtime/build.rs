@@ -22,8 +22,9 @@ use crate::config::{Config, SourceKind};
 use crate::health::Health;
 use crate::sink::publisher::Options;
 use crate::sink::tables::{ManifestText, specs};
+use crate::source::eventhubs::EventHubsOptions;
 use crate::source::generator::{EventGenerator, GeneratorOptions, GeneratorSource, Pacing};
-use crate::source::{EventHubsSource, FileSource, ReadAhead, Source, SourceError, SourceIdentity};
+use crate::source::{EventHubsSource, FileSource, ReadAhead, Share, Source, SourceError, SourceIdentity};
 use crate::storage::Storage;
 
 /// Events per second that event times follow where a bounded stream is generated at once.
@@ -45,14 +46,36 @@ pub fn source(
     earlier_start: Option<Micros>,
     health: &Arc<Health>,
 ) -> Result<Box<dyn Source>, SourceError> {
+    source_share(config, earlier_start, health, Share::WHOLE)
+}
+
+/// The same where other processes read some of the partitions.
+///
+/// # Errors
+///
+/// As for [`source`].
+pub fn source_share(
+    config: &Config,
+    earlier_start: Option<Micros>,
+    health: &Arc<Health>,
+    share: Share,
+) -> Result<Box<dyn Source>, SourceError> {
     Ok(match config.source.kind {
-        SourceKind::File => Box::new(FileSource::open(&config.source.inputs, ReadAhead::default())?),
+        SourceKind::File => Box::new(FileSource::open_share(&config.source.inputs, ReadAhead::default(), share)?),
         SourceKind::Generate => {
             let (generator, pacing) = generator(config, earlier_start)?;
-            Box::new(GeneratorSource::new(generator, pacing))
+            Box::new(GeneratorSource::new(generator, pacing).of_share(share))
         }
-        SourceKind::EventHubs => Box::new(EventHubsSource::open(access::eventhubs(config)?, health)?),
+        SourceKind::EventHubs => {
+            let options = EventHubsOptions { share, ..access::eventhubs(config)? };
+            Box::new(EventHubsSource::open(options, health)?)
+        }
     })
+}
+
+/// The partitions that this process reads.
+pub fn share(config: &Config) -> Share {
+    Share { process: config.cluster.process, processes: config.cluster.processes }
 }
 
 /// The configured generator. Without a start instant, a paced stream starts now, and one generated at once ends now.
@@ -97,7 +120,7 @@ pub fn horizon(config: &Config) -> Horizon {
     }
 }
 
-/// The settings of the computation, with the keys of the pipeline.
+/// The settings of the computation on `workers` workers of all processes, with the keys of the pipeline.
 pub fn settings(config: &Config, workers: usize, identity: &Identity) -> Settings {
     let expected_ids = usize::try_from(config.dedup.expected_ids).unwrap_or(usize::MAX) / workers;
     Settings {
@@ -124,9 +147,10 @@ pub fn cut_rule(config: &Config) -> CutRule {
     }
 }
 
-/// How much may be on its way.
+/// How much may be on its way from the partitions of this process.
 pub fn limits(config: &Config) -> Limits {
-    Limits { epochs: config.epochs.max_in_flight, bytes: config.epochs.max_bytes_in_flight }
+    let processes = u64::try_from(config.cluster.processes).unwrap_or(u64::MAX).max(1);
+    Limits { epochs: config.epochs.max_in_flight, bytes: config.epochs.max_bytes_in_flight / processes }
 }
 
 /// How a checkpoint's folder that fails is met.

@@ -1,27 +1,22 @@
-//! Cuts the stream into epochs: decides which offsets an epoch takes, hands their blocks to the workers, and marks its
-//! end. The one writer of epochs; everything after it follows from what it decides.
+//! Cuts the stream into epochs: decides when one is opened and closed, for the partitions of this process and of all
+//! others. The one writer of epochs; everything after it follows from what it decides.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tidemark_checkpoint::reach::reach;
-use tidemark_checkpoint::records::{Cut, Position, Range};
-use tidemark_dataflows::block::{Arrival, Block};
-use tidemark_dataflows::event::{Epoch, Micros, Offset, PartitionId};
+use tidemark_checkpoint::records::Cut;
+use tidemark_dataflows::event::{Epoch, Micros};
 
 use super::RunError;
 use super::clock;
-use super::feed::Feeder;
-use super::flight::{InFlight, Limits};
-use super::pace::Pace;
-use crate::checkpoint::cuts::{Announced, CutWriter};
+use super::cutter::Cutter;
+use super::share::{Halt, IDLE, Share, Surroundings, Wanted};
 use crate::checkpoint::writer::Faults;
 use crate::sink::publisher::Publisher;
-use crate::source::{Pull, Source, SourceError, source_bytes};
 
-/// How long the coordinator sleeps when it has nothing to do and nobody wakes it.
-const IDLE: Duration = Duration::from_millis(5);
+pub use super::share::Intake;
 
 /// What ends an epoch.
 #[derive(Clone, Copy, Debug)]
@@ -30,17 +25,6 @@ pub enum CutRule {
     Events(u64),
     /// That much time since its first event came.
     Trigger(Duration),
-}
-
-/// What the coordinator has read so far, for whoever shows it.
-#[derive(Debug, Default)]
-pub struct Intake {
-    /// Events read.
-    pub events: AtomicU64,
-    /// Bytes read.
-    pub bytes: AtomicU64,
-    /// The newest epoch that was opened.
-    pub epoch: AtomicU64,
 }
 
 /// Why the coordinator came to an end without an error.
@@ -52,120 +36,57 @@ pub enum Ended {
     Stopped,
 }
 
-/// What the coordinator works with.
-pub(super) struct Parts {
-    /// Where events come from; resumed at the positions of the restored checkpoint.
-    pub(super) source: Box<dyn Source>,
-    /// Where blocks go.
-    pub(super) feeder: Feeder,
-    /// Where cuts go.
-    pub(super) cuts: CutWriter,
-    /// When a checkpoint is due; none where nothing is kept.
-    pub(super) pace: Option<Pace>,
+/// What the partitions of process 0 depend on: the coordinator is here, and so is the publisher.
+pub(super) struct Inside {
     /// Faults of the threads that make things durable.
     pub(super) faults: Arc<Faults>,
     /// What is published.
     pub(super) publisher: Publisher,
-    /// What ends an epoch.
-    pub(super) rule: CutRule,
-    /// How much may be on its way.
-    pub(super) limits: Limits,
-    /// Set when the run should end.
-    pub(super) stop: Arc<AtomicBool>,
-    /// For whoever watches.
-    pub(super) intake: Arc<Intake>,
+    /// Opens epochs.
+    pub(super) cutter: Arc<Cutter>,
 }
 
-/// Reads a source, cuts epochs and feeds workers.
+impl Surroundings for Inside {
+    fn check(&self) -> Result<(), Halt> {
+        if let Some(error) = self.faults.take() {
+            return Err(RunError::from(error).into());
+        }
+        if self.publisher.has_failed() { Err(RunError::PublishingFailed.into()) } else { Ok(()) }
+    }
+
+    fn visible(&self) -> Epoch {
+        self.publisher.visible()
+    }
+
+    fn hurry(&self) {
+        self.publisher.hurry();
+    }
+
+    fn open(&self, epoch: Epoch) -> Result<Micros, Halt> {
+        self.cutter.open(epoch).ok_or(Halt::Drained)
+    }
+}
+
+/// Reads what this process reads of a source, and cuts epochs.
 pub(super) struct Coordinator {
-    parts: Parts,
-    positions: Vec<Offset>,
-    /// How far each partition had been read at the last cut.
-    at_cut: Vec<Position>,
-    /// Offsets without events that were passed over since the last cut.
-    missing: Vec<Vec<std::ops::Range<u64>>>,
-    ended: Vec<bool>,
-    epoch: Epoch,
-    open: Option<Micros>,
-    in_flight: InFlight,
-    /// Epochs up to this one are published in one group, so they do not wait for each other.
-    together: Epoch,
+    /// The partitions of this process.
+    pub(super) share: Share,
+    /// Puts together what all processes have read.
+    pub(super) cutter: Arc<Cutter>,
+    /// What ends an epoch.
+    pub(super) rule: CutRule,
+    /// Set when the run should end.
+    pub(super) stop: Arc<AtomicBool>,
 }
 
 impl Coordinator {
-    /// A coordinator that starts after `epoch`, at whose end the source had been read up to `at_cut`: a position for each
-    /// partition, in order.
-    pub(super) fn new(parts: Parts, epoch: Epoch, at_cut: Vec<Position>) -> Self {
-        Coordinator {
-            positions: at_cut.iter().map(|position| Offset(position.next)).collect(),
-            missing: vec![Vec::new(); at_cut.len()],
-            ended: vec![false; at_cut.len()],
-            at_cut,
-            epoch: epoch + 1,
-            open: None,
-            in_flight: InFlight::default(),
-            together: 0,
-            parts,
-        }
-    }
-
-    /// Feeds the epochs of these cuts again, exactly as they were cut. They follow on what was restored; tables that
-    /// hold them already, up to `held`, will skip them.
-    ///
-    /// A stop is not looked at: tables that differ by a group are made equal first.
+    /// Feeds the epochs of these cuts again, exactly as they were cut.
     ///
     /// # Errors
     ///
-    /// When the source no longer holds what was cut, cannot be read, or publishing has failed.
+    /// As for [`Share::replay`].
     pub(super) fn replay(&mut self, cuts: &[Cut], held: Epoch) -> Result<(), RunError> {
-        self.together = held;
-        let announcer = self.parts.feeder.announcer();
-        for cut in cuts {
-            self.open(Micros(cut.opened_us));
-            for range in &cut.ranges {
-                let partition = range.index as usize;
-                let holes = self.pass_over(partition, range.from);
-                while self.positions.get(partition).is_some_and(|next| next.0 < range.to) {
-                    let left = range.to - self.positions[partition].0;
-                    if self.pull(partition, left, Micros(i64::MAX))? == 0 {
-                        if self.ended[partition] {
-                            return Err(self.changed(range, "it ends before"));
-                        }
-                        std::thread::park_timeout(IDLE);
-                    }
-                    self.check()?;
-                }
-                if self.missing.get(partition).is_some_and(|now| now.len() != holes) {
-                    return Err(self.changed(range, "it no longer holds all events before"));
-                }
-                let digest = self.digest(partition);
-                if range.digest.is_some() && range.digest != digest {
-                    return Err(self.changed(range, "its content has changed before"));
-                }
-            }
-            self.open = None;
-            let (_, missing) = self.remember_cut();
-            announcer.mark(cut.mark(missing));
-            self.epoch = cut.epoch + 1;
-        }
-        Ok(())
-    }
-
-    /// A range that begins further on says that the offsets before it had no events. Returns the number of holes.
-    fn pass_over(&mut self, partition: usize, from: u64) -> usize {
-        let (Some(next), Some(holes)) = (self.positions.get_mut(partition), self.missing.get_mut(partition)) else {
-            return 0;
-        };
-        if next.0 < from {
-            holes.push(next.0..from);
-            next.0 = from;
-        }
-        holes.len()
-    }
-
-    fn changed(&self, range: &Range, how: &str) -> RunError {
-        let problem = format!("{how} event {}, up to which it was read and counted", range.to);
-        SourceError::changed(range.partition.clone(), problem, "give the same input again").into()
+        ended(self.share.replay(cuts, held).map(|()| Ended::Exhausted)).map(drop)
     }
 
     /// Runs until the source ends, a stop is asked for, or something fails; then asks for a last checkpoint.
@@ -174,115 +95,114 @@ impl Coordinator {
     ///
     /// When the source cannot be read, or something cannot be written.
     pub(super) fn run(mut self) -> Result<Ended, RunError> {
-        let ended = match self.parts.rule {
+        let ended = ended(match self.rule {
             CutRule::Events(count) => self.by_events(count),
             CutRule::Trigger(trigger) => self.by_time(trigger),
-        }?;
+        })?;
         reach("source-ended");
-        self.checkpoint(true);
+        self.cutter.finish();
         Ok(ended)
     }
 
-    /// Asks for a checkpoint as of the last cut, if one is due or `last`.
-    fn checkpoint(&mut self, last: bool) {
-        let epoch = self.epoch - 1;
-        if let Some(pace) = self.parts.pace.as_mut().filter(|pace| pace.is_due(epoch, last)) {
-            pace.ask(epoch, self.at_cut.clone());
-            self.parts.cuts.write(Announced::Checkpoint(epoch));
-            reach("checkpoint-asked");
-        }
-    }
-
-    /// Digest of what has been read of a partition, as it is stored.
-    fn digest(&self, partition: usize) -> Option<String> {
-        self.parts.source.digest(PartitionId(u32::try_from(partition).unwrap_or(u32::MAX))).map(|d| d.to_string())
-    }
-
-    /// Notes that everything read so far is cut. Returns what was read since the cut before: one range of each partition,
-    /// and one more for each hole in its offsets, of which only the last has a digest; and how many offsets lie in holes.
-    fn remember_cut(&mut self) -> (Vec<Range>, u64) {
-        let (mut ranges, mut passed) = (Vec::new(), 0);
-        for (partition, next) in self.positions.iter().enumerate().filter(|(i, next)| next.0 > self.at_cut[*i].next) {
-            let digest = self.digest(partition);
-            let at = &self.at_cut[partition];
-            passed += next.0 - at.next;
-            let mut from = at.next;
-            for hole in std::mem::take(&mut self.missing[partition]) {
-                if hole.start > from {
-                    let (partition, index) = (at.partition.clone(), at.index);
-                    ranges.push(Range { partition, index, from, to: hole.start, digest: None });
-                }
-                from = hole.end;
-            }
-            let (partition, index) = (at.partition.clone(), at.index);
-            ranges.push(Range { partition, index, from, to: next.0, digest });
-        }
-        for range in &ranges {
-            let at = &mut self.at_cut[range.index as usize];
-            (at.next, at.digest) = (range.to, range.digest.clone());
-        }
-        let events: u64 = ranges.iter().map(|range| range.to - range.from).sum();
-        (ranges, passed.saturating_sub(events))
-    }
-
-    fn is_awaited(&self, partition: usize) -> bool {
-        self.parts.source.is_awaited(PartitionId(u32::try_from(partition).unwrap_or(u32::MAX)))
-    }
-
     fn stopping(&self) -> bool {
-        self.parts.stop.load(Ordering::Acquire)
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// Whether nothing comes any more from other processes; the source is told.
+    fn others_are_over(&mut self) -> bool {
+        let over = self.cutter.others_are_over();
+        if over {
+            self.share.others_are_over();
+        }
+        over
     }
 
     /// Epochs of `count` events of each partition; of one that is not awaited, at most as many. When a stop is asked for,
     /// an epoch that was begun is discarded: cut short, it would be another cut of the same input, and what is never
     /// marked has no effect.
-    fn by_events(&mut self, count: u64) -> Result<Ended, RunError> {
-        while !self.stopping() {
-            let mut wanted: Vec<u64> = self.ended.iter().map(|ended| if *ended { 0 } else { count }).collect();
-            self.open(clock::now());
-            while wanted.iter().enumerate().any(|(partition, wanted)| *wanted > 0 && self.is_awaited(partition)) {
+    fn by_events(&mut self, count: u64) -> Result<Ended, Halt> {
+        loop {
+            let Some(opened) = self.next_opened()? else { return Ok(Ended::Stopped) };
+            self.share.open_at(opened);
+            let mut wanted = self.share.wanted(count);
+            while self.waits(&wanted) {
                 if self.stopping() {
                     return Ok(Ended::Stopped);
                 }
-                let mut moved = false;
-                for (partition, wanted) in wanted.iter_mut().enumerate().filter(|(_, wanted)| **wanted > 0) {
-                    let read = self.pull(partition, *wanted, clock::now())?;
-                    *wanted = if self.ended[partition] { 0 } else { *wanted - read };
-                    moved |= read > 0 || self.ended[partition];
-                }
-                if !moved {
-                    self.check()?;
+                if !self.share.read_wanted(&mut wanted)? {
+                    self.share.check()?;
                     std::thread::park_timeout(IDLE);
                 }
             }
-            if !self.close()? {
+            self.share.check()?;
+            let report = self.share.report();
+            self.cutter.report(0, report);
+            if self.others_are_over() && self.share.is_over() {
                 return Ok(Ended::Exhausted);
             }
         }
-        Ok(Ended::Stopped)
+    }
+
+    /// Waits until the next epoch of this share is opened; opens it, as soon as there is a reason to. `None` when a stop
+    /// is asked for.
+    fn next_opened(&mut self) -> Result<Option<Micros>, Halt> {
+        while !self.stopping() {
+            let epoch = self.share.epoch();
+            let opened = if self.others_are_over() || !self.share.is_idle() {
+                self.cutter.open(epoch)
+            } else {
+                self.cutter.opened(epoch)
+            };
+            if opened.is_some() {
+                return Ok(opened);
+            }
+            self.share.check()?;
+            std::thread::park_timeout(IDLE);
+        }
+        Ok(None)
+    }
+
+    /// Whether the epoch waits for something: for this share, or for others while what comes beside goes into theirs.
+    fn waits(&mut self, wanted: &Wanted) -> bool {
+        loop {
+            let over = self.others_are_over();
+            let epoch = self.share.epoch();
+            if self.share.awaits(wanted) || (!over && self.share.is_idle() && self.cutter.awaits_others(epoch)) {
+                return true;
+            }
+            // Once the others are over, this share may wait for more than it did before. If they are not, one of them has
+            // read something into this epoch and goes on, so that it is not the last one.
+            if over == self.others_are_over() {
+                return false;
+            }
+        }
     }
 
     /// Epochs that end `trigger` after their first event; none while nothing comes.
-    fn by_time(&mut self, trigger: Duration) -> Result<Ended, RunError> {
+    fn by_time(&mut self, trigger: Duration) -> Result<Ended, Halt> {
         let trigger_us = i64::try_from(trigger.as_micros()).unwrap_or(i64::MAX);
         loop {
             // Also while nothing comes: a displaced instance should end, and not wait for its next event.
-            self.check()?;
+            self.share.check()?;
             // Looked at once a round: a stop that comes later finds the open epoch in the next round, and closes it.
             let stopping = self.stopping();
-            let mut read = 0;
-            for partition in 0..self.ended.len() {
-                if !self.ended[partition] {
-                    read += self.pull(partition, u64::MAX, clock::now())?;
-                }
+            let over = self.others_are_over();
+            let read = self.share.read_all()?;
+            let exhausted = over && self.share.is_over();
+            if stopping || exhausted {
+                self.cutter.open_no_more();
             }
-            let exhausted = self.ended.iter().all(|ended| *ended);
-            let left_us = self.open.map(|at| trigger_us - clock::now().0.saturating_sub(at.0));
-            if left_us.is_some_and(|left| left <= 0) || exhausted || stopping {
-                self.close()?;
+            self.take_up_opened();
+            let left_us = self.share.opened().map(|at| trigger_us - clock::now().0.saturating_sub(at.0));
+            if left_us.is_some_and(|left| left <= 0 || exhausted || stopping) {
+                self.share.check()?;
+                self.cutter.close(self.share.epoch());
+                let report = self.share.report();
+                self.cutter.report(0, report);
             }
-            self.checkpoint(false);
+            self.cutter.checkpoint();
             if exhausted || stopping {
+                self.settle()?;
                 return Ok(if exhausted { Ended::Exhausted } else { Ended::Stopped });
             }
             if read == 0 {
@@ -292,89 +212,30 @@ impl Coordinator {
         }
     }
 
-    /// Reads the next block of a partition into the open epoch; opens one if need be. Returns the number of events.
-    fn pull(&mut self, partition: usize, at_most: u64, now: Micros) -> Result<u64, RunError> {
-        let id = PartitionId(u32::try_from(partition).unwrap_or(u32::MAX));
-        let at_most = usize::try_from(at_most).unwrap_or(usize::MAX);
-        match self.parts.source.pull(id, self.positions[partition], at_most, now)? {
-            Pull::Pending => Ok(0),
-            Pull::End => {
-                self.ended[partition] = true;
-                Ok(0)
-            }
-            Pull::Block(block) => {
-                let events = block.len() as u64;
-                let (from, first) = (self.positions[partition].0, block.first_offset.0);
-                if first > from {
-                    self.missing[partition].push(from..first);
-                }
-                self.positions[partition].0 = first + events;
-                self.feed(block)?;
-                Ok(events)
-            }
+    /// Another process may have had an event first.
+    fn take_up_opened(&mut self) {
+        if self.share.opened().is_none()
+            && let Some(opened) = self.cutter.opened(self.share.epoch())
+        {
+            self.share.open_at(opened);
         }
     }
 
-    fn open(&mut self, at: Micros) -> Micros {
-        let opened = *self.open.get_or_insert(at);
-        if self.in_flight.begin(self.epoch) {
-            self.parts.intake.epoch.store(self.epoch, Ordering::Relaxed);
-        }
-        opened
-    }
-
-    fn feed(&mut self, mut block: Block) -> Result<(), RunError> {
-        let opened = self.open(clock::now());
-        let bytes = source_bytes(&block);
-        self.wait_for_room(bytes)?;
-        self.parts.intake.events.fetch_add(block.len() as u64, Ordering::Relaxed);
-        self.parts.intake.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.in_flight.add(bytes);
-        if matches!(block.arrival, Arrival::Opening(_)) {
-            block.arrival = Arrival::Opening(opened);
-        }
-        loop {
-            match self.parts.feeder.offer(self.epoch, block) {
-                Ok(()) => return Ok(()),
-                Err(back) => block = back,
-            }
-            self.check()?;
+    /// Waits until all processes have said what they have read of the epochs that are closed.
+    fn settle(&self) -> Result<(), Halt> {
+        while !self.cutter.is_settled() {
+            self.share.check()?;
             std::thread::park_timeout(IDLE);
         }
+        Ok(())
     }
+}
 
-    /// Waits until `bytes` more may be on their way.
-    fn wait_for_room(&mut self, bytes: u64) -> Result<(), RunError> {
-        loop {
-            self.in_flight.forget(self.parts.publisher.visible());
-            if self.epoch <= self.together || self.in_flight.has_room(bytes, self.parts.limits) {
-                return Ok(());
-            }
-            self.check()?;
-            self.parts.publisher.hurry();
-            std::thread::park_timeout(IDLE);
-        }
-    }
-
-    /// Cuts the open epoch, unless it is empty. Returns whether there was anything to cut.
-    fn close(&mut self) -> Result<bool, RunError> {
-        self.check()?;
-        let empty = self.in_flight.is_empty(self.epoch);
-        let Some(opened) = self.open.take().filter(|_| !empty) else { return Ok(false) };
-        // The clock may be set back at any time; an epoch that closes before it opened would confuse every reader.
-        let closed = clock::now().max(opened);
-        let (ranges, missing) = self.remember_cut();
-        let cut = Cut { epoch: self.epoch, opened_us: opened.0, closed_us: closed.0, ranges };
-        self.parts.cuts.write(Announced::Cut(cut, missing));
-        self.epoch += 1;
-        self.checkpoint(false);
-        Ok(true)
-    }
-
-    fn check(&self) -> Result<(), RunError> {
-        if let Some(error) = self.parts.faults.take() {
-            return Err(error.into());
-        }
-        if self.parts.publisher.has_failed() { Err(RunError::PublishingFailed) } else { Ok(()) }
+fn ended(ended: Result<Ended, Halt>) -> Result<Ended, RunError> {
+    match ended {
+        Ok(ended) => Ok(ended),
+        // Nothing is opened any more only once a stop was asked for.
+        Err(Halt::Drained) => Ok(Ended::Stopped),
+        Err(Halt::Failed(error)) => Err(error),
     }
 }

@@ -79,6 +79,9 @@ pub enum RunError {
     /// The machine gave no random numbers.
     #[error("cannot draw a random key: {0}")]
     Randomness(String),
+    /// The processes did not come together.
+    #[error(transparent)]
+    Cluster(#[from] crate::cluster::Error),
     /// A worker thread could not be started, or panicked.
     #[error("a worker failed: {0}")]
     Worker(String),
@@ -86,6 +89,10 @@ pub enum RunError {
 
 impl From<RunError> for Failure {
     fn from(error: RunError) -> Failure {
+        if error.status() == ExitStatus::Done {
+            tracing::info!("{error}");
+            return Failure { status: ExitStatus::Done, lines: Vec::new() };
+        }
         Failure::new(error.status(), error)
     }
 }
@@ -108,6 +115,7 @@ impl RunError {
             | RunError::PublishingFailed => ExitStatus::Unavailable,
             RunError::Checkpoint(error) | RunError::Sink(SinkError::Displaced(error)) => checkpoint_status(error),
             RunError::Storage(error) => error.status(),
+            RunError::Cluster(error) => error.status(),
             RunError::Changed { .. } | RunError::TablesAhead { .. } | RunError::TablesBehind { .. } => {
                 ExitStatus::Corrupt
             }

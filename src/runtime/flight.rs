@@ -36,11 +36,6 @@ impl InFlight {
         }
     }
 
-    /// Whether nothing of `epoch` has been read.
-    pub(super) fn is_empty(&self, epoch: Epoch) -> bool {
-        self.epochs.back().is_none_or(|(last, bytes)| *last < epoch || *bytes == 0)
-    }
-
     /// Forgets what is published.
     pub(super) fn forget(&mut self, visible: Epoch) {
         while self.epochs.front().is_some_and(|(epoch, _)| *epoch <= visible) {

@@ -15,6 +15,7 @@ use super::lock::host;
 use super::start::Watched;
 use super::{RunError, build};
 use crate::checkpoint::writer::Faults;
+use crate::cluster::ending::GiveBack;
 use crate::config::Config;
 use crate::health::Health;
 use crate::storage::Storage;
@@ -60,6 +61,16 @@ impl Lease {
             Ok(thread) => Ok(Lease { heartbeat, done, thread: Some(thread) }),
             Err(error) => Err(RunError::Worker(format!("cannot start the heartbeat: {error}"))),
         }
+    }
+
+    /// Gives the lease back, so that who comes next need not wait.
+    pub(super) fn give_back(&self) -> GiveBack {
+        let (heartbeat, done) = (Arc::clone(&self.heartbeat), Arc::clone(&self.done));
+        Box::new(move || {
+            done.store(true, Ordering::Release);
+            let given = heartbeat.release();
+            given.unwrap_or_else(|error| tracing::debug!(%error, "the lease was not given back"));
+        })
     }
 
     /// Says which generation this process has won.

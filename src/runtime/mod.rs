@@ -8,34 +8,46 @@ pub mod access;
 pub mod build;
 pub mod clock;
 pub mod coordinator;
+mod crew;
+mod cutter;
 mod error;
 mod feed;
 pub mod flight;
+pub mod follow;
 mod identity;
 mod lease;
 mod lock;
+mod others;
 mod pace;
 pub mod probe;
+mod share;
 mod start;
 mod threads;
 mod worker;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tidemark_checkpoint::reach::reach;
 use tidemark_checkpoint::records::Cut;
 use tidemark_dataflows::event::{Epoch, Micros};
 use tidemark_dataflows::pipeline::Settings;
-use timely::WorkerConfig;
 
-use self::coordinator::{Coordinator, Ended, Intake, Parts};
-use self::feed::{Lane, lanes};
+use self::coordinator::{Coordinator, CutRule, Ended, Inside, Intake};
+use self::crew::Workers;
+use self::cutter::Cutter;
+use self::feed::lanes;
+use self::others::Others;
 use self::pace::Pace;
+use self::share::Share;
 use self::start::{Begun, Watched, begin};
 use self::threads::{Writers, join};
-use self::worker::{Plan, work};
+use self::worker::Plan;
+use crate::cluster::ending;
+use crate::cluster::links::Links;
+use crate::cluster::messages::Message;
 use crate::config::Config;
 use crate::health::Health;
 use crate::sink::publisher::{Delivery, Progress, Publisher, SinkError};
@@ -82,7 +94,8 @@ pub struct Outcome {
 }
 
 /// Runs a pipeline until its source ends or `stop` is set; everything that was cut is published when it returns. It goes
-/// on from where an earlier run on the same output stopped, however that ended.
+/// on from where an earlier run on the same output stopped, however that ended. Where several processes run it together
+/// this is process 0; the others [follow](follow::follow).
 ///
 /// `take_over` displaces an instance that is still there. `watch` is called once, when the past is known and the first
 /// event is about to be read.
@@ -111,15 +124,38 @@ pub fn run_in(
     watch: impl FnOnce(Observer),
     stores: Stores,
 ) -> Result<Outcome, RunError> {
+    let others = Others::join(config, stop)?;
+    let links = others.as_ref().map(|others| others.links);
+    let outcome = lead(config, take_over, stop, watch, stores, others);
+    match (&outcome, links) {
+        (Err(error), Some(links)) => links.fail(error.status(), &error.to_string()),
+        (Ok(_), Some(links)) => links.say_done(),
+        (_, None) => {}
+    }
+    outcome
+}
+
+fn lead(
+    config: &Config,
+    take_over: bool,
+    stop: &Arc<AtomicBool>,
+    watch: impl FnOnce(Observer),
+    stores: Stores,
+    others: Option<Others>,
+) -> Result<Outcome, RunError> {
     let workers = config.runtime.worker_count();
     let output = config.output.path.display().to_string();
     let watched = Watched::default();
     let (begun, outputs) = begin(config, workers, take_over, &watched, stores)?;
+    if let Some(give_back) = begun.lock.give_back().filter(|_| others.is_some()) {
+        ending::give_back_before(give_back);
+    }
     let held = outputs.0.in_any().unwrap_or(0);
-    let settings = build::settings(config, workers, &begun.identity);
+    let settings = build::settings(config, workers * config.cluster.processes, &begun.identity);
     let mut writers = Writers::start(config, settings.index.horizon, &begun, outputs, &watched)?;
     let manifest = build::manifest_text(config, &output, &begun.source.identity());
     let plan = plan(config, settings, &begun, &writers, &manifest);
+    let start = others.as_ref().map(|_| others::start_message(&begun, held));
     let Begun { lock: _held, source, loaded, after, positions, replay, .. } = begun;
     // The workers let go of what was restored once they have taken it up.
     drop(loaded);
@@ -131,41 +167,37 @@ pub fn run_in(
         health: Arc::clone(&watched.health),
         partitions: source.statuses(),
         total_bytes: source.total_bytes(),
-        output: output.clone(),
+        output,
         resumed_after,
     });
 
     let started = (Instant::now(), clock::now());
     let (feeder, lanes) = lanes(workers);
-    let guards = start_workers(lanes, plan)?;
-    let (cuts, cutting) = writers.cut(&feeder)?;
-    let parts = Parts {
-        source,
-        feeder,
+    let (links, incoming, data) = Others::parts(others);
+    let guards = Workers::start(lanes, plan, data.map(|data| (data, config.cluster.process)))?;
+    let (cuts, cutting) = writers.cut(&feeder, links)?;
+    let parts = cutter::Parts {
         cuts,
         pace: writers.checkpoints.clone().map(|writer| Pace::new(writer, config.checkpoint.interval)),
-        faults: Arc::clone(&watched.faults),
-        publisher: publisher.clone(),
-        rule: build::cut_rule(config),
-        limits: build::limits(config),
-        stop: Arc::clone(stop),
         intake: Arc::clone(&intake),
+        links,
+        ends_by_itself: matches!(build::cut_rule(config), CutRule::Events(_)),
     };
-    let ended = coordinate(Coordinator::new(parts, after, positions), &replay, held, &publisher);
-    join("the writer of cuts", cutting)?;
-    for result in guards.join() {
-        result.map_err(RunError::Worker)?;
+    let cutter = Arc::new(Cutter::new(parts, resumed_after, others::at_end(&positions, &replay)));
+    if let (Some(links), Some(incoming), Some(start)) = (links, incoming, start) {
+        others::listen(incoming, &cutter, &publisher, stop)?;
+        links.broadcast(&Message::Start(Box::new(start)));
+        publisher.tell_of_publications(move |epoch| links.broadcast(&Message::Visible(epoch)));
     }
-    if ended.is_ok() && !watched.faults.any() && publisher.progress().closed_epoch == 0 {
-        publish_nothing(config, &publisher, &manifest, started.1)?;
-    }
-    let written = writers.finish();
-    let ended = match ended {
-        // Whoever writes the tables knows why.
-        Err(RunError::PublishingFailed) => return Err(written.err().unwrap_or(RunError::PublishingFailed)),
-        ended => ended?,
-    };
-    written?;
+    let around =
+        Inside { faults: Arc::clone(&watched.faults), publisher: publisher.clone(), cutter: Arc::clone(&cutter) };
+    let limits = build::limits(config);
+    let parts = share::Parts { source, feeder, limits, intake: Arc::clone(&intake), around: Box::new(around) };
+    let share = Share::new(parts, after, positions);
+    let coordinator = Coordinator { share, cutter, rule: build::cut_rule(config), stop: Arc::clone(stop) };
+    let ended = coordinate(coordinator, &replay, held, &publisher);
+    let nothing = || publish_nothing(config, &publisher, &manifest, started.1);
+    let ended = finish(ended, links, cutting, guards, &mut writers, nothing)?;
     Ok(Outcome {
         ended,
         progress: publisher.progress(),
@@ -176,6 +208,48 @@ pub fn run_in(
     })
 }
 
+/// Waits until everything that was cut is written, or says why it cannot be.
+fn finish(
+    ended: Result<Ended, RunError>,
+    links: Option<&Links>,
+    cutting: JoinHandle<()>,
+    guards: Workers,
+    writers: &mut Writers,
+    publish_nothing: impl FnOnce() -> Result<(), RunError>,
+) -> Result<Ended, RunError> {
+    let ended = match (ended, links) {
+        // Workers that wait for other processes cannot be waited for. Whoever writes the tables knows why.
+        (Err(RunError::PublishingFailed), Some(_)) => {
+            return Err(writers.failure().err().unwrap_or(RunError::PublishingFailed));
+        }
+        (Err(error), Some(_)) => return Err(error),
+        (ended, links) => {
+            links.into_iter().for_each(|links| links.broadcast(&Message::Drain));
+            ended
+        }
+    };
+    join("the writer of cuts", cutting)?;
+    if let Some(links) = links {
+        writers.failure()?;
+        links.broadcast(&Message::End);
+    }
+    guards.join()?;
+    if ended.is_ok() && !writers.have_failed() && writers.publisher.progress().closed_epoch == 0 {
+        publish_nothing()?;
+    }
+    if let Some(links) = links {
+        links.await_done();
+    }
+    let written = writers.finish();
+    let ended = match ended {
+        // Whoever writes the tables knows why.
+        Err(RunError::PublishingFailed) => return Err(written.err().unwrap_or(RunError::PublishingFailed)),
+        ended => ended?,
+    };
+    written?;
+    Ok(ended)
+}
+
 fn plan(config: &Config, settings: Settings, begun: &Begun, writers: &Writers, manifest: &ManifestText) -> Plan {
     let partitions: Vec<String> = begun.source.partitions().iter().map(|partition| partition.name.clone()).collect();
     Plan {
@@ -183,7 +257,8 @@ fn plan(config: &Config, settings: Settings, begun: &Begun, writers: &Writers, m
         curated: config.output.curated,
         partitions: partitions.into(),
         manifest: manifest.clone(),
-        publisher: writers.publisher.clone(),
+        publisher: Some(writers.publisher.clone()),
+        gathered: config.cluster.is_shared().then(|| config.runtime.worker_count()),
         checkpoints: writers.checkpoints.clone(),
         loaded: begun.loaded.clone(),
         after: begun.after,
@@ -202,26 +277,6 @@ fn coordinate(
     coordinator.replay(replay, held).inspect_err(|_| publisher.abandon())?;
     reach("replayed");
     coordinator.run()
-}
-
-fn start_workers(lanes: Vec<Lane>, plan: Plan) -> Result<timely::communication::WorkerGuards<()>, RunError> {
-    let workers = lanes.len();
-    // Each worker takes its own out, so that what was restored does not stay in memory.
-    let parts = lanes.into_iter().map(|lane| Mutex::new(Some((lane, plan.clone()))));
-    let parts: Arc<[Mutex<Option<_>>]> = parts.collect();
-    drop(plan);
-    let config = timely::Config {
-        communication: timely::CommunicationConfig::Process(workers),
-        worker: WorkerConfig::default(),
-    };
-    timely::execute(config, move |worker| {
-        let part =
-            parts.get(worker.index()).and_then(|part| part.lock().unwrap_or_else(PoisonError::into_inner).take());
-        if let Some((lane, plan)) = part {
-            work(worker, &lane, plan);
-        }
-    })
-    .map_err(RunError::Worker)
 }
 
 /// An input without events still has tables: a row of zeros in the two that always have one.

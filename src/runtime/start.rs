@@ -19,6 +19,7 @@ use super::lock::{InstanceLock, host};
 use super::{RunError, Stores, build, clock, identity};
 use crate::checkpoint::restore::Loaded;
 use crate::checkpoint::writer::Faults;
+use crate::cluster::ending::GiveBack;
 use crate::config::{Config, Place};
 use crate::health::Health;
 use crate::permit::Permit;
@@ -48,6 +49,10 @@ pub(super) struct Begun {
     pub(super) positions: Vec<Position>,
     /// The epochs to compute again.
     pub(super) replay: Vec<Cut>,
+    /// The generation that this process has won.
+    pub(super) generation: u64,
+    /// What stands in its claim; none where nothing is kept.
+    pub(super) nonce: Option<u64>,
 }
 
 /// Where to write: the tables, fenced; and cuts and checkpoints, unless nothing is kept.
@@ -83,6 +88,14 @@ pub(super) enum Guard {
 }
 
 impl Guard {
+    /// Gives it back early, from another thread; none where the operating system does so.
+    pub(super) fn give_back(&self) -> Option<GiveBack> {
+        match self {
+            Guard::Lock(_) => None,
+            Guard::Lease(lease) => Some(lease.give_back()),
+        }
+    }
+
     fn set_generation(&self, generation: u64) {
         match self {
             Guard::Lock(lock) => lock.set_generation(generation),
@@ -104,7 +117,8 @@ pub(super) fn begin(
     stores: Stores,
 ) -> Result<(Begun, Outputs), RunError> {
     // Before anything is made: a wrong input leaves no trace.
-    let missing_input = build::source(config, None, &watched.health)?;
+    let share = build::share(config);
+    let missing_input = build::source_share(config, None, &watched.health, share)?;
     let folder = config.checkpoint_path();
     for made in [&config.output.path, &folder].into_iter().filter_map(Place::local) {
         let unwritable = |error| RunError::Output { output: config.output.path.to_string(), error };
@@ -120,7 +134,7 @@ pub(super) fn begin(
     let stored = journal::look(&store)?;
     let stored = stored.as_ref().map(|past| &past.identity);
     let mut source = match stored.and_then(identity::generator_start) {
-        Some(start) => build::source(config, Some(start), &watched.health)?,
+        Some(start) => build::source_share(config, Some(start), &watched.health, share)?,
         None => missing_input,
     };
     source.settle(stored.and_then(identity::source).as_ref())?;
@@ -130,7 +144,8 @@ pub(super) fn begin(
         return without_checkpoints(config, workers, watched, begun, stored.is_some(), &storage);
     }
 
-    let claimed = journal::claim(&store, &claimant(), getrandom::u64().unwrap_or_default())?;
+    let nonce = getrandom::u64().map_err(|error| RunError::Randomness(error.to_string()))?;
+    let claimed = journal::claim(&store, &claimant(), nonce)?;
     let claimed_generation = claimed.generation();
     lock.set_generation(claimed_generation);
     reach("generation-claimed");
@@ -156,7 +171,9 @@ pub(super) fn begin(
     reach("adopted");
     source.start(claimed_generation)?;
     let durable = Some(Durable { store, cuts, manifests });
-    Ok((Begun { lock, source, identity, loaded, after, counters, positions, replay }, (tables, durable)))
+    let (generation, nonce) = (claimed_generation, Some(nonce));
+    let begun = Begun { lock, source, identity, loaded, after, counters, positions, replay, generation, nonce };
+    Ok((begun, (tables, durable)))
 }
 
 /// A run of which nothing is kept writes to an output of its own.
@@ -185,7 +202,9 @@ fn without_checkpoints(
     let (mut source, positions) = resumed(source, None)?;
     source.start(ONLY_GENERATION)?;
     let (loaded, counters, replay) = (Loaded::nothing(), Counters::default(), Vec::new());
-    Ok((Begun { lock, source, identity, loaded, after: 0, counters, positions, replay }, (tables, None)))
+    let (generation, nonce) = (ONLY_GENERATION, None);
+    let begun = Begun { lock, source, identity, loaded, after: 0, counters, positions, replay, generation, nonce };
+    Ok((begun, (tables, None)))
 }
 
 fn claimant() -> Claimant {

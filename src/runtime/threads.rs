@@ -11,6 +11,8 @@ use super::start::{Begun, Durable, Watched};
 use super::{RunError, feed::Feeder};
 use crate::checkpoint::cuts::{Announced, CutWriter};
 use crate::checkpoint::writer::{CheckpointWriter, Options};
+use crate::cluster::links::Links;
+use crate::cluster::messages::Message;
 use crate::config::Config;
 use crate::sink::opened::Tables;
 use crate::sink::publisher::{Progress, Publisher, SinkError};
@@ -23,7 +25,7 @@ pub(super) struct Writers {
     pub(super) checkpoints: Option<CheckpointWriter>,
     cut_log: Option<CutLog>,
     watched: Watched,
-    publishing: JoinHandle<()>,
+    publishing: Option<JoinHandle<()>>,
     checkpointing: Option<JoinHandle<()>>,
 }
 
@@ -44,7 +46,9 @@ impl Writers {
         if let Some(Durable { store, cuts, manifests }) = durable {
             let options = Options {
                 store,
-                log: manifests,
+                generation: manifests.generation(),
+                log: Some(manifests),
+                process: config.cluster.process,
                 identity: begun.identity.clone(),
                 horizon,
                 restored: begun.loaded.from.as_ref().map(|from| from.manifest.clone()),
@@ -57,19 +61,36 @@ impl Writers {
             (cut_log, checkpoints, checkpointing) = (Some(cuts), Some(writer), Some(thread));
         }
         let (publisher, publishing) = Publisher::start(tables, Progress::after(begun.after, &begun.counters))?;
+        let publishing = Some(publishing);
         Ok(Writers { publisher, checkpoints, cut_log, watched: watched.clone(), publishing, checkpointing })
     }
 
-    /// Starts the thread that makes cuts durable before it tells the workers of them.
+    /// Starts the thread that makes cuts durable before it tells the workers of them, here and in other processes.
     ///
     /// # Errors
     ///
     /// When no thread can be started.
-    pub(super) fn cut(&mut self, feeder: &Feeder) -> Result<(CutWriter, JoinHandle<()>), RunError> {
+    pub(super) fn cut(
+        &mut self,
+        feeder: &Feeder,
+        links: Option<&'static Links>,
+    ) -> Result<(CutWriter, JoinHandle<()>), RunError> {
         let announcer = feeder.announcer();
+        let tell = move |message| {
+            if let Some(links) = links {
+                links.broadcast(&message);
+            }
+        };
         let announce = move |entry: &Announced| match entry {
-            Announced::Cut(cut, missing) => announcer.mark(cut.mark(*missing)),
-            Announced::Checkpoint(epoch) => announcer.checkpoint(*epoch),
+            Announced::Cut(cut, missing) => {
+                let mark = cut.mark(*missing);
+                announcer.mark(mark);
+                tell(Message::Mark(mark));
+            }
+            Announced::Checkpoint(epoch) => {
+                announcer.checkpoint(*epoch);
+                tell(Message::Checkpoint(*epoch));
+            }
         };
         let started = CutWriter::start(
             self.cut_log.take(),
@@ -85,13 +106,30 @@ impl Writers {
     /// # Errors
     ///
     /// What kept anything from being written.
-    pub(super) fn finish(self) -> Result<(), RunError> {
-        drop(self.checkpoints);
+    pub(super) fn finish(&mut self) -> Result<(), RunError> {
+        drop(self.checkpoints.take());
         self.publisher.finish();
-        join("the writer of the tables", self.publishing)?;
-        self.checkpointing.map_or(Ok(()), |thread| join("the writer of checkpoints", thread))?;
-        let failure = self.publisher.take_failure();
-        match (failure, self.watched.faults.take()) {
+        if let Some(thread) = self.publishing.take() {
+            join("the writer of the tables", thread)?;
+        }
+        if let Some(thread) = self.checkpointing.take() {
+            join("the writer of checkpoints", thread)?;
+        }
+        self.failure()
+    }
+
+    /// Whether anything has kept cuts or checkpoints from being written so far.
+    pub(super) fn have_failed(&self) -> bool {
+        self.watched.faults.any()
+    }
+
+    /// What has kept anything from being written so far.
+    ///
+    /// # Errors
+    ///
+    /// That, if there is anything.
+    pub(super) fn failure(&self) -> Result<(), RunError> {
+        match (self.publisher.take_failure(), self.watched.faults.take()) {
             // Whoever lost the lease knows more than those who were then given no leave to write.
             (Some(SinkError::Displaced(_)) | None, Some(fault)) => Err(fault.into()),
             (Some(failure), _) => Err(failure.into()),

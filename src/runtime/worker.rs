@@ -1,14 +1,19 @@
 //! What one timely worker does: builds the dataflow, feeds it, and steps it until everything is published.
 
+use std::rc::Rc;
 use std::sync::mpsc::TryRecvError;
 use std::time::Duration;
 
 use tidemark_checkpoint::records::Counters;
 use tidemark_dataflows::block::Block;
-use tidemark_dataflows::event::{Epoch, EpochMark, Micros};
+use tidemark_dataflows::event::{Epoch, EpochMark, Event, Micros};
+use tidemark_dataflows::metrics::Accepted;
 use tidemark_dataflows::pipeline::{Exports, Inputs, Outputs, Settings, tidemark};
+use timely::ExchangeData;
 use timely::container::CapacityContainerBuilder;
-use timely::dataflow::operators::{Concatenate, Inspect};
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::operators::{Concatenate, Exchange, Inspect};
 use timely::dataflow::{InputHandle, StreamVec};
 use timely::worker::Worker;
 
@@ -37,8 +42,10 @@ pub(super) struct Plan {
     pub(super) partitions: PartitionNames,
     /// What the run manifest says.
     pub(super) manifest: ManifestText,
-    /// Where results go.
-    pub(super) publisher: Publisher,
+    /// Where results go; none where another process writes the tables.
+    pub(super) publisher: Option<Publisher>,
+    /// Number of workers of each process; none where there is only one process.
+    pub(super) gathered: Option<usize>,
     /// Where checkpoints go, if any are kept.
     pub(super) checkpoints: Option<CheckpointWriter>,
     /// What was restored.
@@ -135,27 +142,50 @@ fn connect<'s>(
     plan: &Plan,
 ) {
     let first_worker = marks.scope().index() == 0;
-    let publisher = &plan.publisher;
+    let publisher = plan.publisher.as_ref();
     let summaries = {
-        let publisher = publisher.clone();
-        outputs.summaries.inspect(move |summary| publisher.summarise(summary.clone()))
+        let publisher = plan.publisher.clone();
+        outputs.summaries.inspect(move |summary| {
+            if let Some(publisher) = &publisher {
+                publisher.summarise(summary.clone());
+            }
+        })
     };
+    let gathered = plan.gathered;
     let mut index = 0..;
     let mut next = || index.next().unwrap_or_default();
     let mut visible = vec![
         deliver(outputs.net_flow, marks.clone(), NetFlow { first_worker }, next(), publisher, |from, to| {
             to.append(from)
         }),
-        deliver(outputs.users, marks.clone(), UserMetrics, next(), publisher, |from, to| to.append(from)),
-        deliver(outputs.channels, marks.clone(), ChannelDistribution, next(), publisher, |from, to| to.append(from)),
+        deliver(gather(outputs.users, gathered), marks.clone(), UserMetrics, next(), publisher, |from, to| {
+            to.append(from)
+        }),
+        deliver(
+            gather(outputs.channels, gathered),
+            marks.clone(),
+            ChannelDistribution,
+            next(),
+            publisher,
+            |from, to| to.append(from),
+        ),
     ];
     if plan.curated {
         let table = TransactionEvents { partitions: plan.partitions.clone() };
-        let take = |from: &mut _, to: &mut Vec<_>| to.push(std::mem::take(from));
-        visible.push(deliver(outputs.accepted, marks.clone(), table, next(), publisher, take));
+        visible.push(match gathered {
+            None => {
+                let take = |from: &mut _, to: &mut Vec<_>| to.push(std::mem::take(from));
+                deliver(outputs.accepted, marks.clone(), table, next(), publisher, take)
+            }
+            Some(_) => {
+                let take = |from: &mut Vec<_>, to: &mut Vec<_>| to.push(Rc::new(std::mem::take(from)));
+                deliver(gather(copied(outputs.accepted), gathered), marks.clone(), table, next(), publisher, take)
+            }
+        });
     }
     let table = RejectedEvents { partitions: plan.partitions.clone() };
-    visible.push(deliver(outputs.rejected, marks.clone(), table, next(), publisher, |from, to| to.append(from)));
+    let rejected = gather(outputs.rejected, gathered);
+    visible.push(deliver(rejected, marks.clone(), table, next(), publisher, |from, to| to.append(from)));
     let table = StreamHealth { now: super::clock::now };
     visible.push(deliver(summaries.clone(), marks.clone(), table, next(), publisher, |from, to| to.append(from)));
     let table = RunManifest::new(plan.manifest.clone(), first_worker, so_far(&plan.counters));
@@ -171,10 +201,29 @@ fn connect<'s>(
         ];
         let receipts = scope.concatenate(receipts);
         let visible = scope.concatenate(visible);
-        let publisher = publisher.clone();
-        let published = move || !publisher.has_failed();
+        let publisher = plan.publisher.clone();
+        let published = move || publisher.as_ref().is_none_or(|publisher| !publisher.has_failed());
         complete(checkpoints, receipts, summaries, visible, writer, published, plan.counters.clone());
     }
+}
+
+/// Brings rows to the process that writes the tables: each worker's to the worker there that has its place.
+fn gather<D: ExchangeData>(rows: StreamVec<'_, Epoch, D>, workers: Option<usize>) -> StreamVec<'_, Epoch, D> {
+    let Some(workers) = workers else { return rows };
+    let to = (rows.scope().index() % workers.max(1)) as u64;
+    rows.exchange(move |_| to)
+}
+
+/// Accepted events as they leave the process: what is shared with the metrics stays here.
+fn copied(accepted: Accepted<'_>) -> StreamVec<'_, Epoch, Event> {
+    accepted.unary::<CapacityContainerBuilder<Vec<Event>>, _, _, _>(Pipeline, "Copy accepted", |_, _| {
+        |input, output| {
+            input.for_each_stamp(|cap, batches| {
+                let mut session = output.session(&cap);
+                batches.for_each(|events| session.give_iterator(events.iter().cloned()));
+            });
+        }
+    })
 }
 
 fn so_far(counters: &Counters) -> SoFar {

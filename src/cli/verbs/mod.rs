@@ -3,6 +3,7 @@
 #[cfg(feature = "broker")]
 pub mod broker;
 pub mod checkpoint;
+pub mod cluster;
 pub mod completions;
 pub mod config;
 pub mod evidence;
@@ -25,6 +26,8 @@ use std::io::Write;
 pub enum Verb {
     /// Run the pipeline
     Run(run::Run),
+    /// Run the pipeline in several processes of this machine
+    Cluster(cluster::ClusterVerb),
     /// Write generated events
     Generate(generate::Generate),
     /// Run a local broker for Event Hubs clients, for development and tests
@@ -65,6 +68,7 @@ impl Verb {
     pub fn execute(&self, global: &Global, out: &mut dyn Write) -> Result<ExitStatus, Failure> {
         match self {
             Verb::Run(verb) => verb.execute(global, out),
+            Verb::Cluster(verb) => verb.execute(global),
             Verb::Generate(verb) => verb.execute(global, out),
             #[cfg(feature = "broker")]
             Verb::Broker(verb) => verb.execute(global, out),

@@ -2,6 +2,8 @@
 
 use crate::cli::Global;
 use crate::cli::flags::{OfRun, SettingFlags};
+use crate::cluster::supervisor::obey;
+use crate::config::Config;
 use crate::exit::{ExitStatus, Failure};
 use crate::report::{live::Live, summary};
 use crate::runtime::coordinator::Ended;
@@ -9,6 +11,8 @@ use crate::source::PartitionStatus;
 use crate::{runtime, signals};
 use clap::Args;
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
 const EXAMPLES: &str = "Examples:
@@ -23,6 +27,9 @@ pub struct Run {
     /// Displace an instance that is still running on this checkpoint; it can write nothing any more
     #[arg(long)]
     pub take_over: bool,
+    /// Standard input says when to end: for those whom `tidemark cluster` has started
+    #[arg(long, hide = true)]
+    pub supervised: bool,
     /// Settings.
     #[command(flatten)]
     pub settings: SettingFlags<OfRun>,
@@ -33,6 +40,12 @@ impl Run {
     pub(super) fn execute(&self, global: &Global, out: &mut dyn Write) -> Result<ExitStatus, Failure> {
         let config = global.start(&self.settings)?.config;
         let stop = signals::stop_flag().map_err(|error| Failure::new(ExitStatus::Unavailable, error))?;
+        if self.supervised {
+            obey(&stop).map_err(|error| Failure::new(ExitStatus::Unavailable, error))?;
+        }
+        if config.cluster.process > 0 {
+            return follow(&config, &stop);
+        }
         let (mut live, mut partitions) = (None, Vec::new());
         let outcome = runtime::run(&config, self.take_over, &stop, |observer| {
             tracing::info!(tables = observer.output, workers = config.runtime.worker_count(), "running");
@@ -63,6 +76,15 @@ impl Run {
         out.write_all(text.as_bytes()).map_err(Failure::output)?;
         Ok(ExitStatus::Done)
     }
+}
+
+/// Takes part in what process 0 runs, which has the summary.
+fn follow(config: &Config, stop: &Arc<AtomicBool>) -> Result<ExitStatus, Failure> {
+    let (process, workers) = (config.cluster.process, config.runtime.worker_count());
+    tracing::info!(process, processes = config.cluster.processes, workers, "running beside process 0");
+    let events = runtime::follow::follow(config, stop)?;
+    tracing::info!(process, events, "everything is published");
+    Ok(ExitStatus::Done)
 }
 
 /// How reading a partition went.
