@@ -35,7 +35,7 @@ fn the_first_signal_drains_a_live_run() {
 }
 
 /// Rebuilds the input of a run from its curated events, and its cuts from their offsets; everything must agree.
-fn consistent(case: &Case, ended: &Ended) {
+pub(crate) fn consistent(case: &Case, ended: &Ended) {
     let tables = crate::tables::Tables::read(&case.path("out"));
     let epochs = tables.wholes(&CURATED, "epoch").into_iter().map(|epoch| usize::try_from(epoch).unwrap() - 1);
     let offsets = tables.wholes(&CURATED, "source_offset").into_iter().map(|o| usize::try_from(o).unwrap());

@@ -4,6 +4,7 @@
 mod azure;
 mod cells;
 mod checkpoints;
+mod cluster;
 mod commits;
 mod crash;
 mod damage;

@@ -68,10 +68,26 @@ pub(crate) fn skipped(reason: &str) {
 
 /// The program with the given arguments, in `directory`, and with none of this process's settings.
 pub(crate) fn tidemark<A: AsRef<OsStr>>(directory: &Path, args: impl IntoIterator<Item = A>) -> Command {
+    tidemark_in(&[], directory, args)
+}
+
+/// The same as an argument of another command, which comes first.
+pub(crate) fn tidemark_in<A: AsRef<OsStr>>(
+    around: &[&str],
+    directory: &Path,
+    args: impl IntoIterator<Item = A>,
+) -> Command {
     // Only tests are told; other programs name one.
     const BUILT: Option<&str> = option_env!("CARGO_BIN_EXE_tidemark");
     let binary = BINARY.get_or_init(|| BUILT.expect("no program is named").into());
-    let mut command = Command::new(binary);
+    let mut command = match around {
+        [] => Command::new(binary),
+        [first, rest @ ..] => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(binary);
+            command
+        }
+    };
     let settings = std::env::vars_os().map(|(key, _)| key);
     let of_ours = |key: &OsString| ["TIDEMARK__", "AZURE_"].iter().any(|ours| key.to_string_lossy().starts_with(ours));
     for key in settings.filter(of_ours) {

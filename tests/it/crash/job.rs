@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::oracle::{Partition, Rules, check};
-use crate::program::{Case, Ended, Running, tidemark};
+use crate::program::{Case, Ended, Running, tidemark_in};
 use crate::tables::Tables;
 
 /// Shows each publication and checkpoint in the log.
@@ -55,15 +55,23 @@ impl Job {
 
     /// Starts it with so many workers and further arguments, and with fail points in the form of `FAILPOINTS`.
     pub(crate) fn start(&self, workers: usize, more: &str, fail_points: &str) -> Running {
-        let input = if matches!(self.input, Input::Files) { "in" } else { "-" };
+        self.start_in(&[], workers, more, fail_points)
+    }
+
+    /// The same as an argument of another command, such as one that runs it somewhere else.
+    pub(crate) fn start_in(&self, around: &[&str], workers: usize, more: &str, fail_points: &str) -> Running {
+        let given = if matches!(self.input, Input::Files) { "in" } else { "-" };
         let workers = workers.to_string();
-        let mut args = vec!["run", "--input", input, "--output", "out", "--workers", &workers];
+        let mut args = vec!["run", "--output", "out", "--workers", &workers];
+        if !more.contains("--input") {
+            args.extend(["--input", given]);
+        }
         let flags = self.rules.flags();
         // Other values for the rules may stand in `more`.
         let rules = flags.chunks(2).filter(|pair| !more.contains(pair[0].as_str()));
         args.extend(rules.flatten().map(String::as_str));
         args.extend([self.settings.as_str(), more, CHATTY].iter().flat_map(|words| words.split_whitespace()));
-        let mut command = tidemark(self.case.root(), args);
+        let mut command = tidemark_in(around, self.case.root(), args);
         command.env("FAILPOINTS", fail_points);
         match &self.input {
             Input::Files => Running::start(command.stdin(Stdio::null())),

@@ -4,5 +4,5 @@ mod exact;
 mod faults;
 mod python;
 mod refusals;
-mod stream;
+pub(crate) mod stream;
 mod together;

@@ -1,0 +1,8 @@
+//! Several processes as one pipeline: the same tables as one process, whatever is lost on the way.
+
+mod crew;
+mod exact;
+mod joining;
+mod losses;
+mod network;
+mod supervisor;
