@@ -77,7 +77,7 @@ fn give_back() {
     }
 }
 
-/// Looks at a panic before anybody tells of it. Returns only if it is one of this process.
+/// Looks at a panic before anybody tells of it. Returns only if it is one of this process; the others know of it then.
 ///
 /// A thread of timely that reads from or writes to another process panics when that is gone. During the end of a process
 /// anything may panic.
@@ -85,10 +85,14 @@ pub fn look_at_panic(thread: Option<&str>, message: &str) {
     if ENDING.load(Ordering::Acquire) {
         stand_still();
     }
-    let Some(why) = message.strip_prefix(CONNECTION_PANIC) else { return };
+    let Some(links) = *LINKS.lock().unwrap_or_else(PoisonError::into_inner) else { return };
     let peer = thread.and_then(|name| name.rsplit('-').next()?.parse().ok());
-    let links = *LINKS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let (Some(links), Some(peer)) = (links, peer) {
-        links.lost(peer, &format!("its connection broke ({})", why.trim()));
+    match (message.strip_prefix(CONNECTION_PANIC), peer) {
+        (Some(why), Some(peer)) => links.lost(peer, &format!("its connection broke ({})", why.trim())),
+        _ => links.fail(ExitStatus::Bug, &format!("a bug in Tidemark: {message}")),
     }
 }
+
+#[cfg(test)]
+#[path = "ending_tests.rs"]
+mod tests;
