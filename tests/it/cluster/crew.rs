@@ -18,6 +18,9 @@ pub(crate) struct Places {
     pub(crate) secret: &'static str,
 }
 
+/// On a busy machine nobody is lost or late who is only slow.
+pub(crate) const PATIENT: &str = "--set cluster.lost_after=1m --set cluster.join_timeout=10m";
+
 /// A shared secret, for a file.
 pub(crate) const SECRET: &str = "a secret of these tests, 37 bytes long";
 
@@ -28,6 +31,11 @@ impl Places {
 
     /// The flags of one process.
     pub(crate) fn flags(&self, process: usize) -> String {
+        format!("{} {PATIENT}", self.hasty_flags(process))
+    }
+
+    /// The same without a word about how long others are waited for.
+    fn hasty_flags(&self, process: usize) -> String {
         let (processes, hosts) = (self.addresses.len(), self.addresses.join(","));
         let secret = self.secret;
         format!("--processes {processes} --process {process} --hosts {hosts} --set cluster.secret_file={secret}")
@@ -39,7 +47,9 @@ impl Places {
         if !job.case.path("secret").exists() {
             job.case.file("secret", SECRET);
         }
-        job.start(workers, &format!("{} {more}", self.flags(process)), fail_points)
+        let hasty = more.contains("cluster.lost_after") || more.contains("cluster.join_timeout");
+        let flags = if hasty { self.hasty_flags(process) } else { self.flags(process) };
+        job.start(workers, &format!("{flags} {more}"), fail_points)
     }
 }
 

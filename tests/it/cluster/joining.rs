@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use super::crew::{Places, SECRET, ended_because};
+use super::crew::{Places, SECRET, ended_because, finish};
 use crate::crash::job::Job;
 use crate::data::eventful;
 use crate::oracle::Rules;
@@ -88,20 +88,13 @@ fn another_checkpoint_is_no_shared_one() {
     one.ended().fails_with(2, &["elsewhere", "is not the one of process 0"]);
     ended_because(&zero.ended(), 2, &["process 1", "elsewhere", "is not the one of process 0"]);
     // Neither is one that holds the same generation.
-    crate::program::finish(
-        &mut crate::program::tidemark(
-            job.case.root(),
-            ["run", "--input", "in", "--output", "twin", "--epoch-events", "20"],
-        ),
-        b"",
-    )
-    .well();
+    job.case.run("twin", &["--epoch-events", "20"]);
     let places = Places::of(2);
     let zero = places.start(&job, 0, 1, "", "");
     let one = places.start(&job, 1, 1, "--checkpoint twin/_tidemark", "");
     one.ended().fails_with(2, &["twin/_tidemark", "is not the one of process 0"]);
     ended_because(&zero.ended(), 2, &["process 1", "twin/_tidemark"]);
-    super::crew::finish(&job, 2, 1);
+    finish(&job, 2, 1);
     job.check();
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::crew::{PATIENT, finish};
 use crate::crash::job::{EAGER, Job};
 use crate::data::eventful;
 use crate::oracle::Rules;
@@ -18,7 +19,7 @@ fn start(job: &Job, processes: usize, more: &str, fail_points: &str) -> Running 
     let mut args = vec!["cluster", "--input", "in", "--output", "out", "--workers", "1", "--processes", &processes];
     let rules = job.rules.flags();
     args.extend(rules.iter().map(String::as_str));
-    args.extend(EAGER.split_whitespace().chain(more.split_whitespace()));
+    args.extend([EAGER, PATIENT, more].iter().flat_map(|words| words.split_whitespace()));
     Running::start(tidemark(job.case.root(), args).env("FAILPOINTS", fail_points).stdin(Stdio::null()))
 }
 
@@ -81,19 +82,19 @@ fn a_process_that_is_killed_is_started_again_with_all_others() {
     drop(running);
     // Whoever is left sees that the supervisor is gone.
     await_end(&third[4..]);
-    super::crew::finish(&job, 2, 1);
+    finish(&job, 2, 1);
     job.check();
 }
 
 #[test]
 fn a_signal_to_the_supervisor_drains_all() {
-    let job = job(60);
+    let job = job(40);
     let mut running = start(&job, 2, "", "group-published=2*off->1*return(300)->off");
     running.await_line("stopped at group-published");
     running.signal("TERM");
     let ended = running.ended().well();
     assert!(ended.stderr.contains("stopped as asked"), "{}", ended.stderr);
     await_end(&children(&ended.stderr));
-    super::crew::finish(&job, 2, 1);
+    finish(&job, 2, 1);
     job.check();
 }
