@@ -65,6 +65,7 @@ impl ManifestLog {
             doomed.extend(listed.filter(|name| names::number(name).is_some_and(|generation| generation < remembered)));
         }
         let runs = self.store.list(names::RUNS)?.into_iter().map(|object| object.name);
+        // A run of this generation, of whichever process, may be on its way into a manifest.
         let older = |name: &String| names::generation(name).is_some_and(|generation| generation < self.generation);
         doomed.extend(runs.filter(|name| older(name) && !needed.contains(name.as_str())));
         for folder in [names::CUTS, names::MANIFESTS] {
