@@ -179,6 +179,7 @@ impl Coordinator {
             CutRule::Trigger(trigger) => self.by_time(trigger),
         }?;
         reach("source-ended");
+        self.parts.publisher.drain();
         self.checkpoint(true);
         Ok(ended)
     }
