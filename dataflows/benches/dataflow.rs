@@ -69,7 +69,14 @@ fn body(n: u64, users: u64, out: &mut String) {
          \"event_time\": \"2026-01-01T10:{minutes:02}:{seconds:02}.{millis:03}Z\", \
          \"ingest_time\": \"2026-01-01T10:{minutes:02}:{seconds:02}.{millis:03}Z\", \"event_type\": \"{kind}\", \
          \"amount\": {}.{:02}, \"currency\": \"GBP\", \"channel\": \"{channel}\"}}",
-        n as u32, id.0, id.1, id.2, id.3, (a >> 20) % users, 1 + b % 500, a % 100,
+        n as u32,
+        id.0,
+        id.1,
+        id.2,
+        id.3,
+        (a >> 20) % users,
+        1 + b % 500,
+        a % 100,
     )
     .unwrap();
 }
@@ -209,6 +216,10 @@ fn main() {
     };
     for name in names {
         let wall = median(name, |time| time.0);
-        println!("{name:<12}{wall:>10.0}{:>14.0}{:>16.2}", median(name, |time| time.1), median("limit", |t| t.0) / wall);
+        println!(
+            "{name:<12}{wall:>10.0}{:>14.0}{:>16.2}",
+            median(name, |time| time.1),
+            median("limit", |t| t.0) / wall
+        );
     }
 }

@@ -276,7 +276,8 @@ fn coordinate(
     // The first publication waits for the newest epoch that a table holds, and would wait for ever.
     coordinator.replay(replay, held).inspect_err(|_| publisher.abandon())?;
     reach("replayed");
-    coordinator.run()
+    // Everything has been read: no publication needs to wait for more.
+    coordinator.run().inspect(|_| publisher.drain())
 }
 
 /// An input without events still has tables: a row of zeros in the two that always have one.

@@ -116,6 +116,7 @@ enum Message {
     Delivery(Delivery),
     Summary(EpochSummary),
     Hurry,
+    Drain,
     Finish,
 }
 
@@ -183,6 +184,11 @@ impl Publisher {
     /// Asks for a publication as soon as there is anything to publish, ahead of the interval.
     pub fn hurry(&self) {
         self.send(Message::Hurry);
+    }
+
+    /// Lets no publication wait for the interval any more: everything has been read.
+    pub fn drain(&self) {
+        self.send(Message::Drain);
     }
 
     /// Ends the writer once all that was delivered is published.
@@ -268,6 +274,7 @@ struct Writer {
     first_group: Option<Epoch>,
     last_start: Option<Instant>,
     hurried: bool,
+    draining: bool,
     finishing: bool,
 }
 
@@ -284,6 +291,7 @@ impl Writer {
             first_group,
             last_start: None,
             hurried: false,
+            draining: false,
             finishing: false,
         }
     }
@@ -297,7 +305,7 @@ impl Writer {
             }
             messages.try_iter().for_each(|message| self.take(message));
             let complete = self.complete();
-            if let Some(epoch) = complete.filter(|_| self.finishing || self.hurried || self.due_in().is_zero()) {
+            if let Some(epoch) = complete.filter(|_| self.finishing || self.due_in().is_zero()) {
                 if let Err(error) = self.publish(epoch) {
                     self.shared.fail(error);
                     return;
@@ -316,6 +324,9 @@ impl Writer {
 
     /// Time until the interval admits the next publication.
     fn due_in(&self) -> Duration {
+        if self.hurried || self.draining {
+            return Duration::ZERO;
+        }
         self.last_start
             .map_or(Duration::ZERO, |at| (at + self.options.interval).saturating_duration_since(Instant::now()))
     }
@@ -331,6 +342,7 @@ impl Writer {
                 self.watermarks.insert(summary.mark.epoch, summary.tally.watermark);
             }
             Message::Hurry => self.hurried = true,
+            Message::Drain => self.draining = true,
             Message::Finish => self.finishing = true,
         }
     }
