@@ -135,6 +135,15 @@ fn arg<V: Takes>(setting: &'static Setting, name: &'static str) -> Arg {
     }
 }
 
+/// A file of hosts gives one for each line; blank lines and those that begin with `#` are left out. What is no file
+/// stands for itself, and is judged with the other settings.
+fn hosts_of(word: String) -> Vec<String> {
+    let text = if word.contains(':') { None } else { std::fs::read_to_string(&word).ok() };
+    let Some(text) = text else { return vec![word] };
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(str::to_owned).collect()
+}
+
 fn set_arg() -> Arg {
     Arg::new("set")
         .long("set")
@@ -164,7 +173,8 @@ impl<V: Takes> FromArgMatches for SettingFlags<V> {
             let Some(words) = matches.get_many::<String>(setting.key) else { continue };
             let mut words: Vec<String> = words.cloned().collect();
             let raw = match (setting.kind, words.pop()) {
-                (Kind::Inputs | Kind::Hosts, Some(last)) => Raw::Words(words.into_iter().chain([last]).collect()),
+                (Kind::Inputs, Some(last)) => Raw::Words(words.into_iter().chain([last]).collect()),
+                (Kind::Hosts, Some(last)) => Raw::Words(words.into_iter().chain([last]).flat_map(hosts_of).collect()),
                 (_, Some(word)) => Raw::Word(word),
                 (_, None) => continue,
             };

@@ -56,6 +56,19 @@ fn flags_of_run_become_settings() {
 }
 
 #[test]
+fn hosts_are_a_list_or_a_file_with_one_on_each_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("hosts");
+    std::fs::write(&file, "# the first one cuts epochs\na.internal:7400\n\n  b.internal:7400  \n").unwrap();
+    let several = ["--processes", "2", "--set", "cluster.secret_file=secret", "--hosts"];
+    let hosts = |given: &str| run(&[&several[..], &[given]].concat()).map(|loaded| loaded.config.cluster.hosts);
+    assert_eq!(hosts("a.internal:7400,b.internal:7400").unwrap(), ["a.internal:7400", "b.internal:7400"]);
+    assert_eq!(hosts(file.to_str().unwrap()).unwrap(), ["a.internal:7400", "b.internal:7400"]);
+    let refused = hosts("no-such-file").unwrap_err();
+    assert!(refused.contains("no-such-file") && refused.contains("HOST:PORT"), "{refused}");
+}
+
+#[test]
 fn a_switch_can_be_turned_off_too() {
     assert!(!run(&["--curated=false"]).unwrap().config.output.curated);
     assert!(run(&["--curated=perhaps"]).unwrap_err().contains("allowed: true or false"));
