@@ -90,6 +90,7 @@ pub fn join(member: &Arc<Member>, stop: &AtomicBool) -> Result<Mesh, Error> {
     let unstarted = |error| Error::Unavailable(format!("no thread can be started: {error}"));
     if member.process + 1 < member.processes() {
         let listener = listen(member)?;
+        tracing::info!(address = member.listen, "listening for other processes");
         let accepts = Arc::clone(&shared);
         Builder::new().name("accept".to_owned()).spawn(move || accept_all(&accepts, &listener)).map_err(unstarted)?;
     }

@@ -1,9 +1,12 @@
 //! Files of every shape, standard input, directories and patterns.
 
+use std::io::Write;
+use std::process::Stdio;
+
 use crate::cells::{Cell, row};
 use crate::data::{Event, eventful};
 use crate::oracle::{Partition, Rules, check};
-use crate::program::{Case, finish, tidemark};
+use crate::program::{Case, Running, finish, tidemark};
 use crate::tables::{CURATED, HEALTH, MANIFEST, NET_FLOW, REJECTED, Shape, Tables, USER_METRICS};
 
 fn line(id: &str) -> String {
@@ -69,6 +72,25 @@ fn standard_input_is_one_partition() {
     finish(&mut tidemark(case.root(), args), lines.as_bytes()).well();
     let tables = check(&case.path("out"), &[Partition::new("stdin", lines.as_bytes())], Rules::epochs_of(70));
     assert!(tables.texts(&CURATED, "source_partition").iter().all(|name| name == "stdin"));
+}
+
+#[test]
+fn the_last_publication_waits_for_no_interval() {
+    let case = Case::new();
+    let lines = eventful(5, &[300]).remove(0);
+    let text = |lines: &[String]| lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect::<String>();
+    let mut args = vec!["run", "--input", "-", "--output", "out", "--epoch-events", "70"];
+    args.extend(["--set", "sink.publish_interval=1d", "--log-level", "warn,tidemark=debug,deltalake_core=error"]);
+    let mut running = Running::start(tidemark(case.root(), args).stdin(Stdio::piped()));
+    let mut stdin = running.take_stdin();
+    stdin.write_all(text(&lines[..70]).as_bytes()).unwrap();
+    running.await_line("published epoch=1 ");
+    // The next publication would be due tomorrow.
+    stdin.write_all(text(&lines[70..]).as_bytes()).unwrap();
+    drop(stdin);
+    let ended = running.ended().well();
+    assert_eq!(ended.stderr.matches(": published epoch=").count(), 2, "{}", ended.stderr);
+    check(&case.path("out"), &[Partition::new("stdin", text(&lines).as_bytes())], Rules::epochs_of(70));
 }
 
 #[test]

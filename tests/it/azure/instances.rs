@@ -86,7 +86,8 @@ fn an_instance_whose_lease_ran_out_writes_nothing_until_it_has_renewed_it() {
     let Some(remote) = remote() else { return };
     let mut late = asleep_at(&remote, &Stop { place: "before-table", passed: 1 });
     // Longer than it stops at that place by itself: woken, it comes to its next write before the lease is renewed.
-    std::thread::sleep(Duration::from_millis(3_500));
+    let later = Instant::now() + Duration::from_millis(3_500);
+    assert!(late.runs_until(later), "{}", late.log());
     late.signal("CONT");
     late.await_line("the lease has run out");
     late.await_line("the lease is renewed");

@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::net::TcpStream;
-use std::time::Duration;
 
 use super::crew::{Places, SECRET, ended_because, finish};
 use crate::crash::job::Job;
@@ -12,16 +11,6 @@ use crate::program::Running;
 
 fn job() -> Job {
     Job::new(&eventful(65, &[70, 50]), Rules::epochs_of(20), "")
-}
-
-/// Connects as soon as somebody listens.
-fn connect(address: &str) -> TcpStream {
-    loop {
-        match TcpStream::connect(address) {
-            Ok(stream) => return stream,
-            Err(_) => std::thread::sleep(Duration::from_millis(5)),
-        }
-    }
 }
 
 /// Waits until both have ended well, warnings about connections that were refused aside.
@@ -42,8 +31,9 @@ fn well_but_for_refusals(crew: Vec<Running>) -> Vec<String> {
 fn strangers_are_refused_and_logged_and_hold_up_nobody() {
     let (job, places) = (job(), Places::of(2));
     let mut zero = places.start(&job, 0, 1, "", "");
-    let silent = connect(&places.addresses[0]);
-    connect(&places.addresses[0]).write_all(&[b'x'; 200]).unwrap();
+    zero.await_line("listening for other processes");
+    let silent = TcpStream::connect(&places.addresses[0]).unwrap();
+    TcpStream::connect(&places.addresses[0]).unwrap().write_all(&[b'x'; 200]).unwrap();
     zero.await_line("refused a connection");
     // Another secret.
     job.case.file("other", "another secret, as long as that one is");
