@@ -7,19 +7,21 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_wrap, missing_docs)]
 
+#[allow(dead_code, reason = "both workers of this bench together are measured, and no single thread")]
+mod common;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use differential_dataflow::difference::Semigroup;
-use hashbrown::HashMap;
+use common::mix;
 use tidemark_dataflows::arrangement::{Settings as IndexSettings, SweepRate};
+use tidemark_dataflows::baselines::Plain;
 use tidemark_dataflows::block::{Arrival, Block};
 use tidemark_dataflows::contract::Contract;
 use tidemark_dataflows::event::*;
-use tidemark_dataflows::metrics::Totals;
 use tidemark_dataflows::pipeline::{Inputs, Restored, Settings, tidemark};
 use tidemark_dataflows::watermark::Horizon;
 use timely::container::CapacityContainerBuilder;
@@ -45,14 +47,6 @@ struct Size {
 fn number(name: &str, default: u64) -> u64 {
     let given = std::env::args().skip_while(|argument| argument != name).nth(1);
     given.map_or(default, |text| text.parse().expect("a number"))
-}
-
-/// The 64-bit finalizer of SplitMix: uniform and reproducible.
-fn mix(mut z: u64) -> u64 {
-    z = z.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }
 
 fn body(n: u64, users: u64, out: &mut String) {
@@ -118,24 +112,9 @@ fn settings(size: Size, workers: usize) -> Settings {
     }
 }
 
-fn limit(size: Size, blocks: &[(Epoch, Block)]) -> u64 {
-    let contract = settings(size, 1).contract;
-    let mut seen: HashMap<u128, i64> = HashMap::with_capacity(size.events as usize);
-    let mut users: HashMap<UserId, Totals> = HashMap::new();
-    let mut channels = [Totals::NONE; 6];
-    let mut accepted = 0;
-    for body in blocks.iter().flat_map(|(_, block)| block.iter()) {
-        let Ok(event) = contract.check(&body, 0) else { continue };
-        if seen.insert(event.id.0, event.time.0).is_some() {
-            continue;
-        }
-        accepted += 1;
-        let totals = Totals::of(&event);
-        channels[event.channel as usize * 2 + event.event_type as usize].plus_equals(&totals);
-        users.entry(event.user).or_insert(Totals::NONE).plus_equals(&totals);
-    }
-    std::hint::black_box((&users, &channels));
-    accepted
+fn limit(size: Size, blocks: &[(Epoch, Block)]) -> usize {
+    let mut plain = Plain::new(settings(size, 1).contract, size.events as usize);
+    blocks.iter().flat_map(|(_, block)| block.iter()).filter(|body| plain.take(body)).count()
 }
 
 /// Blocks are dealt to workers in turn, two epochs ahead of what is done.

@@ -9,10 +9,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_wrap, missing_docs)]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use common::{mix, processor_time, status};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use tidemark_dataflows::arrangement::{Hashes, Settings, SweepRate, TimeBoundedArrangement};
@@ -72,14 +75,6 @@ impl Arguments {
         }
         arguments
     }
-}
-
-/// The 64-bit finalizer of SplitMix: uniform and reproducible.
-fn mix(mut z: u64) -> u64 {
-    z = z.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }
 
 /// The events of one run: event time runs on so fast that `ids` of them are remembered.
@@ -171,21 +166,6 @@ struct Figures {
     slowest_ms: f64,
     live_bytes: f64,
     peak_bytes: f64,
-}
-
-/// A line of `/proc/self/status`, in bytes; 0 where there is no such file.
-fn status(name: &str) -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).unwrap_or_default() * 1024.0
-}
-
-/// Time that this thread has had the processor, exact to a tick (some 4 ms, which even out over the epochs); the wall
-/// clock since `start` where the system does not tell. Neighbours take wall time, but little of this.
-fn processor_time(start: Instant) -> Duration {
-    let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let nanos = schedstat.split_whitespace().next().and_then(|nanos| nanos.parse().ok());
-    nanos.map_or_else(|| start.elapsed(), Duration::from_nanos)
 }
 
 /// Feeds epochs of batches until the horizon has been filled twice. `decide` returns once an epoch is decided.

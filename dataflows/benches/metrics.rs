@@ -8,10 +8,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_wrap, missing_docs)]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use common::{mix, processor_time, status};
 use differential_dataflow::difference::Semigroup;
 use hashbrown::HashMap;
 use tidemark_dataflows::event::*;
@@ -35,14 +38,6 @@ fn number(name: &str, default: u64) -> u64 {
     argument(name).map_or(default, |text| text.parse().expect("a number"))
 }
 
-/// The 64-bit finalizer of SplitMix: uniform and reproducible.
-fn mix(mut z: u64) -> u64 {
-    z = z.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
-
 fn event(n: u64, user: u64) -> Event {
     let draw = mix(n);
     Event {
@@ -56,20 +51,6 @@ fn event(n: u64, user: u64) -> Event {
         channel: Channel::ALL[(draw >> 21) as usize % 3],
         curated: None,
     }
-}
-
-/// A line of `/proc/self/status`, in bytes; 0 where there is no such file.
-fn status(name: &str) -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).unwrap_or_default() * 1024.0
-}
-
-/// Time that this thread has had the processor; the wall clock since `start` where the system does not tell.
-fn processor_time(start: Instant) -> Duration {
-    let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let nanos = schedstat.split_whitespace().next().and_then(|nanos| nanos.parse().ok());
-    nanos.map_or_else(|| start.elapsed(), Duration::from_nanos)
 }
 
 /// ns per event, bytes per user, slowest epoch in ms.

@@ -12,7 +12,10 @@
 //! | [`reduce`] | all arrivals, as values | never |
 //! | [`temporal`] | contents, as a key | a number of epochs after the first arrival |
 //! | [`ring`] | ids, a trace for each bucket of event time | whole buckets, by watermark |
+//!
+//! [`Plain`] is no dataflow at all: what the whole computation is measured against.
 
+mod plain;
 mod reduce;
 mod ring;
 mod temporal;
@@ -26,6 +29,7 @@ use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
+pub use self::plain::Plain;
 pub use self::reduce::reduce;
 pub use self::ring::ring;
 pub use self::temporal::temporal;
