@@ -5,11 +5,12 @@ use arrow::compute::kernels::cmp::gt;
 use arrow::compute::{filter_record_batch, max};
 use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
-use deltalake::protocol::SaveMode;
-use deltalake::{DeltaResult, DeltaTable, DeltaTableError};
+use deltalake::kernel::Action;
+use deltalake::protocol::{DeltaOperation, SaveMode};
+use deltalake::{DeltaResult, DeltaTableError};
 
 use crate::Error;
-use crate::merge::writer_properties;
+use crate::files::writer_properties;
 use crate::txn::Stamp;
 use crate::writer::TableWriter;
 
@@ -34,17 +35,23 @@ pub(crate) fn check_epochs(table: &str, batch: &RecordBatch, column: &str, epoch
     }
 }
 
-/// Adds the rows as one file, in one commit.
-pub(crate) async fn append(writer: &TableWriter, rows: RecordBatch, stamp: Stamp) -> DeltaResult<DeltaTable> {
-    writer
+/// Adds the rows as one file, in one commit: by hand, which spares planning a query, unless the table asks more of a writer.
+pub(crate) async fn append(writer: &mut TableWriter, rows: RecordBatch, stamp: Stamp) -> DeltaResult<()> {
+    if writer.is_plain()? {
+        let add = writer.write_file(&[rows]).await?;
+        let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
+        return writer.commit(stamp, vec![Action::Add(add)], operation, vec![]).await;
+    }
+    writer.table = writer
         .table
         .clone()
         .write([rows])
         .with_save_mode(SaveMode::Append)
         .with_session_state(std::sync::Arc::new(writer.lake.session.state()))
         .with_writer_properties(writer_properties())
-        .with_commit_properties(writer.lake.identity.commit_properties(stamp))
-        .await
+        .with_commit_properties(writer.lake.identity.commit_properties(stamp, vec![]))
+        .await?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -13,10 +13,12 @@
 
 mod append;
 mod cause;
+mod checks;
 mod deadline;
 mod deferred;
 mod durable;
 mod error;
+mod files;
 mod lake;
 mod maintain;
 mod merge;

@@ -10,6 +10,8 @@ use serde_json::json;
 use tracing::warn;
 
 use crate::Error;
+use crate::checks::Checks;
+use crate::files::Resident;
 use crate::lake::Lake;
 use crate::maintain::Schedule;
 use crate::spec::TableSpec;
@@ -70,21 +72,22 @@ async fn try_open(lake: &Lake, spec: &TableSpec) -> Result<TableWriter, Error> {
     if fence > ours {
         return Err(Error::Fenced { table: spec.name.clone(), held: fence, ours });
     }
-    let schedule = Schedule::default();
     let mut writer = TableWriter {
         lake: lake.clone(),
         spec: spec.clone(),
+        checks: Checks::compile(&lake.session, spec)?,
         table,
         table_id,
         epoch: held.epoch,
         attempted: None,
-        schedule,
+        resident: Resident::default(),
+        schedule: Schedule::default(),
     };
     if fence < ours {
         let stamp = Stamp { kind: Kind::Fence, epoch: held.epoch, watermark: None };
         let actions = changed_properties(lake, spec, writer.table.snapshot().map_err(unavailable)?);
         let operation = writer.transaction_only(held.epoch.unwrap_or_default());
-        writer.commit(stamp, actions.map_err(unavailable)?, operation).await.map_err(unavailable)?;
+        writer.commit(stamp, actions.map_err(unavailable)?, operation, vec![]).await.map_err(unavailable)?;
     }
     Ok(writer)
 }
@@ -105,7 +108,7 @@ async fn create(lake: &Lake, spec: &TableSpec, empty: &DeltaTable) -> DeltaResul
         .with_raise_if_key_not_exists(false)
         // Two creations at once: the later one fails and opens what the first one made.
         .with_save_mode(SaveMode::ErrorIfExists)
-        .with_commit_properties(lake.identity.commit_properties(stamp))
+        .with_commit_properties(lake.identity.commit_properties(stamp, vec![]))
         .await
 }
 

@@ -25,6 +25,9 @@ pub struct Policy {
     pub compact_after_files: usize,
     /// A file of this size is never rewritten by compaction again.
     pub target_file_bytes: u64,
+    /// Rows that a file of a keyed table holds at most; above, MERGE splits it by ranges of the key. An epoch rewrites the
+    /// files that can hold its keys: large files make few of them, small ones spare a large table when few keys change.
+    pub merged_file_rows: usize,
     /// Allows retentions below [`RETENTION_MIN`]. For tests: a reader may find its files gone.
     pub allow_short_retention: bool,
     /// Syncs every file on a local disk, and its directory, before it counts as written: safe against a power failure too,
@@ -43,6 +46,7 @@ impl Default for Policy {
             clean_every: Duration::from_secs(600),
             compact_after_files: 64,
             target_file_bytes: 64 << 20,
+            merged_file_rows: 1 << 18,
             allow_short_retention: false,
             sync: false,
             retry: Retry::default(),
@@ -62,6 +66,9 @@ impl Policy {
         }
         if self.checkpoint_interval_commits == 0 {
             return refuse("checkpoint_interval_commits must be at least 1");
+        }
+        if self.merged_file_rows == 0 {
+            return refuse("merged_file_rows must be at least 1");
         }
         if self.compact_after_files < 2 {
             return refuse("compact_after_files must be at least 2");

@@ -63,7 +63,8 @@ impl Identity {
     /// The library sees a conflict only between commits that share an application id, so every commit carries both: then
     /// none can slip past a take-over. And it makes no second attempt on its own (`max_retries` 0): whatever came in
     /// between, the caller reads the log again before it goes on.
-    pub(crate) fn commit_properties(&self, stamp: Stamp) -> CommitProperties {
+    /// `more` joins what the metadata says.
+    pub(crate) fn commit_properties(&self, stamp: Stamp, more: Vec<(String, Value)>) -> CommitProperties {
         let mut transactions = vec![Transaction::new(fence_app(&self.pipeline), self.generation)];
         transactions.extend(stamp.epoch.map(|epoch| Transaction::new(epoch_app(&self.pipeline), epoch)));
         let mut metadata: Vec<(String, Value)> = vec![
@@ -73,6 +74,7 @@ impl Identity {
         ];
         metadata.extend(stamp.epoch.map(|epoch| ("tidemark.epoch".to_owned(), json!(epoch))));
         metadata.extend(stamp.watermark.map(|micros| ("tidemark.watermark".to_owned(), json!(micros))));
+        metadata.extend(more);
         CommitProperties::default()
             .with_application_transactions(transactions)
             .with_metadata(metadata)

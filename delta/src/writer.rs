@@ -9,9 +9,12 @@ use deltalake::kernel::Action;
 use deltalake::kernel::transaction::CommitBuilder;
 use deltalake::protocol::{DeltaOperation, OutputMode};
 use deltalake::{DeltaResult, DeltaTable, DeltaTableError};
+use serde_json::Value;
 use tracing::warn;
 
+use crate::checks::Checks;
 use crate::error::permanent;
+use crate::files::Resident;
 use crate::lake::Lake;
 use crate::maintain::Schedule;
 use crate::spec::{Shape, TableSpec};
@@ -26,11 +29,13 @@ use crate::{Error, append, merge};
 pub struct TableWriter {
     pub(crate) lake: Lake,
     pub(crate) spec: TableSpec,
+    pub(crate) checks: Checks,
     pub(crate) table: DeltaTable,
     pub(crate) table_id: String,
     pub(crate) epoch: Option<i64>,
     /// The greatest epoch that was ever tried. The table may come to hold it at any time.
     pub(crate) attempted: Option<i64>,
+    pub(crate) resident: Resident,
     pub(crate) schedule: Schedule,
 }
 
@@ -55,10 +60,11 @@ pub struct Published {
 }
 
 /// An epoch on its way into the table.
-struct Publication<'a> {
+struct Publication {
     epoch: i64,
     watermark: Option<i64>,
-    batch: Option<&'a RecordBatch>,
+    /// Checked; of a keyed table, in the order of the keys.
+    rows: Option<RecordBatch>,
 }
 
 impl TableWriter {
@@ -103,11 +109,9 @@ impl TableWriter {
             return Ok(Published { version: self.version(), outcome: Outcome::Skipped });
         }
         let batch = batch.filter(|batch| batch.num_rows() > 0);
-        if let Some(batch) = batch {
-            self.check(batch, epoch)?;
-        }
+        let rows = batch.map(|batch| self.checked(batch, epoch)).transpose()?;
         self.attempted = self.attempted.max(Some(epoch));
-        let publication = Publication { epoch, watermark, batch };
+        let publication = Publication { epoch, watermark, rows };
         let mut attempt = 1;
         loop {
             let failure = match self.try_publish(&publication).await {
@@ -122,8 +126,9 @@ impl TableWriter {
         }
     }
 
-    /// A wrong schema is our bug: the library would cast, and round decimals, without a word.
-    fn check(&self, batch: &RecordBatch, epoch: i64) -> Result<(), Error> {
+    /// The rows, once nothing speaks against them. A wrong schema is our bug: it would be cast, and decimals rounded, without
+    /// a word.
+    fn checked(&self, batch: &RecordBatch, epoch: i64) -> Result<RecordBatch, Error> {
         let (ours, theirs) = (self.spec.schema.fields(), batch.schema_ref().fields());
         let same = ours.len() == theirs.len()
             && ours.iter().zip(theirs).all(|(a, b)| {
@@ -132,26 +137,32 @@ impl TableWriter {
         if !same {
             return Err(Error::bug(&self.spec.name, format!("batch has columns {theirs:?} instead of {ours:?}")));
         }
+        self.checks.hold(&self.spec.name, batch)?;
         match &self.spec.shape {
-            Shape::Keyed { key } => merge::check_unique(&self.spec.name, batch, key),
-            Shape::Append { epoch: column } => append::check_epochs(&self.spec.name, batch, column, epoch),
+            Shape::Keyed { key } => merge::sorted(&self.spec.name, batch, key),
+            Shape::Append { epoch: column } => {
+                append::check_epochs(&self.spec.name, batch, column, epoch).map(|()| batch.clone())
+            }
         }
     }
 
-    async fn try_publish(&mut self, publication: &Publication<'_>) -> DeltaResult<()> {
+    async fn try_publish(&mut self, publication: &Publication) -> DeltaResult<()> {
         let stamp = Stamp { kind: Kind::Publish, epoch: Some(publication.epoch), watermark: publication.watermark };
-        let rows = match (&self.spec.shape, publication.batch) {
-            (Shape::Append { epoch }, Some(batch)) => append::rows_after(batch, epoch, self.epoch)?,
-            (Shape::Keyed { .. }, Some(batch)) => Some(batch.clone()),
-            (_, None) => None,
-        };
-        match (&self.spec.shape, rows) {
-            (_, None) => self.commit(stamp, vec![], self.transaction_only(publication.epoch)).await?,
-            (Shape::Keyed { key }, Some(rows)) => self.table = merge::merge(self, key, rows, stamp).await?,
-            (Shape::Append { .. }, Some(rows)) => self.table = append::append(self, rows, stamp).await?,
+        match (self.spec.shape.clone(), &publication.rows) {
+            (Shape::Keyed { key }, Some(rows)) => merge::merge(self, &key, rows, stamp).await?,
+            (Shape::Append { epoch }, Some(rows)) => match append::rows_after(rows, &epoch, self.epoch)? {
+                Some(rows) => append::append(self, rows, stamp).await?,
+                None => self.commit_transaction(publication.epoch, stamp).await?,
+            },
+            (_, None) => self.commit_transaction(publication.epoch, stamp).await?,
         }
         self.epoch = Some(publication.epoch);
         Ok(())
+    }
+
+    /// A commit in which nothing changes but the epoch.
+    async fn commit_transaction(&mut self, epoch: i64, stamp: Stamp) -> DeltaResult<()> {
+        self.commit(stamp, vec![], self.transaction_only(epoch), vec![]).await
     }
 
     /// The operation of a commit that holds no files.
@@ -163,14 +174,16 @@ impl TableWriter {
         }
     }
 
-    /// Commits for the version after our snapshot, or fails; on success the new state is the snapshot.
+    /// Commits for the version after our snapshot, or fails; on success the new state is the snapshot. `more` joins the
+    /// commit's metadata.
     pub(crate) async fn commit(
         &mut self,
         stamp: Stamp,
         actions: Vec<Action>,
         operation: DeltaOperation,
+        more: Vec<(String, Value)>,
     ) -> DeltaResult<()> {
-        let commit = CommitBuilder::from(self.lake.identity.commit_properties(stamp))
+        let commit = CommitBuilder::from(self.lake.identity.commit_properties(stamp, more))
             .with_actions(actions)
             .build(Some(self.table.snapshot()?), self.table.log_store(), operation)
             .await?;

@@ -28,6 +28,9 @@ use super::patience::{PAUSE, Patience};
 use crate::health::Health;
 use crate::permit::Permit;
 
+/// Longest interval that slow publications bring about. What an outage took is no pace.
+const PACED_MAX: Duration = Duration::from_secs(5);
+
 /// Why publishing ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
@@ -273,6 +276,7 @@ struct Writer {
     /// Tables differ up to this epoch: the first group ends exactly there, and makes them equal.
     first_group: Option<Epoch>,
     last_start: Option<Instant>,
+    last_took: Duration,
     hurried: bool,
     draining: bool,
     finishing: bool,
@@ -290,6 +294,7 @@ impl Writer {
             watermarks: BTreeMap::new(),
             first_group,
             last_start: None,
+            last_took: Duration::ZERO,
             hurried: false,
             draining: false,
             finishing: false,
@@ -327,8 +332,9 @@ impl Writer {
         if self.hurried || self.draining {
             return Duration::ZERO;
         }
-        self.last_start
-            .map_or(Duration::ZERO, |at| (at + self.options.interval).saturating_duration_since(Instant::now()))
+        // Publishing takes half of the time at most: the more a group holds, the less each of its epochs costs.
+        let interval = self.options.interval.max((2 * self.last_took).min(PACED_MAX));
+        self.last_start.map_or(Duration::ZERO, |at| (at + interval).saturating_duration_since(Instant::now()))
     }
 
     fn take(&mut self, message: Message) {
@@ -378,7 +384,8 @@ impl Writer {
         let whole = whole.collect::<Result<Vec<_>, _>>()?;
         self.commit(epoch, watermark_us, &whole)?;
         self.first_group = None;
-        self.announce(epoch, started);
+        self.last_took = started.elapsed();
+        self.announce(epoch, self.last_took);
         reach("group-published");
         self.maintain()?;
         reach("maintained");
@@ -414,14 +421,14 @@ impl Writer {
         }
     }
 
-    fn announce(&self, epoch: Epoch, started: Instant) {
+    fn announce(&self, epoch: Epoch, took: Duration) {
         self.shared.visible.store(epoch, Ordering::Release);
         let mut progress = lock(&self.shared.progress);
         progress.epoch = epoch;
         progress.publications += 1;
-        progress.last_took = started.elapsed();
+        progress.last_took = took;
         drop(progress);
-        tracing::debug!(epoch, took_ms = started.elapsed().as_millis(), "published");
+        tracing::debug!(epoch, took_ms = took.as_millis(), "published");
         self.shared.wake();
         if let Some(told) = lock(&self.shared.told).as_ref() {
             told(epoch);

@@ -6,18 +6,12 @@
 
 use std::ops::Range;
 
-use arrow::compute::cast;
-use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use deltalake::kernel::{Action, LogicalFileView};
-use deltalake::logstore::object_store::ObjectStoreExt;
-use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use deltalake::protocol::DeltaOperation;
-use deltalake::writer::{DeltaWriter, RecordBatchWriter};
 use deltalake::{DeltaResult, DeltaTableError};
 use serde_json::Value;
 
-use crate::merge::writer_properties;
 use crate::spec::Shape;
 use crate::writer::TableWriter;
 
@@ -33,6 +27,10 @@ struct Live {
 impl TableWriter {
     /// Rewrites one run of files if the table has gathered too many, and returns how many they were.
     pub(super) async fn compact(&mut self) -> DeltaResult<usize> {
+        // MERGE by hand keeps files as they should be.
+        if matches!(self.spec.shape, Shape::Keyed { .. }) && self.is_plain()? {
+            return Ok(0);
+        }
         let policy = &self.lake.policy;
         let log_data = self.table.snapshot()?.log_data();
         if log_data.num_files() < policy.compact_after_files {
@@ -51,7 +49,7 @@ impl TableWriter {
         let actions = self.rewrite(files).await?;
         let target_size = i64::try_from(policy.target_file_bytes).unwrap_or(i64::MAX);
         let operation = DeltaOperation::Optimize { predicate: None, target_size };
-        self.commit(self.maintenance(), actions, operation).await?;
+        self.commit(self.maintenance(), actions, operation, vec![]).await?;
         Ok(files.len())
     }
 
@@ -69,40 +67,22 @@ impl TableWriter {
 
     /// Writes the rows of `files` into a new one. It is an orphan until it is committed.
     async fn rewrite(&self, files: &[(Live, LogicalFileView)]) -> DeltaResult<Vec<Action>> {
-        let store = self.table.object_store();
-        let mut writer = RecordBatchWriter::for_table(&self.table)?.with_writer_properties(writer_properties());
+        let mut rows = Vec::new();
         for (_, file) in files {
-            // Files below the target size: each fits into memory.
-            let bytes = store.get(&file.object_store_path()).await?.bytes().await?;
-            for batch in ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()? {
-                writer.write(with_schema(&batch?, &self.spec.schema)?).await?;
-            }
-        }
-        let mut written = 0;
-        let mut actions: Vec<Action> =
-            files.iter().map(|(_, file)| Action::Remove(file.remove_action(false))).collect();
-        for mut add in writer.flush().await? {
-            let statistics: Value = serde_json::from_str(add.stats.as_deref().unwrap_or_default())?;
-            written += statistics["numRecords"].as_u64().unwrap_or(0);
-            add.data_change = false;
-            actions.push(Action::Add(add));
+            rows.extend(self.read_file(file).await?);
         }
         let expected: u64 = files.iter().map(|(live, _)| live.rows).sum();
-        if written != expected {
-            return Err(DeltaTableError::generic(format!("compaction wrote {written} rows instead of {expected}")));
+        let found: usize = rows.iter().map(RecordBatch::num_rows).sum();
+        if u64::try_from(found).ok() != Some(expected) {
+            return Err(DeltaTableError::generic(format!("compaction found {found} rows instead of {expected}")));
         }
+        let mut actions: Vec<Action> =
+            files.iter().map(|(_, file)| Action::Remove(file.remove_action(false))).collect();
+        let mut add = self.write_file(&rows).await?;
+        add.data_change = false;
+        actions.push(Action::Add(add));
         Ok(actions)
     }
-}
-
-/// The same rows as columns of `schema`: in the files of a MERGE every column may be null, and text may be of another type.
-fn with_schema(batch: &RecordBatch, schema: &SchemaRef) -> DeltaResult<RecordBatch> {
-    let columns = schema.fields().iter().map(|field| {
-        let missing = || DeltaTableError::generic(format!("a file has no column {}", field.name()));
-        let column = batch.column_by_name(field.name()).ok_or_else(missing)?;
-        Ok(cast(column, field.data_type())?)
-    });
-    Ok(RecordBatch::try_new(SchemaRef::clone(schema), columns.collect::<DeltaResult<_>>()?)?)
 }
 
 /// The newest files that are worth rewriting, if there are `gathered` since the last one that is full.

@@ -52,10 +52,10 @@ impl TableWriter {
             specified_retention_millis: Some(millis),
             default_retention_millis: millis,
         };
-        self.commit(self.maintenance(), vec![], start).await?;
+        self.commit(self.maintenance(), vec![], start, vec![]).await?;
         let deleted = delete(self.table.object_store(), plan.files_deleted).await?;
         let end = DeltaOperation::VacuumEnd { status: "COMPLETED".to_owned() };
-        self.commit(self.maintenance(), vec![], end).await?;
+        self.commit(self.maintenance(), vec![], end, vec![]).await?;
         Ok(deleted)
     }
 }

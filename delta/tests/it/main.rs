@@ -4,6 +4,7 @@
 
 mod doubt;
 mod maintain;
+mod merge;
 mod open;
 mod points;
 mod publish;

@@ -68,10 +68,12 @@ async fn compaction_keeps_rows_order_and_transactions() {
     assert_eq!(read_rejected(&dir, Some(version - 1)).await, expected(1, 5));
 }
 
-/// A MERGE of new keys alone adds a file, and the files that it writes have nullable columns.
+/// The library's MERGE of new keys alone adds a file, and the files that it writes have nullable columns.
 #[tokio::test(flavor = "multi_thread")]
-async fn compaction_of_a_keyed_table_keeps_its_rows() {
+async fn compaction_of_a_keyed_table_that_the_library_merges_keeps_its_rows() {
     let dir = TempDir::new().unwrap();
+    drop(open(&dir, 0, keyed()).await);
+    load(&dir, &keyed(), None).await.add_constraint().with_constraint("small", "count < 1000").await.unwrap();
     let mut writer = writer(&dir, small(), keyed()).await;
     let ids: Vec<String> = (1..5).map(|epoch| format!("user {epoch}")).collect();
     for (epoch, id) in (1..).zip(&ids) {

@@ -81,6 +81,23 @@ pub(crate) fn appended() -> TableSpec {
     }
 }
 
+/// As [`appended`], with a column `count`.
+pub(crate) fn appended_with_count() -> TableSpec {
+    let mut fields: Vec<Field> = appended().schema.fields().iter().map(|field| field.as_ref().clone()).collect();
+    fields.push(Field::new("count", DataType::Int64, false));
+    TableSpec { schema: Arc::new(Schema::new(fields)), ..appended() }
+}
+
+/// One row of [`keyed`] or [`appended_with_count`].
+pub(crate) fn counted(spec: &TableSpec, count: i64) -> RecordBatch {
+    if matches!(spec.shape, Shape::Keyed { .. }) {
+        return users(&[("a", 1, count)]);
+    }
+    let mut columns = rejected([(1, 0)]).columns().to_vec();
+    columns.push(Arc::new(Int64Array::from(vec![count])));
+    RecordBatch::try_new(spec.schema.clone(), columns).unwrap()
+}
+
 /// Rows of [`keyed`]: id, pence, count.
 pub(crate) fn users(rows: &[(&str, i128, i64)]) -> RecordBatch {
     let pence = Decimal128Array::from_iter_values(rows.iter().map(|row| row.1));

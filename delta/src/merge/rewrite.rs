@@ -1,0 +1,229 @@
+//! MERGE by hand: the files that can hold a key of the rows are replaced by files with the rows in them.
+
+use std::cmp::Ordering;
+use std::collections::HashSet;
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use arrow::compute::interleave_record_batch;
+use arrow::error::ArrowError;
+use deltalake::DeltaResult;
+use deltalake::kernel::Action;
+use deltalake::protocol::{DeltaOperation, MergePredicate};
+use serde_json::{Value, json};
+
+use super::keys::Keys;
+use super::plan;
+use crate::txn::Stamp;
+use crate::writer::TableWriter;
+
+/// Bytes of rows that stay in memory for the next MERGE, for each table: about a million users.
+const RESIDENT_BYTES_MAX: usize = 128 << 20;
+
+/// What a MERGE did, for the commit's metadata.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Counts {
+    inserted: usize,
+    updated: usize,
+    copied: usize,
+    files_added: usize,
+    files_removed: usize,
+}
+
+/// Inserts or replaces the sorted rows.
+pub(super) async fn merge(
+    writer: &mut TableWriter,
+    key: &[String],
+    rows: &RecordBatch,
+    stamp: Stamp,
+) -> DeltaResult<()> {
+    let begun = Instant::now();
+    let column = key.first().map_or("", String::as_str);
+    let state = writer.table.snapshot()?;
+    let read_version = state.version();
+    let mut files = Vec::new();
+    for file in state.log_data().iter() {
+        let bounds = plan::bounds(&file, column)?;
+        files.push((file, bounds));
+    }
+    let (mut counts, mut actions, mut written) = (Counts::default(), Vec::new(), Vec::new());
+    for (group, range) in plan::deal(plan::groups(files), rows, column) {
+        if range.is_empty() {
+            continue;
+        }
+        let mut batches = Vec::new();
+        for file in &group.files {
+            batches.extend(writer.read_file(file).await?);
+            actions.push(Action::Remove(file.remove_action(true)));
+            counts.files_removed += 1;
+        }
+        batches.push(rows.slice(range.start, range.len()));
+        let order = merged(&batches, key, &mut counts)?;
+        let batches: Vec<&RecordBatch> = batches.iter().collect();
+        for part in order.chunks(part_rows(order.len(), writer.lake.policy.merged_file_rows)) {
+            let part = interleave_record_batch(&batches, part)?;
+            let add = writer.write_file(std::slice::from_ref(&part)).await?;
+            written.push((add.path.clone(), part));
+            actions.push(Action::Add(add));
+            counts.files_added += 1;
+        }
+    }
+    let more = vec![
+        ("operationMetrics".to_owned(), counts.metrics(rows.num_rows(), begun)),
+        ("readVersion".to_owned(), json!(read_version)),
+    ];
+    writer.commit(stamp, actions, operation(key), more).await?;
+    let live: HashSet<String> =
+        writer.table.snapshot()?.log_data().iter().map(|file| file.path().into_owned()).collect();
+    writer.resident.replace(written, |path| live.contains(path), RESIDENT_BYTES_MAX);
+    Ok(())
+}
+
+/// Rows of each file: as few files as can be, and equal ones, so they are at least half full.
+fn part_rows(rows: usize, most: usize) -> usize {
+    rows.div_ceil(rows.div_ceil(most).max(1)).max(1)
+}
+
+/// The rows of a table with new rows in it, in the order of their keys: which batch, and which row there. The last batch holds
+/// the new rows, sorted; the others hold the table's, which are sorted if we wrote them.
+fn merged(batches: &[RecordBatch], key: &[String], counts: &mut Counts) -> Result<Vec<(usize, usize)>, ArrowError> {
+    let keys = batches.iter().map(|batch| Keys::of(batch, key)).collect::<Result<Vec<_>, _>>()?;
+    let Some((new, old)) = keys.split_last() else {
+        return Ok(vec![]);
+    };
+    let compare = |a: &(usize, usize), b: &(usize, usize)| match (old.get(a.0), old.get(b.0)) {
+        (Some(left), Some(right)) => left.compare(a.1, right, b.1),
+        _ => Ordering::Equal,
+    };
+    let mut stored: Vec<(usize, usize)> =
+        old.iter().enumerate().flat_map(|(batch, keys)| (0..keys.len()).map(move |row| (batch, row))).collect();
+    if !stored.is_sorted_by(|a, b| compare(a, b).is_le()) {
+        stored.sort_by(compare);
+    }
+    let mut order = Vec::with_capacity(stored.len() + new.len());
+    let (mut next, mut next_is_stored) = (0, false);
+    for (batch, row) in stored {
+        let Some(keys) = old.get(batch) else {
+            continue;
+        };
+        let at = loop {
+            let comparison = if next < new.len() { new.compare(next, keys, row) } else { Ordering::Greater };
+            if comparison != Ordering::Less {
+                break comparison;
+            }
+            // A new row that took the place of a stored one is there already.
+            if !std::mem::take(&mut next_is_stored) {
+                order.push((old.len(), next));
+                counts.inserted += 1;
+            }
+            next += 1;
+        };
+        if at == Ordering::Equal {
+            order.push((old.len(), next));
+            counts.updated += 1;
+            next_is_stored = true;
+        } else {
+            order.push((batch, row));
+            counts.copied += 1;
+        }
+    }
+    let rest = next + usize::from(next_is_stored)..new.len();
+    counts.inserted += rest.len();
+    order.extend(rest.map(|row| (old.len(), row)));
+    Ok(order)
+}
+
+/// How the commit names itself: as the library names a MERGE of the same kind.
+fn operation(key: &[String]) -> DeltaOperation {
+    let action = |action_type: &str| vec![MergePredicate { action_type: action_type.to_owned(), predicate: None }];
+    let same_key: Vec<String> = key.iter().map(|name| format!("target.{name} = source.{name}")).collect();
+    DeltaOperation::Merge {
+        // Without it, the commit is taken to have read the whole table, and conflicts with every other one.
+        predicate: None,
+        merge_predicate: Some(same_key.join(" AND ")),
+        matched_predicates: action("update"),
+        not_matched_predicates: action("insert"),
+        not_matched_by_source_predicates: vec![],
+    }
+}
+
+impl Counts {
+    /// By the names that the library uses.
+    fn metrics(&self, source_rows: usize, begun: Instant) -> Value {
+        json!({
+            "num_source_rows": source_rows,
+            "num_target_rows_inserted": self.inserted,
+            "num_target_rows_updated": self.updated,
+            "num_target_rows_copied": self.copied,
+            "num_target_rows_deleted": 0,
+            "num_output_rows": self.inserted + self.updated + self.copied,
+            "num_target_files_added": self.files_added,
+            "num_target_files_removed": self.files_removed,
+            "execution_time_ms": u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray};
+    use arrow::datatypes::Int64Type;
+
+    use super::*;
+
+    fn batch(rows: &[(&str, i64)]) -> RecordBatch {
+        let text: ArrayRef = Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.0)));
+        let number: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.1)));
+        RecordBatch::try_from_iter([("key", text), ("value", number)]).unwrap()
+    }
+
+    fn merge(batches: &[&[(&str, i64)]]) -> (Vec<(String, i64)>, Counts) {
+        let batches: Vec<RecordBatch> = batches.iter().map(|rows| batch(rows)).collect();
+        let mut counts = Counts::default();
+        let order = merged(&batches, &["key".to_owned()], &mut counts).unwrap();
+        let all = interleave_record_batch(&batches.iter().collect::<Vec<_>>(), &order).unwrap();
+        let (keys, values) = (all.column(0).as_string::<i32>(), all.column(1).as_primitive::<Int64Type>());
+        let rows = (0..all.num_rows()).map(|row| (keys.value(row).to_owned(), values.value(row)));
+        (rows.collect(), counts)
+    }
+
+    fn rows(rows: &[(&str, i64)]) -> Vec<(String, i64)> {
+        rows.iter().map(|(key, value)| ((*key).to_owned(), *value)).collect()
+    }
+
+    #[test]
+    fn new_rows_replace_stored_ones_or_find_their_place() {
+        let (all, counts) = merge(&[&[("b", 1), ("d", 2)], &[("f", 3)], &[("a", 10), ("d", 20), ("e", 30), ("g", 40)]]);
+        assert_eq!(all, rows(&[("a", 10), ("b", 1), ("d", 20), ("e", 30), ("f", 3), ("g", 40)]));
+        assert_eq!((counts.inserted, counts.updated, counts.copied), (3, 1, 2));
+    }
+
+    #[test]
+    fn stored_rows_may_come_in_any_order_and_repeat_a_key() {
+        let (all, counts) = merge(&[&[("d", 2), ("b", 1)], &[("d", 3), ("a", 4)], &[("d", 9), ("e", 8)]]);
+        assert_eq!(all, rows(&[("a", 4), ("b", 1), ("d", 9), ("d", 9), ("e", 8)]));
+        assert_eq!((counts.inserted, counts.updated, counts.copied), (1, 2, 2));
+    }
+
+    #[test]
+    fn an_empty_table_takes_all_rows() {
+        let (all, counts) = merge(&[&[("a", 1), ("b", 2)]]);
+        assert_eq!(all, rows(&[("a", 1), ("b", 2)]));
+        assert_eq!((counts.inserted, counts.updated, counts.copied), (2, 0, 0));
+    }
+
+    #[test]
+    fn parts_are_at_most_full_and_at_least_half() {
+        for most in [1, 2, 7, 100] {
+            for rows in 1..1_000 {
+                let each = part_rows(rows, most);
+                assert!(each <= most, "{rows} rows in parts of {each}, {most} at most");
+                assert!(rows <= most || 2 * each >= most, "{rows} rows in parts of {each}, {most} at most");
+            }
+        }
+    }
+}
