@@ -9,6 +9,8 @@ use deltalake::kernel::Action;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::{DeltaResult, DeltaTableError};
 
+use serde_json::json;
+
 use crate::Error;
 use crate::files::writer_properties;
 use crate::txn::Stamp;
@@ -38,9 +40,12 @@ pub(crate) fn check_epochs(table: &str, batch: &RecordBatch, column: &str, epoch
 /// Adds the rows as one file, in one commit: by hand, which spares planning a query, unless the table asks more of a writer.
 pub(crate) async fn append(writer: &mut TableWriter, rows: RecordBatch, stamp: Stamp) -> DeltaResult<()> {
     if writer.is_plain()? {
+        let added = rows.num_rows();
         let add = writer.write_file(&[rows]).await?;
         let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
-        return writer.commit(stamp, vec![Action::Add(add)], operation, vec![]).await;
+        let metrics = json!({ "num_added_files": 1, "num_added_rows": added, "num_removed_files": 0 });
+        let more = vec![("operationMetrics".to_owned(), metrics)];
+        return writer.commit(stamp, vec![Action::Add(add)], operation, more).await;
     }
     writer.table = writer
         .table

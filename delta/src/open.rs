@@ -72,6 +72,7 @@ async fn try_open(lake: &Lake, spec: &TableSpec) -> Result<TableWriter, Error> {
     if fence > ours {
         return Err(Error::Fenced { table: spec.name.clone(), held: fence, ours });
     }
+    let schedule = Schedule::at(state.version(), lake.policy.checkpoint_interval_commits);
     let mut writer = TableWriter {
         lake: lake.clone(),
         spec: spec.clone(),
@@ -81,7 +82,7 @@ async fn try_open(lake: &Lake, spec: &TableSpec) -> Result<TableWriter, Error> {
         epoch: held.epoch,
         attempted: None,
         resident: Resident::default(),
-        schedule: Schedule::default(),
+        schedule,
     };
     if fence < ours {
         let stamp = Stamp { kind: Kind::Fence, epoch: held.epoch, watermark: None };

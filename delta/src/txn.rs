@@ -79,7 +79,8 @@ impl Identity {
             .with_application_transactions(transactions)
             .with_metadata(metadata)
             .with_max_retries(0)
-            // It lists the whole log: done by maintenance, not by every commit.
+            // Maintenance does both, between commits: one lists the whole log, the other reads it.
+            .with_create_checkpoint(false)
             .with_cleanup_expired_logs(Some(false))
     }
 }

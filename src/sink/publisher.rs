@@ -435,15 +435,22 @@ impl Writer {
         }
     }
 
-    /// Compaction and clean-up, as far as they are due. What fails for want of the store is tried again next time.
+    /// Compaction, clean-up and checkpoints of logs, as far as they are due. What fails for want of the store is tried again
+    /// next time.
     fn maintain(&mut self) -> Result<(), SinkError> {
         let now = std::time::SystemTime::now();
         self.options.permit.wait().map_err(SinkError::Displaced)?;
         let results = self.runtime.block_on(join_all(self.tables.iter_mut().map(|table| table.maintain(now))));
+        let mut results: Vec<_> = results.into_iter().map(|done| done.map(drop)).collect();
+        // One table after each group: commits of all tables come to the same number at the same time, and the next group
+        // would wait for all their checkpoints.
+        if let Some(table) = self.tables.iter_mut().max_by_key(|table| table.commits_since_checkpoint()) {
+            results.push(self.runtime.block_on(table.checkpoint_log()).map(drop));
+        }
         for result in results {
             match result {
                 Err(error) if error.is_retryable() => tracing::warn!(%error, "maintenance put off"),
-                other => drop(other?),
+                other => other?,
             }
         }
         Ok(())

@@ -1,7 +1,8 @@
 //! Keeping a table's files in order, between publications: never at the same time as one, and by this writer alone.
 //!
 //! The library's own OPTIMIZE is not used (two at once double all rows, and it knows nothing of our transactions), nor does
-//! its VACUUM delete anything here. Checkpoints are made by the library after every n-th commit.
+//! its VACUUM delete anything here. Checkpoints of the log are made here too, and not by the library within every n-th commit:
+//! readers would wait for that commit until its checkpoint is made, ten times as long as for any other.
 
 mod compact;
 mod leftovers;
@@ -10,7 +11,7 @@ mod vacuum;
 use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
-use deltalake::checkpoints::cleanup_expired_logs_for;
+use deltalake::checkpoints::{cleanup_expired_logs_for, create_checkpoint};
 use deltalake::{DeltaResult, DeltaTableError};
 
 use crate::Error;
@@ -21,6 +22,15 @@ use crate::writer::TableWriter;
 #[derive(Debug, Default)]
 pub(crate) struct Schedule {
     cleaned: Option<SystemTime>,
+    /// The version of the last checkpoint, as far as it is known.
+    checkpointed: u64,
+}
+
+impl Schedule {
+    /// For a table that is opened at `version`: checkpoints are taken to have been made at every multiple of `interval`.
+    pub(crate) fn at(version: u64, interval: u64) -> Self {
+        Schedule { cleaned: None, checkpointed: version - version % interval.max(1) }
+    }
 }
 
 /// What a call of [`TableWriter::maintain`] did.
@@ -37,6 +47,27 @@ pub struct Maintained {
 }
 
 impl TableWriter {
+    /// Commits since the last checkpoint of the log.
+    pub fn commits_since_checkpoint(&self) -> u64 {
+        self.version().saturating_sub(self.schedule.checkpointed)
+    }
+
+    /// Writes a checkpoint of the log, from which readers start, if the
+    /// [interval](crate::Policy::checkpoint_interval_commits) has passed since the last one; tells whether it did. It takes
+    /// as long as several commits, so several tables should not do it at once.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]: nothing was lost, the next call tries again.
+    pub async fn checkpoint_log(&mut self) -> Result<bool, Error> {
+        if self.commits_since_checkpoint() < self.lake.policy.checkpoint_interval_commits {
+            return Ok(false);
+        }
+        let made = create_checkpoint(&self.table, None).await;
+        made.map_err(|failure| Error::unavailable(&self.spec.name, 1, failure))?;
+        self.schedule.checkpointed = self.version();
+        Ok(true)
+    }
+
     /// Does what is due: rewrites many small files into one, and, every [`clean_every`](crate::Policy::clean_every), deletes
     /// what has outlived its retention as of `now`. Rows never change. Call it after each publication; when nothing is
     /// due it costs nothing.

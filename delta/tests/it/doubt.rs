@@ -11,7 +11,7 @@ use tidemark_delta::{Cause, Error, Outcome, TableSpec, TableWriter};
 use crate::store::{Judged, Kind, Verdict, injected, is_commit};
 use crate::support::*;
 
-/// A writer of generation 1 whose requests are judged. Every second commit is followed by a checkpoint of the log.
+/// A writer of generation 1 whose requests are judged, and whose log gets a checkpoint after two commits.
 async fn faulty(dir: &TempDir, spec: TableSpec) -> (TableWriter, Judged) {
     let store = Judged::new();
     let lake = judged_lake(dir, 1, &store);
@@ -27,17 +27,12 @@ async fn a_durable_commit_is_recognised_whatever_its_reply() {
             false => Verdict::Pass,
         }
     };
-    let checkpoint_fails = |kind, path: &str| match kind != Kind::Get && path.contains("checkpoint") {
-        true => Verdict::Fail(injected),
-        false => Verdict::Pass,
-    };
-    for fault in ["reply lost", "repeated", "checkpoint fails"] {
+    for fault in ["reply lost", "repeated"] {
         let dir = TempDir::new().unwrap();
         let (mut writer, store) = faulty(&dir, appended()).await;
         match fault {
             "reply lost" => store.judge(judge_commits(Verdict::Lose(injected))),
-            "repeated" => store.judge(judge_commits(Verdict::Twice)),
-            _ => store.judge(checkpoint_fails),
+            _ => store.judge(judge_commits(Verdict::Twice)),
         }
         let published = writer.publish(1, None, Some(&rejected([(1, 0), (1, 1)]))).await.unwrap();
         assert_eq!((published.version, published.outcome), (1, Outcome::Recovered), "{fault}");
@@ -46,6 +41,30 @@ async fn a_durable_commit_is_recognised_whatever_its_reply() {
         assert_eq!((published.version, published.outcome), (2, Outcome::Committed), "{fault}");
         assert_eq!(read_rejected(&dir, None).await, [(1, 0), (1, 1), (2, 0)], "{fault}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_of_the_log_that_failed_is_made_later() {
+    let dir = TempDir::new().unwrap();
+    let (mut writer, store) = faulty(&dir, appended()).await;
+    store.judge(|kind, path| match kind != Kind::Get && path.contains("checkpoint") {
+        true => Verdict::Fail(injected),
+        false => Verdict::Pass,
+    });
+    let hint = path(&dir, &appended()).join("_delta_log/_last_checkpoint");
+    let row = |epoch: u64| rejected([(i64::try_from(epoch).unwrap(), 0)]);
+    writer.publish(1, None, Some(&row(1))).await.unwrap();
+    assert!(!writer.checkpoint_log().await.unwrap(), "one commit is too early");
+    for epoch in 2..4 {
+        assert_eq!(writer.publish(epoch, None, Some(&row(epoch))).await.unwrap().outcome, Outcome::Committed);
+        let error = writer.checkpoint_log().await.unwrap_err();
+        assert!(error.is_retryable() && !hint.exists(), "{error}");
+    }
+    store.pass();
+    assert_eq!(writer.commits_since_checkpoint(), 3);
+    assert!(writer.checkpoint_log().await.unwrap() && hint.exists());
+    assert!(!writer.checkpoint_log().await.unwrap(), "it is there already");
+    assert_eq!(read_rejected(&dir, None).await, [(1, 0), (2, 0), (3, 0)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -36,7 +36,7 @@ pub(crate) fn lake_with(dir: &TempDir, generation: i64, policy: Policy) -> Lake 
     Lake::new(location, Identity { pipeline: PIPELINE.to_owned(), generation }, policy).unwrap()
 }
 
-/// A lake on a store that the test judges. Every second commit is followed by a checkpoint of the log.
+/// A lake on a store that the test judges, where the log gets a checkpoint after two commits.
 pub(crate) fn judged_lake(dir: &TempDir, generation: i64, store: &Judged) -> Lake {
     judged_lake_with(dir, generation, store, Policy { checkpoint_interval_commits: 2, ..policy() })
 }

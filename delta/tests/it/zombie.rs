@@ -23,7 +23,8 @@ fn rows(spec: &TableSpec, generation: i64, epoch: i64) -> RecordBatch {
 
 async fn publish(writer: &mut TableWriter, generation: i64, epoch: u64) -> Result<(), Error> {
     let batch = rows(writer.spec(), generation, i64::try_from(epoch).unwrap());
-    writer.publish(epoch, None, Some(&batch)).await.map(|_| ())
+    writer.publish(epoch, None, Some(&batch)).await?;
+    writer.checkpoint_log().await.map(drop)
 }
 
 async fn all_rows(dir: &TempDir, spec: &TableSpec) -> String {
