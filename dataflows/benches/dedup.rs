@@ -5,7 +5,11 @@
 //! Each contender runs in a process of its own, so that memory is its own, and the contenders take turns, so that
 //! figures of one round compare even on a busy machine. Twice as many events are fed as fit the horizon: in the first
 //! half the index fills, in the second every id that comes makes another one expire. One event in twenty repeats
-//! an earlier one. Making the events is not timed. Times are processor time, not wall time.
+//! an earlier one. Making the events is not timed, nor is taking memory at the start. Times are processor time, not wall
+//! time. The allocator is that of the program.
+//!
+//! `--expected-percent` says how many ids are announced in advance, of those that will be remembered. Without any (0)
+//! and with too few, the table tells what growth costs.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_wrap, missing_docs)]
 
@@ -13,11 +17,12 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use common::{mix, processor_time, status};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
+use mimalloc::MiMalloc;
 use tidemark_dataflows::arrangement::{Hashes, Settings, SweepRate, TimeBoundedArrangement};
 use tidemark_dataflows::baselines;
 use tidemark_dataflows::distinct::distinct_within_watermark;
@@ -28,11 +33,16 @@ use timely::dataflow::operators::Probe;
 use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::{InputHandle, ProbeHandle, Stream};
 
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
 const HOUR: i64 = 3_600_000_000;
 const HORIZON: Horizon = Horizon { watermark_delay_us: HOUR, dedup_retention_us: 24 * HOUR };
 /// Delay, retention and half a bucket: what is remembered on average.
 const REMEMBERED_HALF_HOURS: i64 = 2 * 25 + 1;
 const CONTENDERS: [&str; 7] = ["plain loop", "operator", "with log", "ring", "threshold", "reduce", "temporal"];
+/// Part of the events that repeat none before them.
+const UNREPEATED: f64 = 0.95;
 /// Ids after which the log of admissions is handed on, with "with log": some megabytes.
 const LOGGED: usize = 1 << 18;
 
@@ -43,7 +53,8 @@ struct Arguments {
     rounds: usize,
     /// Above this many ids, only the plain loop, the operator with and without a log, and the ring run.
     baselines_up_to: u64,
-    presized: bool,
+    expected_percent: u64,
+    contenders: Vec<String>,
     only: Option<String>,
 }
 
@@ -55,7 +66,8 @@ impl Arguments {
             epoch_events: 100_000,
             rounds: 3,
             baselines_up_to: 10_000_000,
-            presized: true,
+            expected_percent: 110,
+            contenders: Vec::new(),
             only: None,
         };
         let mut rest = std::env::args().skip(1);
@@ -66,7 +78,8 @@ impl Arguments {
                 "--epoch-events" => arguments.epoch_events = value().parse().expect("a number of events"),
                 "--rounds" => arguments.rounds = value().parse().expect("a number of rounds"),
                 "--baselines-up-to" => arguments.baselines_up_to = value().parse().expect("a number of ids"),
-                "--presized" => arguments.presized = value().parse().expect("true or false"),
+                "--expected-percent" => arguments.expected_percent = value().parse().expect("a percentage"),
+                "--contenders" => arguments.contenders = value().split(',').map(str::to_owned).collect(),
                 "--only" => arguments.only = Some(value()),
                 // Cargo says so to every bench.
                 "--bench" => {}
@@ -138,10 +151,11 @@ impl PlainLoop {
     fn decide(&mut self, batches: &mut [Vec<Event>]) {
         let PlainLoop { hashes, table, newest, oldest } = self;
         let watermark = *newest - HORIZON.watermark_delay_us;
+        let index = |id| hashes.scramble(id).hash();
         for batch in batches {
             batch.retain(|event| {
                 *newest = event.time.0.max(*newest);
-                match table.entry(hashes.index(event.id), |entry| entry.0 == event.id, |entry| hashes.index(entry.0)) {
+                match table.entry(index(event.id), |entry| entry.0 == event.id, |entry| index(entry.0)) {
                     Entry::Vacant(vacant) if event.time.0 > watermark => {
                         vacant.insert((event.id, event.time.0 / HOUR));
                         true
@@ -158,44 +172,64 @@ impl PlainLoop {
     }
 }
 
-/// What one contender needed for one run.
-#[derive(Clone, Debug, Default)]
+/// What one contender needed for one run: nanoseconds an event, milliseconds an epoch, bytes an id.
+#[derive(Copy, Clone, Debug, Default)]
 struct Figures {
     filling_ns: f64,
     steady_ns: f64,
+    median_ms: f64,
     slowest_ms: f64,
     live_bytes: f64,
     peak_bytes: f64,
+    /// Least and most while the index doubles for the last time.
+    doubling_bytes: [f64; 2],
 }
 
-/// Feeds epochs of batches until the horizon has been filled twice. `decide` returns once an epoch is decided.
-fn measure(arguments: &Arguments, ids: u64, mut decide: impl FnMut(Epoch, Vec<Vec<Event>>)) -> Figures {
+impl Figures {
+    fn to_array(self) -> [f64; 8] {
+        let Figures { filling_ns, steady_ns, median_ms, slowest_ms, live_bytes, peak_bytes, doubling_bytes } = self;
+        let [least, most] = doubling_bytes;
+        [filling_ns, steady_ns, median_ms, slowest_ms, live_bytes, peak_bytes, least, most]
+    }
+
+    fn from_array(figures: [f64; 8]) -> Self {
+        let [filling_ns, steady_ns, median_ms, slowest_ms, live_bytes, peak_bytes, least, most] = figures;
+        let doubling_bytes = [least, most];
+        Figures { filling_ns, steady_ns, median_ms, slowest_ms, live_bytes, peak_bytes, doubling_bytes }
+    }
+}
+
+/// Feeds epochs of batches until the horizon has been filled twice. `decide` returns once an epoch is decided. `before`
+/// is what the process held before the contender was made.
+fn measure(arguments: &Arguments, before: f64, mut decide: impl FnMut(Epoch, Vec<Vec<Event>>)) -> Figures {
+    let ids = arguments.ids[0];
     let workload = Workload::new(ids);
-    let before = status("VmRSS");
     let start = Instant::now();
-    let mut spent = [Duration::ZERO; 2];
-    let mut slowest = Duration::ZERO;
     let epochs = 2 * ids.div_ceil(arguments.epoch_events);
+    let mut took = Vec::new();
+    let mut doubling_bytes = [f64::MAX, 0.0];
     for epoch in 1..=epochs {
         let events = workload.epoch((epoch - 1) * arguments.epoch_events, arguments.epoch_events);
         let batches: Vec<Vec<Event>> = events.chunks(BATCH).map(<[Event]>::to_vec).collect();
         drop(events);
         let begun = processor_time(start);
         decide(epoch, batches);
-        let took = processor_time(start) - begun;
-        spent[usize::from(epoch * 2 > epochs)] += took;
-        slowest = slowest.max(took);
+        took.push((processor_time(start) - begun).as_secs_f64());
+        if (epochs / 4..=epochs / 2).contains(&epoch) {
+            let bytes = (status("VmRSS") - before) / (epoch * arguments.epoch_events) as f64 / UNREPEATED;
+            doubling_bytes = [bytes.min(doubling_bytes[0]), bytes.max(doubling_bytes[1])];
+        }
     }
-    let events = (epochs / 2 * arguments.epoch_events) as f64;
+    let live_bytes = (status("VmRSS") - before) / ids as f64;
     // An epoch's events are made and dropped beside the state; they are no part of it, but live in the same heap.
     let beside = 2.0 * arguments.epoch_events as f64 * size_of::<Event>() as f64;
-    Figures {
-        filling_ns: spent[0].as_secs_f64() * 1e9 / events,
-        steady_ns: spent[1].as_secs_f64() * 1e9 / events,
-        slowest_ms: slowest.as_secs_f64() * 1e3,
-        live_bytes: status("VmRSS") - before,
-        peak_bytes: (status("VmHWM") - before - beside).max(0.0),
-    }
+    let peak_bytes = (status("VmHWM") - before - beside).max(0.0) / ids as f64;
+    let (filling, steady) = took.split_at(took.len() / 2);
+    let ns = |epochs: &[f64]| epochs.iter().sum::<f64>() * 1e9 / (epochs.len() as u64 * arguments.epoch_events) as f64;
+    let (filling_ns, steady_ns) = (ns(filling), ns(steady));
+    took.sort_by(f64::total_cmp);
+    let (median_ms, slowest_ms) = (took[took.len() / 2] * 1e3, took[took.len() - 1] * 1e3);
+    Figures { filling_ns, steady_ns, median_ms, slowest_ms, live_bytes, peak_bytes, doubling_bytes }
 }
 
 type Events<'s> = Stream<'s, Epoch, Vec<Event>>;
@@ -204,10 +238,10 @@ type Marks<'s> = Stream<'s, Epoch, Vec<EpochMark>>;
 /// Measures a dataflow with one worker on this thread.
 fn measure_dataflow(
     arguments: &Arguments,
-    ids: u64,
     build: impl for<'s> FnOnce(Events<'s>, Marks<'s>) -> Events<'s> + Send + Sync + 'static,
 ) -> Figures {
     let arguments = arguments.clone();
+    let before = status("VmRSS");
     timely::execute_directly(move |worker| {
         let mut events = InputHandle::<Epoch, CapacityContainerBuilder<Vec<Event>>>::new();
         let mut marks = InputHandle::<Epoch, CapacityContainerBuilder<Vec<EpochMark>>>::new();
@@ -215,7 +249,7 @@ fn measure_dataflow(
         worker.dataflow(|scope| {
             build(events.to_stream(scope), marks.to_stream(scope)).probe_with(&probe);
         });
-        measure(&arguments, ids, |epoch, batches| {
+        measure(&arguments, before, |epoch, batches| {
             events.advance_to(epoch);
             marks.advance_to(epoch);
             marks.send(EpochMark { epoch, opened: Micros(0), closed: Micros(0), missing: 0 });
@@ -233,25 +267,26 @@ fn measure_dataflow(
 
 fn run(arguments: &Arguments, contender: &str) -> Figures {
     let ids = arguments.ids[0];
-    let expected = if arguments.presized { ids + ids / 10 } else { 0 };
+    let expected = ids * arguments.expected_percent / 100;
     let epochs_remembered = ids.div_ceil(arguments.epoch_events);
     let logs = contender == "with log";
     match contender {
         "plain loop" => {
+            let before = status("VmRSS");
             let mut plain = PlainLoop::new(expected);
-            measure(arguments, ids, |_, mut batches| plain.decide(&mut batches))
+            measure(arguments, before, |_, mut batches| plain.decide(&mut batches))
         }
-        "operator" | "with log" => measure_dataflow(arguments, ids, move |events, marks| {
+        "operator" | "with log" => measure_dataflow(arguments, move |events, marks| {
             let expected_ids = usize::try_from(expected).unwrap();
             let settings = Settings { horizon: HORIZON, key: [1, 2], expected_ids, sweep: SweepRate::default() };
             let (no_requests, index) = (empty(events.scope()), TimeBoundedArrangement::shared(settings));
             let limit = logs.then_some(LOGGED);
             distinct_within_watermark(events, marks, no_requests, index, None, limit).accepted
         }),
-        "ring" => measure_dataflow(arguments, ids, |events, _| baselines::ring(events, HORIZON)),
-        "threshold" => measure_dataflow(arguments, ids, |events, _| baselines::threshold(events)),
-        "reduce" => measure_dataflow(arguments, ids, |events, _| baselines::reduce(events)),
-        "temporal" => measure_dataflow(arguments, ids, move |events, _| baselines::temporal(events, epochs_remembered)),
+        "ring" => measure_dataflow(arguments, |events, _| baselines::ring(events, HORIZON)),
+        "threshold" => measure_dataflow(arguments, |events, _| baselines::threshold(events)),
+        "reduce" => measure_dataflow(arguments, |events, _| baselines::reduce(events)),
+        "temporal" => measure_dataflow(arguments, move |events, _| baselines::temporal(events, epochs_remembered)),
         _ => panic!("unknown contender {contender}"),
     }
 }
@@ -259,15 +294,13 @@ fn run(arguments: &Arguments, contender: &str) -> Figures {
 /// Runs one contender in a process of its own.
 fn run_apart(arguments: &Arguments, ids: u64, contender: &str) -> Figures {
     let mut command = Command::new(std::env::current_exe().expect("the path of this program"));
-    command.args(["--only", contender, "--ids", &ids.to_string(), "--presized", &arguments.presized.to_string()]);
+    let percent = arguments.expected_percent.to_string();
+    command.args(["--only", contender, "--ids", &ids.to_string(), "--expected-percent", &percent]);
     command.args(["--epoch-events", &arguments.epoch_events.to_string()]);
     let output = command.stderr(std::process::Stdio::inherit()).output().expect("to start this program again");
     let text = String::from_utf8_lossy(&output.stdout);
     let figures: Vec<f64> = text.split_whitespace().map(|figure| figure.parse().expect("a figure")).collect();
-    let [filling_ns, steady_ns, slowest_ms, live_bytes, peak_bytes] = figures[..] else {
-        panic!("{contender}: {text}")
-    };
-    Figures { filling_ns, steady_ns, slowest_ms, live_bytes, peak_bytes }
+    Figures::from_array(figures.try_into().unwrap_or_else(|_| panic!("{contender}: {text}")))
 }
 
 fn median(runs: &[Figures], figure: impl Fn(&Figures) -> f64) -> f64 {
@@ -278,38 +311,40 @@ fn median(runs: &[Figures], figure: impl Fn(&Figures) -> f64) -> f64 {
 
 fn compare(arguments: &Arguments, ids: u64) {
     let mut runs: BTreeMap<&str, Vec<Figures>> = BTreeMap::new();
-    let contenders = if ids > arguments.baselines_up_to { &CONTENDERS[..4] } else { &CONTENDERS[..] };
+    let up_to = if ids > arguments.baselines_up_to { 4 } else { CONTENDERS.len() };
+    let chosen =
+        |contender: &&str| arguments.contenders.is_empty() || arguments.contenders.iter().any(|c| c == contender);
+    let contenders: Vec<&str> = CONTENDERS[..up_to].iter().copied().filter(chosen).collect();
     for _ in 0..arguments.rounds {
-        for contender in contenders {
+        for contender in &contenders {
             runs.entry(contender).or_default().push(run_apart(arguments, ids, contender));
         }
     }
     println!(
-        "\n{ids} ids within the horizon, epochs of {} events, median of {} rounds, {}\n",
-        arguments.epoch_events,
-        arguments.rounds,
-        if arguments.presized { "pre-sized" } else { "starting small" },
+        "\n{ids} ids within the horizon, {} % of them expected, epochs of {} events, median of {} rounds\n",
+        arguments.expected_percent, arguments.epoch_events, arguments.rounds,
     );
     println!(
-        "{:<12}{:>14}{:>14}{:>10}{:>14}{:>14}{:>14}",
-        "", "ns, filling", "ns, steady", "ratio", "bytes/id", "peak", "slowest epoch"
+        "{:<12}{:>13}{:>13}{:>8}{:>10}{:>8}{:>16}{:>14}{:>15}",
+        "", "ns, filling", "ns, steady", "ratio", "bytes/id", "peak", "last doubling", "median epoch", "slowest epoch"
     );
-    for contender in contenders {
+    for contender in &contenders {
         let own = &runs[contender];
         // Ratios are taken within a round: a neighbour that disturbs it disturbs both.
         let rounds = own.iter().zip(&runs["plain loop"]);
-        let ratios: Vec<Figures> = rounds
-            .map(|(own, plain)| Figures { steady_ns: own.steady_ns / plain.steady_ns, ..Figures::default() })
-            .collect();
+        let mut ratios: Vec<f64> = rounds.map(|(own, plain)| own.steady_ns / plain.steady_ns).collect();
+        ratios.sort_by(f64::total_cmp);
         // What never forgets holds the ids of both halves.
-        let held = if ["threshold", "reduce"].contains(contender) { 2 } else { 1 } * ids;
+        let held = if ["threshold", "reduce"].contains(contender) { 2.0 } else { 1.0 };
         println!(
-            "{contender:<12}{:>14.0}{:>14.0}{:>10.2}{:>14.0}{:>14.0}{:>11.1} ms",
+            "{contender:<12}{:>13.0}{:>13.0}{:>8.2}{:>10.1}{:>8.1}{:>16}{:>11.1} ms{:>12.1} ms",
             median(own, |f| f.filling_ns),
             median(own, |f| f.steady_ns),
-            median(&ratios, |f| f.steady_ns),
-            median(own, |f| f.live_bytes) / held as f64,
-            median(own, |f| f.peak_bytes) / held as f64,
+            ratios[ratios.len() / 2],
+            median(own, |f| f.live_bytes) / held,
+            median(own, |f| f.peak_bytes) / held,
+            format!("{:.1} to {:.1}", median(own, |f| f.doubling_bytes[0]), median(own, |f| f.doubling_bytes[1])),
+            median(own, |f| f.median_ms),
             median(own, |f| f.slowest_ms),
         );
     }
@@ -318,8 +353,7 @@ fn compare(arguments: &Arguments, ids: u64) {
 fn main() {
     let arguments = Arguments::parse();
     if let Some(contender) = &arguments.only {
-        let Figures { filling_ns, steady_ns, slowest_ms, live_bytes, peak_bytes } = run(&arguments, contender);
-        println!("{filling_ns} {steady_ns} {slowest_ms} {live_bytes} {peak_bytes}");
+        println!("{}", run(&arguments, contender).to_array().map(|figure| figure.to_string()).join(" "));
         return;
     }
     for ids in &arguments.ids {

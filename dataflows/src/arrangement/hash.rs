@@ -18,13 +18,26 @@ use crate::event::{Event, EventId};
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Fingerprint(pub u64);
 
+/// An id after a keyed permutation: the index finds ids by it, and keeps it in their place. 64 bits of it are a hash of
+/// the id, so they need not be stored beside it, and one of its bytes serves as the tag of its slot.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Scrambled(pub(super) u128);
+
+impl Scrambled {
+    /// The half that depends on all bits of the id.
+    #[inline]
+    pub fn hash(self) -> u64 {
+        self.0 as u64
+    }
+}
+
 /// The hash functions of one pipeline, all drawn from its key. The same key gives the same functions in every process
 /// and on every restart.
 #[derive(Copy, Clone)]
 pub struct Hashes {
     id: [u64; 2],
     route: u64,
-    index: u64,
+    scramble: [u64; 4],
     contents: [u64; 4],
 }
 
@@ -47,27 +60,36 @@ impl Hashes {
         Hashes {
             id: [draw(0), draw(1)],
             route: draw(2),
-            index: draw(3),
+            scramble: [draw(3), draw(8), draw(9), draw(10)],
             contents: [draw(4), draw(5), draw(6), draw(7)],
         }
     }
 
-    #[inline]
-    fn mixed(&self, id: EventId) -> u64 {
-        fold(id.0 as u64 ^ self.id[0], (id.0 >> 64) as u64 ^ self.id[1])
-    }
-
-    /// Which worker owns an id: this modulo their number. Independent of [`Hashes::index`], or each worker would use a
-    /// fraction of its table only.
+    /// Which worker owns an id: this modulo their number. Independent of [`Hashes::scramble`], or each worker would use
+    /// a fraction of its table only.
     #[inline]
     pub fn route(&self, id: EventId) -> u64 {
-        fold(self.mixed(id), self.route)
+        fold(fold(id.0 as u64 ^ self.id[0], (id.0 >> 64) as u64 ^ self.id[1]), self.route)
     }
 
-    /// Where an id lives within its worker.
+    /// Where an id lives within its worker. Two rounds of a Feistel network: each half is mixed into the other.
     #[inline]
-    pub fn index(&self, id: EventId) -> u64 {
-        fold(self.mixed(id), self.index)
+    pub fn scramble(&self, id: EventId) -> Scrambled {
+        let [k0, k1, k2, k3] = self.scramble;
+        let (low, high) = (id.0 as u64, (id.0 >> 64) as u64);
+        let low = low ^ fold(high ^ k0, k1);
+        let high = high ^ fold(low ^ k2, k3);
+        Scrambled(u128::from(low) << 64 | u128::from(high))
+    }
+
+    /// The id that was scrambled.
+    #[inline]
+    pub fn unscramble(&self, key: Scrambled) -> EventId {
+        let [k0, k1, k2, k3] = self.scramble;
+        let (low, high) = ((key.0 >> 64) as u64, key.0 as u64);
+        let high = high ^ fold(low ^ k2, k3);
+        let low = low ^ fold(high ^ k0, k1);
+        EventId(u128::from(high) << 64 | u128::from(low))
     }
 
     /// What R210 compares. A multiply for each 16 bytes, where SipHash needs a dozen steps for each 8.
@@ -150,6 +172,17 @@ mod tests {
         assert!(prints.insert(Hashes::new([1, 3]).fingerprint(&base)));
     }
 
+    #[test]
+    fn what_is_scrambled_can_be_told_again() {
+        let hashes = Hashes::new([5, 6]);
+        for n in (0..2000u128).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).rotate_left(n as u32))
+        {
+            for id in [EventId(n), EventId(n >> 64), EventId(n % 64), EventId(u128::MAX - n % 64)] {
+                assert_eq!(hashes.unscramble(hashes.scramble(id)), id);
+            }
+        }
+    }
+
     /// Ids that differ in a few bits only: counters, UUIDs of version 7 within a millisecond, high halves only.
     #[test]
     fn ids_with_few_varying_bits_spread_evenly_over_workers_and_within_a_worker() {
@@ -160,7 +193,7 @@ mod tests {
                 let id = EventId((0x0190_0000_0000_7000_8000 << 48) ^ (n << shift));
                 // Shift 112 leaves 16 bits: each id is met once there.
                 if shift < 112 || n < 1 << 16 {
-                    cells[(hashes.route(id) % 2) as usize][(hashes.index(id) % 64) as usize] += 1;
+                    cells[(hashes.route(id) % 2) as usize][(hashes.scramble(id).hash() % 64) as usize] += 1;
                 }
             }
             // 500 in each cell, give or take 22; seven of those are allowed.

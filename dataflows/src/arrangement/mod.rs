@@ -5,11 +5,14 @@
 //! whether a sweep has run: an entry that is still in memory but forgotten under the watermark is not there.
 //!
 //! A differential trace would remember for ever, or hold a retraction for each id until it expires and merge all of
-//! them again whenever the frontier moves. This is a sharded hash table of 32-byte slots instead; see
+//! them again whenever the frontier moves. This is a sharded hash table instead, 27 bytes a slot; see
 //! [`crate::baselines`] for the comparison.
 
 mod buckets;
+mod far;
+mod group;
 mod hash;
+mod lanes;
 mod shard;
 #[cfg(test)]
 mod tests;
@@ -17,21 +20,22 @@ mod tests;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use hashbrown::hash_table::Entry;
 use serde::{Deserialize, Serialize};
 
-pub use self::hash::{Fingerprint, Hashes};
+pub use self::hash::{Fingerprint, Hashes, Scrambled};
 
 use self::buckets::BucketCounts;
-use self::shard::{Shard, Slot};
+use self::far::Far;
+use self::lanes::SLOTS;
+use self::shard::{Search, Shard};
 use crate::event::{Epoch, EventId, Micros};
 use crate::watermark::{Bucket, Horizon};
 
 /// How fast forgotten entries are cleared away. It changes memory and pauses, never an answer.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct SweepRate {
-    /// Cells looked at for each event that a worker receives. With eight, forgotten entries take up about
-    /// a tenth of the memory while events come as fast as they can be decided.
+    /// Cells looked at for each event that a worker receives. What is forgotten is overwritten without being swept; this
+    /// is for memory that fewer ids than before leave over.
     pub cells_per_event: usize,
     /// Cells looked at in each epoch besides. At least one shard is swept in an epoch that finds anything forgotten.
     pub cells_per_epoch: usize,
@@ -39,7 +43,7 @@ pub struct SweepRate {
 
 impl Default for SweepRate {
     fn default() -> Self {
-        SweepRate { cells_per_event: 8, cells_per_epoch: 1 << 14 }
+        SweepRate { cells_per_event: 2, cells_per_epoch: 1 << 14 }
     }
 }
 
@@ -51,8 +55,8 @@ pub struct Settings {
     /// Secret key of the pipeline; the same on every worker and after each restart.
     pub key: [u64; 2],
     /// How many ids this worker will hold at once: those of an event time as long as watermark delay, retention and a
-    /// bucket together, and a tenth more for what is forgotten but not cleared away yet.
-    /// Memory for them is taken at the start (45 bytes each) and kept, and hardly anything needs to be moved until
+    /// bucket together, and a tenth more to be on the safe side.
+    /// Memory for them is taken at the start (28 bytes each) and kept, and hardly anything needs to be moved until
     /// there are more. Zero starts small.
     pub expected_ids: usize,
     /// How fast to clear away what is forgotten.
@@ -75,7 +79,7 @@ pub enum Admission {
     New,
     /// It was admitted in an earlier epoch.
     Earlier(Remembered),
-    /// It was admitted in this epoch, or exactly a multiple of 2^24 epochs ago.
+    /// It was admitted in this epoch, or exactly a multiple of 2^32 epochs ago.
     ThisEpoch(Remembered),
 }
 
@@ -92,7 +96,7 @@ pub enum Admission {
 /// let settings = Settings { horizon, key: [1, 2], expected_ids: 0, sweep: SweepRate::default() };
 /// let mut index = TimeBoundedArrangement::new(settings);
 /// let id = EventId(42);
-/// assert_eq!(index.admit(index.hash(id), id, Micros(500_000), Fingerprint(9), 1), Admission::New);
+/// assert_eq!(index.admit(index.key(id), Micros(500_000), Fingerprint(9), 1), Admission::New);
 /// assert_eq!(index.retained(None), 1);
 ///
 /// // Remembered until the watermark is 24 s past the full second.
@@ -106,14 +110,15 @@ pub struct TimeBoundedArrangement {
     settings: Settings,
     hashes: Hashes,
     shards: Vec<Shard>,
+    far: Far,
     counts: BucketCounts,
-    /// Entries in memory, the forgotten ones included.
-    resident: usize,
     watermark: Option<Micros>,
     /// First bucket that is remembered under `watermark`.
     oldest: Bucket,
     /// Shard that the next sweep begins with.
     cursor: usize,
+    /// The last epoch in which an id was admitted.
+    epoch: Epoch,
     /// What was admitted since the log was last taken; `None` if nobody asked for one.
     log: Option<Vec<(EventId, Remembered)>>,
 }
@@ -121,34 +126,35 @@ pub struct TimeBoundedArrangement {
 /// An arrangement that its operator fills and others on the same worker read between steps.
 pub type SharedArrangement = Rc<RefCell<TimeBoundedArrangement>>;
 
-/// Least number of shards. More make each move shorter and cost cache: 256 headers are 16 KiB.
+/// Least number of shards. More make each move shorter and cost cache: 256 headers are 14 KiB.
 const SHARDS: usize = 256;
 
-/// How many shards of which capacity hold `expected` ids at five sixths of their capacity. Tables have a power of two
-/// of cells; choosing the number of shards to fit leaves no cells over.
+/// Most ids that a shard is laid out for: moving them takes less than a millisecond.
+const SHARD_IDS: usize = 1 << 16;
+
+/// How many shards of how many groups hold `expected` ids, in 64ths of their slots.
+const EXPECTED_LOAD: usize = 62;
+
 fn layout(expected: usize) -> (usize, usize) {
-    let wanted = expected.saturating_add(expected / 5);
-    let cells = (wanted / SHARDS / 7).saturating_mul(8);
-    if cells < 32 {
-        return (SHARDS, 0);
-    }
-    let capacity = (1 << cells.ilog2()) / 8 * 7;
-    (wanted.div_ceil(capacity), capacity)
+    let shards = expected.div_ceil(SHARD_IDS).max(SHARDS);
+    let groups = expected.saturating_mul(64).div_ceil(SLOTS * EXPECTED_LOAD);
+    (shards, groups.div_ceil(shards))
 }
 
 impl TimeBoundedArrangement {
     /// An empty index.
     pub fn new(settings: Settings) -> Self {
-        let (shards, capacity) = layout(settings.expected_ids);
+        let (shards, groups) = layout(settings.expected_ids);
         TimeBoundedArrangement {
             settings,
             hashes: Hashes::new(settings.key),
-            shards: (0..shards).map(|index| Shard::new(capacity, index * 256 / shards)).collect(),
+            shards: (0..shards).map(|index| Shard::new(groups, (index * 256 / shards) as u8)).collect(),
+            far: Far::default(),
             counts: BucketCounts::default(),
-            resident: 0,
             watermark: None,
             oldest: Bucket(0),
             cursor: 0,
+            epoch: 0,
             log: None,
         }
     }
@@ -168,16 +174,15 @@ impl TimeBoundedArrangement {
         self.hashes
     }
 
-    /// The hash by which the other methods find an id.
+    /// What the other methods find an id by.
     #[inline]
-    pub fn hash(&self, id: EventId) -> u64 {
-        self.hashes.index(id)
+    pub fn key(&self, id: EventId) -> Scrambled {
+        self.hashes.scramble(id)
     }
 
-    /// Bits 25 to 56 choose the shard; the table takes its cell from the low bits and its tag from the top seven.
     #[inline]
-    fn shard_of(&self, hash: u64) -> usize {
-        (((hash >> 25 & 0xffff_ffff) * self.shards.len() as u64) >> 32) as usize
+    fn shard_of(&self, key: Scrambled) -> usize {
+        shard::scale(key.hash() >> 32, self.shards.len())
     }
 
     /// The watermark that it was last advanced to.
@@ -185,82 +190,103 @@ impl TimeBoundedArrangement {
         self.watermark
     }
 
-    /// Moves the watermark on, never back: what it passes is forgotten at once, and cleared away by [`Self::sweep`].
+    /// Moves the watermark on, never back: what it passes is forgotten at once, and overwritten or cleared away later.
     pub fn advance(&mut self, watermark: Option<Micros>) {
         self.watermark = self.watermark.max(watermark);
         self.oldest = self.settings.horizon.oldest_remembered(self.watermark);
         self.counts.forget_before(self.oldest);
     }
 
-    /// Admits an id under the current watermark, unless it is remembered. `hash` is its [`Self::hash`].
+    /// Admits an id under the current watermark, unless it is remembered.
     #[inline]
-    pub fn admit(&mut self, hash: u64, id: EventId, time: Micros, fingerprint: Fingerprint, epoch: Epoch) -> Admission {
-        let bucket = self.settings.horizon.bucket_of(time);
-        let admitted = Remembered { bucket, fingerprint };
-        let slot = Slot::new(id, admitted, epoch);
-        let shard = self.shard_of(hash);
-        let shard = &mut self.shards[shard];
-        self.resident -= shard.make_room(self.oldest, &self.hashes);
-        match shard.entry(hash, id, &self.hashes) {
-            Entry::Vacant(vacant) => {
-                vacant.insert(slot);
-                self.resident += 1;
-            }
-            Entry::Occupied(mut occupied) => {
-                let known = occupied.get().remembered();
-                if known.bucket >= self.oldest {
-                    let this_epoch = occupied.get().may_be_of(epoch);
-                    return if this_epoch { Admission::ThisEpoch(known) } else { Admission::Earlier(known) };
-                }
-                // Forgotten, so it is counted nowhere any more.
-                *occupied.get_mut() = slot;
-            }
+    pub fn admit(&mut self, key: Scrambled, time: Micros, fingerprint: Fingerprint, epoch: Epoch) -> Admission {
+        let (found, known) = self.search(key, epoch);
+        if let Some(known) = known {
+            return known;
         }
-        self.counts.add(bucket);
-        if let Some(log) = &mut self.log {
-            log.push((id, admitted));
-        }
+        let kept = Remembered { bucket: self.settings.horizon.bucket_of(time), fingerprint };
+        self.epoch = epoch;
+        self.take_in(key, kept, &found, true);
         Admission::New
     }
 
-    /// Touches the memory that admitting these hashes will need. Their misses overlap here; met one by one, each would
+    /// Touches the memory that admitting these ids will need. Their misses overlap here; met one by one, each would
     /// be waited for.
     #[inline]
-    pub fn look_ahead(&self, hashes: impl Iterator<Item = u64>) {
-        let touched = hashes.fold(0, |touched, hash| touched ^ self.shards[self.shard_of(hash)].touch(hash));
+    pub fn look_ahead(&self, keys: impl Iterator<Item = Scrambled>) {
+        let touched = keys.fold(0, |touched, key| touched ^ self.shards[self.shard_of(key)].touch(key));
         // Without a use of the result, the loads would be optimised away.
         std::hint::black_box(touched);
     }
 
     /// What [`Self::admit`] would find, without admitting anything.
     #[inline]
-    pub fn lookup(&self, hash: u64, id: EventId, epoch: Epoch) -> Option<Admission> {
-        let slot = self.shards[self.shard_of(hash)].find(hash, id)?;
-        let known = slot.remembered();
-        if known.bucket < self.oldest {
-            return None;
+    pub fn lookup(&self, key: Scrambled, epoch: Epoch) -> Option<Admission> {
+        self.search(key, epoch).1
+    }
+
+    /// Where an id may go in its shard, or what is known of it.
+    #[inline]
+    fn search(&self, key: Scrambled, epoch: Epoch) -> (Search, Option<Admission>) {
+        let shard = &self.shards[self.shard_of(key)];
+        let found = shard.search(key, self.oldest);
+        let known = match found {
+            Search::Known(at) => Some((shard.remembered(at), shard.may_be_of(at, epoch))),
+            _ if self.far.is_empty() => None,
+            _ => self.far.find(key, self.oldest, epoch),
+        };
+        let admission = |(known, this_epoch)| match this_epoch {
+            true => Admission::ThisEpoch(known),
+            false => Admission::Earlier(known),
+        };
+        (found, known.map(admission))
+    }
+
+    /// Takes in an id that is not remembered.
+    #[inline]
+    fn take_in(&mut self, key: Scrambled, kept: Remembered, found: &Search, fresh: bool) {
+        self.counts.add(kept.bucket);
+        if let Some(log) = self.log.as_mut().filter(|_| fresh) {
+            log.push((self.hashes.unscramble(key), kept));
         }
-        Some(if slot.may_be_of(epoch) { Admission::ThisEpoch(known) } else { Admission::Earlier(known) })
+        let (oldest, epoch, shards) = (self.oldest, self.epoch, self.shards.len());
+        let index = self.shard_of(key);
+        let shard = &mut self.shards[index];
+        if shard.ensure_code(kept.bucket, oldest) {
+            let place = match found {
+                Search::Free(at) => Some(*at),
+                _ => shard.make_room(key, oldest, self.counts.total() / shards, epoch),
+            };
+            if let Some(at) = place {
+                return shard.put(at, key, kept, fresh, epoch);
+            }
+        }
+        self.far.put(key, kept, fresh.then_some(epoch));
     }
 
     /// Puts another event of the same id in the place of the one that was admitted, as it turned out to be the first.
     /// Does nothing if the id is not remembered.
     pub fn replace(&mut self, id: EventId, time: Micros, fingerprint: Fingerprint, epoch: Epoch) {
-        let hash = self.hash(id);
-        let bucket = self.settings.horizon.bucket_of(time);
-        let shard = self.shard_of(hash);
-        if let Entry::Occupied(mut occupied) = self.shards[shard].entry(hash, id, &self.hashes) {
-            let known = occupied.get().remembered();
-            if known.bucket >= self.oldest {
-                let admitted = Remembered { bucket, fingerprint };
-                *occupied.get_mut() = Slot::new(id, admitted, epoch);
-                self.counts.remove(known.bucket);
-                self.counts.add(bucket);
-                if let Some(log) = &mut self.log {
-                    log.push((id, admitted));
-                }
-            }
+        let key = self.key(id);
+        if let (found, Some(Admission::Earlier(known) | Admission::ThisEpoch(known))) = self.search(key, epoch) {
+            let kept = Remembered { bucket: self.settings.horizon.bucket_of(time), fingerprint };
+            self.epoch = epoch;
+            self.put_in_place(key, known, kept, &found, true);
         }
+    }
+
+    /// Overwrites what is known of an id.
+    fn put_in_place(&mut self, key: Scrambled, known: Remembered, kept: Remembered, found: &Search, fresh: bool) {
+        match found {
+            Search::Known(at) => {
+                let shard = self.shard_of(key);
+                self.shards[shard].remove(*at);
+            }
+            _ => self.far.remove(key),
+        }
+        self.counts.remove(known.bucket);
+        let (found, _) = self.search(key, self.epoch);
+        self.take_in(key, kept, &found, fresh);
     }
 
     /// Logs, from now on, every id that is admitted or replaced; what is restored is not logged.
@@ -290,36 +316,26 @@ impl TimeBoundedArrangement {
         if remembered.bucket < self.oldest {
             return;
         }
-        let hash = self.hash(id);
-        let shard = self.shard_of(hash);
-        let shard = &mut self.shards[shard];
-        self.resident -= shard.make_room(self.oldest, &self.hashes);
-        match shard.entry(hash, id, &self.hashes) {
-            Entry::Vacant(vacant) => {
-                vacant.insert(Slot::new(id, remembered, 0));
-                self.resident += 1;
-            }
-            Entry::Occupied(mut occupied) => {
-                let known = occupied.get().remembered().bucket;
-                if known >= remembered.bucket {
-                    return;
-                }
-                *occupied.get_mut() = Slot::new(id, remembered, 0);
-                if known >= self.oldest {
-                    self.counts.remove(known);
+        let key = self.key(id);
+        match self.search(key, self.epoch) {
+            (found, None) => self.take_in(key, remembered, &found, false),
+            (found, Some(Admission::Earlier(known) | Admission::ThisEpoch(known))) => {
+                if known.bucket < remembered.bucket {
+                    self.put_in_place(key, known, remembered, &found, false);
                 }
             }
+            (_, Some(Admission::New)) => {}
         }
-        self.counts.add(remembered.bucket);
     }
 
     /// What is remembered of an id under a watermark. Under one before [`Self::watermark`], ids that have been
     /// forgotten since may be missing.
     pub fn get(&self, id: EventId, watermark: Option<Micros>) -> Option<Remembered> {
-        let hash = self.hash(id);
-        let known = self.shards[self.shard_of(hash)].find(hash, id)?.remembered();
-        let oldest = self.settings.horizon.oldest_remembered(watermark).max(self.oldest);
-        (known.bucket >= oldest).then_some(known)
+        let oldest = self.settings.horizon.oldest_remembered(watermark);
+        match self.search(self.key(id), self.epoch).1? {
+            Admission::Earlier(known) | Admission::ThisEpoch(known) => (known.bucket >= oldest).then_some(known),
+            Admission::New => None,
+        }
     }
 
     /// How many ids are remembered under a watermark, or under [`Self::watermark`] if that is later. Takes a step for
@@ -328,40 +344,49 @@ impl TimeBoundedArrangement {
         self.counts.from(self.settings.horizon.oldest_remembered(watermark))
     }
 
-    /// Entries in memory: the remembered ones and those that no sweep has cleared away yet.
+    /// Entries in memory: the remembered ones and those that are neither overwritten nor cleared away yet.
     pub fn len(&self) -> usize {
-        self.resident
+        self.far.len() + self.shards.iter().map(Shard::held).sum::<usize>()
     }
 
     /// Whether there is no entry in memory.
     pub fn is_empty(&self) -> bool {
-        self.resident == 0
+        self.len() == 0
     }
 
     /// Bytes of heap that the index and its log take, but for the bookkeeping of the allocator and some 100 bytes a
     /// bucket.
     pub fn heap_bytes(&self) -> usize {
         let log = self.log.as_ref().map_or(0, |log| log.capacity() * size_of::<(EventId, Remembered)>());
-        log + self.shards.capacity() * size_of::<Shard>() + self.shards.iter().map(Shard::heap_bytes).sum::<usize>()
+        let shards = self.shards.iter().map(Shard::heap_bytes).sum::<usize>();
+        log + self.shards.capacity() * size_of::<Shard>() + shards + self.far.heap_bytes()
     }
 
     /// Every id that is remembered under [`Self::watermark`], in no order.
     pub fn iter(&self) -> impl Iterator<Item = (EventId, Remembered)> {
-        let entries = self.shards.iter().flat_map(Shard::iter).map(|slot| (slot.id(), slot.remembered()));
-        entries.filter(|(_, remembered)| remembered.bucket >= self.oldest)
+        let near = self.shards.iter().flat_map(|shard| shard.iter(self.oldest));
+        near.chain(self.far.iter(self.oldest)).map(|(key, kept)| (self.hashes.unscramble(key), kept))
     }
 
     /// Clears away forgotten entries, shard by shard from where the last sweep ended, until `cells` cells have been
     /// looked at or nothing forgotten is left. Shards that have become mostly empty give memory back.
     pub fn sweep(&mut self, cells: usize) {
+        let mut forgotten = self.len() - self.counts.total();
         let mut looked_at = 0;
         for _ in 0..self.shards.len() {
-            if self.resident == self.counts.total() {
+            if forgotten == 0 {
                 return;
             }
+            if self.cursor == 0 {
+                let before = self.far.len();
+                self.far.sweep(self.oldest);
+                forgotten -= before - self.far.len();
+            }
             let shard = &mut self.shards[self.cursor];
+            let before = shard.held();
             looked_at += shard.cells();
-            self.resident -= shard.sweep(self.oldest, &self.hashes);
+            shard.sweep(self.oldest, self.epoch);
+            forgotten -= before - shard.held();
             self.cursor = (self.cursor + 1) % self.shards.len();
             if looked_at >= cells {
                 return;
@@ -374,7 +399,7 @@ impl std::fmt::Debug for TimeBoundedArrangement {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TimeBoundedArrangement")
             .field("retained", &self.counts.total())
-            .field("resident", &self.resident)
+            .field("resident", &self.len())
             .field("watermark", &self.watermark)
             .field("shards", &self.shards.len())
             .finish_non_exhaustive()

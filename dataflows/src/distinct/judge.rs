@@ -6,7 +6,7 @@
 use hashbrown::HashTable;
 
 use super::{DistinctTally, Refusal};
-use crate::arrangement::{Admission, Fingerprint, TimeBoundedArrangement};
+use crate::arrangement::{Admission, Fingerprint, Scrambled, TimeBoundedArrangement};
 use crate::event::{Epoch, Event, EventId, Micros, Position};
 use crate::reason::Reason;
 use crate::watermark::EpochTimes;
@@ -17,7 +17,7 @@ const LOOK_AHEAD: usize = 64;
 /// An event that was not accepted in passing, with what its verdict needs.
 #[derive(Copy, Clone)]
 struct Claim {
-    hash: u64,
+    key: Scrambled,
     id: EventId,
     at: Position,
     origin: u16,
@@ -26,15 +26,14 @@ struct Claim {
 }
 
 impl Claim {
-    fn of(event: &Event, hash: u64, fingerprint: Fingerprint) -> Self {
-        Claim { hash, id: event.id, at: event.at, origin: event.origin, time: event.time, fingerprint }
+    fn of(event: &Event, key: Scrambled, fingerprint: Fingerprint) -> Self {
+        Claim { key, id: event.id, at: event.at, origin: event.origin, time: event.time, fingerprint }
     }
 }
 
 /// The accepted event of an id that was met more than once in the epoch.
 struct Winner {
-    hash: u64,
-    id: EventId,
+    key: Scrambled,
     at: Position,
     /// Which batch, and which event of it; `None` if the id was accepted in an earlier epoch after all.
     place: Option<(usize, usize)>,
@@ -75,7 +74,7 @@ impl Verdicts {
 /// Decides epoch after epoch; keeps its buffers.
 #[derive(Default)]
 pub struct Judge {
-    probes: Vec<(u64, Fingerprint)>,
+    probes: Vec<(Scrambled, Fingerprint)>,
     /// At or before the watermark, whether or not their id is remembered.
     late: Vec<Claim>,
     /// In time, but another event of this epoch had been admitted with their id, as they came.
@@ -112,7 +111,7 @@ impl Judge {
         for batch in batches.iter_mut() {
             self.admit(index, batch, &mut verdicts);
         }
-        self.late.retain(|claim| match index.lookup(claim.hash, claim.id, epoch) {
+        self.late.retain(|claim| match index.lookup(claim.key, epoch) {
             None => {
                 verdicts.late(claim);
                 false
@@ -140,23 +139,23 @@ impl Judge {
         let Judge { probes, late, contested } = self;
         let hashes = index.hashes();
         probes.clear();
-        probes.extend(batch.iter().map(|event| (hashes.index(event.id), hashes.fingerprint(event))));
+        probes.extend(batch.iter().map(|event| (hashes.scramble(event.id), hashes.fingerprint(event))));
         let mut next = 0;
         batch.retain(|event| {
             if next % LOOK_AHEAD == 0 {
-                index.look_ahead(probes[next..].iter().take(LOOK_AHEAD).map(|(hash, _)| *hash));
+                index.look_ahead(probes[next..].iter().take(LOOK_AHEAD).map(|(key, _)| *key));
             }
-            let (hash, fingerprint) = probes[next];
+            let (key, fingerprint) = probes[next];
             next += 1;
             // `None` is less than any watermark and any time.
             if Some(event.time) <= watermark {
-                late.push(Claim::of(event, hash, fingerprint));
+                late.push(Claim::of(event, key, fingerprint));
                 return false;
             }
-            match index.admit(hash, event.id, event.time, fingerprint, epoch) {
+            match index.admit(key, event.time, fingerprint, epoch) {
                 Admission::New => return true,
-                Admission::Earlier(known) => verdicts.repeated(&Claim::of(event, hash, fingerprint), known.fingerprint),
-                Admission::ThisEpoch(_) => contested.push((event.clone(), Claim::of(event, hash, fingerprint))),
+                Admission::Earlier(known) => verdicts.repeated(&Claim::of(event, key, fingerprint), known.fingerprint),
+                Admission::ThisEpoch(_) => contested.push((event.clone(), Claim::of(event, key, fingerprint))),
             }
             false
         });
@@ -167,17 +166,17 @@ impl Judge {
     fn order(&mut self, index: &mut TimeBoundedArrangement, batches: &mut [Vec<Event>], verdicts: &mut Verdicts) {
         let mut winners: HashTable<Winner> = HashTable::new();
         for claim in self.late.iter().chain(self.contested.iter().map(|(_, claim)| claim)) {
-            let Claim { hash, id, .. } = *claim;
-            winners.entry(hash, |winner| winner.id == id, |winner| winner.hash).or_insert(Winner {
-                hash,
-                id,
+            let key = claim.key;
+            winners.entry(key.hash(), |winner| winner.key == key, |winner| winner.key.hash()).or_insert(Winner {
+                key,
                 at: Position::default(),
                 place: None,
             });
         }
         for (b, batch) in batches.iter().enumerate() {
             for (i, event) in batch.iter().enumerate() {
-                if let Some(winner) = winners.find_mut(index.hash(event.id), |winner| winner.id == event.id) {
+                let key = index.key(event.id);
+                if let Some(winner) = winners.find_mut(key.hash(), |winner| winner.key == key) {
                     (winner.at, winner.place) = (event.at, Some((b, i)));
                 }
             }
@@ -185,7 +184,7 @@ impl Judge {
         let epoch = verdicts.tally.epoch;
         let mut losers = Vec::with_capacity(self.contested.len());
         for (mut event, mut claim) in self.contested.drain(..) {
-            if let Some(winner) = winners.find_mut(claim.hash, |winner| winner.id == claim.id)
+            if let Some(winner) = winners.find_mut(claim.key.hash(), |winner| winner.key == claim.key)
                 && let Some((b, i)) = winner.place
                 && event.at < winner.at
             {
@@ -193,7 +192,7 @@ impl Judge {
                 let hashes = index.hashes();
                 index.replace(event.id, event.time, claim.fingerprint, epoch);
                 std::mem::swap(&mut batches[b][i], &mut event);
-                claim = Claim::of(&event, claim.hash, hashes.fingerprint(&event));
+                claim = Claim::of(&event, claim.key, hashes.fingerprint(&event));
             }
             losers.push(claim);
         }
@@ -203,7 +202,7 @@ impl Judge {
             }
         }
         for claim in self.late.drain(..) {
-            let winner = winners.find(claim.hash, |winner| winner.id == claim.id);
+            let winner = winners.find(claim.key.hash(), |winner| winner.key == claim.key);
             let before = winner.is_some_and(|winner| winner.place.is_some() && claim.at < winner.at);
             match index.get(claim.id, verdicts.tally.watermark) {
                 Some(known) if !before => verdicts.repeated(&claim, known.fingerprint),
