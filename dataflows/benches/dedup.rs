@@ -1,6 +1,6 @@
 //! What deduplication costs: time and memory of the operator beside its baselines and beside a plain loop.
 //!
-//! `cargo bench -p tidemark-dataflows --bench dedup -- --ids 1000000,10000000 --rounds 3`
+//! `cargo bench -p tidemark-dataflows --bench dedup -- --ids 1000000,10000000 --rounds 3 [--json FILE]`
 //!
 //! Each contender runs in a process of its own, so that memory is its own, and the contenders take turns, so that
 //! figures of one round compare even on a busy machine. Twice as many events are fed as fit the horizon: in the first
@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use common::figures::Figures as Record;
 use common::{mix, processor_time, status};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
@@ -68,6 +69,7 @@ impl Arguments {
                 "--baselines-up-to" => arguments.baselines_up_to = value().parse().expect("a number of ids"),
                 "--presized" => arguments.presized = value().parse().expect("true or false"),
                 "--only" => arguments.only = Some(value()),
+                "--json" => drop(value()),
                 // Cargo says so to every bench.
                 "--bench" => {}
                 _ => panic!("unknown flag {flag}"),
@@ -276,7 +278,7 @@ fn median(runs: &[Figures], figure: impl Fn(&Figures) -> f64) -> f64 {
     figures[figures.len() / 2]
 }
 
-fn compare(arguments: &Arguments, ids: u64) {
+fn compare(arguments: &Arguments, ids: u64, record_to: &mut Record) {
     let mut runs: BTreeMap<&str, Vec<Figures>> = BTreeMap::new();
     let contenders = if ids > arguments.baselines_up_to { &CONTENDERS[..4] } else { &CONTENDERS[..] };
     for _ in 0..arguments.rounds {
@@ -312,7 +314,20 @@ fn compare(arguments: &Arguments, ids: u64) {
             median(own, |f| f.peak_bytes) / held as f64,
             median(own, |f| f.slowest_ms),
         );
+        record(record_to, contender, ids, held, own);
     }
+}
+
+fn record(to: &mut Record, contender: &str, ids: u64, held: u64, runs: &[Figures]) {
+    let mut note = |figure, unit, of: &dyn Fn(&Figures) -> f64| {
+        let values: Vec<f64> = runs.iter().map(of).collect();
+        to.note(contender, &[("ids", ids as f64)], (figure, unit), &values);
+    };
+    note("filling", "ns/event", &|f| f.filling_ns);
+    note("steady", "ns/event", &|f| f.steady_ns);
+    note("memory", "bytes/id", &|f| f.live_bytes / held as f64);
+    note("peak memory", "bytes/id", &|f| f.peak_bytes / held as f64);
+    note("slowest epoch", "ms", &|f| f.slowest_ms);
 }
 
 fn main() {
@@ -322,7 +337,8 @@ fn main() {
         println!("{filling_ns} {steady_ns} {slowest_ms} {live_bytes} {peak_bytes}");
         return;
     }
+    let mut record = Record::new("dedup", Some("plain loop"));
     for ids in &arguments.ids {
-        compare(&arguments, *ids);
+        compare(&arguments, *ids, &mut record);
     }
 }
