@@ -55,7 +55,7 @@ fn run() -> Result<()> {
             print(source, &spent);
         }
         record.note(source, &[], ("share", "% of a core"), &shares);
-        record.note(source, &[], ("wakeups", "1/s"), &wakeups);
+        record.note(source, &[], ("wakeups", "a second"), &wakeups);
         let verdict = if median(&shares) < AIM_PERCENT { "below" } else { "ABOVE" };
         println!("{source}: {verdict} the aim of {AIM_PERCENT} % of a core");
     }

@@ -3,11 +3,12 @@
 //!
 //! ```text
 //! cargo run --release -p tidemark-benches --bin pipeline -- [--input DIR] [--events N] [--users N] [--epoch-events N] [--rounds N]
-//!     [--contenders limit,2] [--json FILE]
+//!     [--first N] [--json FILE]
 //! ```
 //!
 //! Contenders take turns, so that whatever else the machine does meets all of them; the ratios are what to trust. Each runs in
-//! a process of its own, so that the peak of its memory is its own. `--contenders` keeps those whose name begins so.
+//! a process of its own, so that the peak of its memory is its own. `--first 3` keeps the first three: the plain thread, one
+//! worker, two workers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 #[path = "../dataflows/benches/common/mod.rs"]
@@ -68,9 +69,7 @@ fn options() -> Options {
         EventWriter::new(&generator, Pacing::AtOnce, &AtomicBool::new(false)).write_files(&input, false).unwrap();
     }
     let (epoch_events, rounds) = (number("--epoch-events", 100_000), number("--rounds", 3) as usize);
-    let wanted = value("--contenders").map_or("", String::as_str);
-    let contenders = CONTENDERS.into_iter().filter(|one| wanted.split(',').any(|begin| one.name.starts_with(begin)));
-    let contenders = contenders.collect();
+    let contenders = CONTENDERS.into_iter().take(number("--first", CONTENDERS.len() as u64) as usize).collect();
     Options { input, events, users, epoch_events, rounds, contenders, _directory: directory }
 }
 

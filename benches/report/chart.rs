@@ -74,7 +74,7 @@ fn bars(measured: &Measured, figures: &[&Figure], chart: &Chart) -> Finished {
         let ratio = reference.filter(|_| !is_reference).map(|reference| figure.ratio_to(reference));
         let ratio = ratio.map(|ratio| format!("  ({ratio:.2}×)")).unwrap_or_default();
         let value = readable(figure.middle(), &figure.unit);
-        drawing.text(x(high.max(figure.middle())) + 8.0, y + 14.0, "", &format!("{value}{ratio}"));
+        drawing.text(RIGHT + 12.0, y + 14.0, "", &format!("{value}{ratio}"));
     }
     if let Some((aim, bound)) = aim {
         drawing.line(

@@ -101,7 +101,7 @@ const WHOLE: [Section; 5] = [
         text: "Long enough for beginning and end not to count, and for memory to show whether it is bounded: remembered ids \
                are most of it.",
         quick: &[],
-        full: &[Program("pipeline", "--events 20000000 --rounds 1 --contenders limit,2")],
+        full: &[Program("pipeline", "--events 20000000 --rounds 1 --first 3")],
         charts: &[bars("Events per second", "speed"), bars("Peak memory of the process", "peak memory")],
     },
     Section {
@@ -311,7 +311,7 @@ pub(crate) const SHEETS: [Sheet; 2] = [
         &[
             ("dedup", lines("Memory by remembered ids", "memory", "ids")),
             ("metrics", lines("Memory by number of users", "memory", "users")),
-            ("merge", lines("A commit by rows of the table", "commit", "rows")),
+            ("merge", lines("Processor time of a commit by rows of the table", "processor", "rows")),
             ("merge", lines("Bytes of a commit by rows of the table", "written", "rows")),
         ],
     ),

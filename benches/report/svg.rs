@@ -112,10 +112,10 @@ pub(crate) fn readable(value: f64, unit: &str) -> String {
         _ => format!("{value:.0}"),
     };
     let digits = if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { &digits };
-    match (unit, letter) {
-        ("bytes", letter) => format!("{digits} {letter}B"),
-        (unit, "") => format!("{digits} {unit}"),
-        (unit, letter) => format!("{digits} {letter} {unit}"),
+    match (unit.strip_prefix("bytes").filter(|rest| rest.is_empty() || rest.starts_with("/s")), letter) {
+        (Some(rest), letter) => format!("{digits} {letter}B{rest}"),
+        (None, "") => format!("{digits} {unit}"),
+        (None, letter) => format!("{digits} {letter} {unit}"),
     }
     .trim_end()
     .to_owned()
@@ -136,6 +136,8 @@ mod tests {
             (100_000.0, "", "100 k"),
             (3.2e9, "bytes", "3.2 GB"),
             (812.0, "bytes", "812 B"),
+            (38.6e6, "bytes/s each", "38.6 MB/s each"),
+            (32.0, "bytes/id", "32 bytes/id"),
         ];
         for (value, unit, text) in cases {
             assert_eq!(readable(value, unit), text);
