@@ -130,6 +130,7 @@ impl Measured {
             Some(&other.contender) == figure.reference.as_ref()
                 && other.section == figure.section
                 && other.figure == figure.figure
+                && other.unit == figure.unit
                 && other.at.iter().all(|(name, value)| name == "workers" || figure.at.get(name) == Some(value))
         };
         self.figures.iter().find(alike)

@@ -88,6 +88,9 @@ fn aims(measured: &Measured) -> String {
             );
         }
     }
+    if rows.is_empty() {
+        return rows;
+    }
     format!(
         "<table><tr><th>aim</th><th></th><th class='n'>measured</th><th class='n'>bound</th><th></th></tr>{rows}</table>"
     )
