@@ -67,7 +67,7 @@ fn batch(rows: u64, first: u64, step: u64, epoch: u64) -> RecordBatch {
 
 /// A table and whoever writes it.
 enum Writer {
-    Ours(TableWriter),
+    Ours(Box<TableWriter>),
     Anew(DeltaTable),
 }
 
@@ -97,7 +97,7 @@ async fn open(lake: &Lake, root: &Path, contender: &str) -> Writer {
     };
     let writer = TableWriter::open_or_create(lake, spec).await.unwrap();
     if contender != REFERENCE {
-        return Writer::Ours(writer);
+        return Writer::Ours(Box::new(writer));
     }
     let url = deltalake::ensure_table_uri(root.join(name).to_str().expect("a path of UTF-8")).unwrap();
     Writer::Anew(deltalake::open_table(url).await.unwrap())

@@ -1,6 +1,7 @@
 //! What several benches need: reproducible draws, and what a process and a thread have used so far.
 
 #![allow(dead_code, reason = "each bench needs another part of it")]
+#![allow(clippy::panic, reason = "a bench that is called wrongly has nobody to report to")]
 
 pub(crate) mod figures;
 
