@@ -1,27 +1,29 @@
 //! How fast events come from a broker into tables, beside the ceiling of the official client: a loop that receives and
 //! does nothing. Broker, loop and program are processes of their own, and take turns.
 //!
-//! `cargo run --release -p tidemark-benches --bin hub -- [--events 2000000] [--partitions 4] [--rounds 3]`
+//! `cargo run --release -p tidemark-benches --bin hub -- [--events 2000000] [--partitions 4] [--rounds 3] [--json FILE]`
 //!
 //! Needs `target/release/tidemark`, which `cargo build --release` makes. Processor time is user and system time of all
 //! threads, as `/proc` tells (Linux only).
 
+#[path = "../dataflows/benches/common/mod.rs"]
+mod common;
+mod process;
+
 use std::error::Error;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use azure_messaging_eventhubs::{OpenReceiverOptions, StartLocation, StartPosition};
+use common::figures::Figures;
 use futures::StreamExt;
+use process::{Owned, broker, processor_seconds};
 use tidemark_eventhubs::connection::ConnectionString;
 use tidemark_eventhubs::hub::{Access, Hub};
 
 /// As the program's default.
 const PREFETCH: u32 = 2_000;
-
-/// Ticks of a second in `/proc`.
-const TICKS: f64 = 100.0;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -49,48 +51,33 @@ fn run() -> Result<()> {
     let tidemark = argument("--binary").map_or_else(|| this.with_file_name("tidemark"), PathBuf::from);
     let (_broker, string) = broker(&tidemark, partitions)?;
     fill(&tidemark, &string, events, partitions)?;
-    let mut ratios = Vec::new();
+    let (mut bare_rounds, mut our_rounds) = (Vec::new(), Vec::new());
     println!("{events} events in {partitions} partitions\n{:>10} {:>12} {:>14}", "", "events/s", "us of CPU each");
     for _ in 0..rounds {
         let mut command = Command::new(&this);
         command.args(["--bare", &string]);
-        let bare = measure("bare loop", command, events)?;
+        bare_rounds.push(measure("bare loop", command, events)?);
         let output = tempfile::tempdir()?;
         let mut command = Command::new(&tidemark);
         command.env("EVENT_HUB_CONNECTION_STRING", &string).args(["run", "--source", "eventhubs", "--until", "end"]);
         command.args(["--checkpoint-interval", "1s", "--output"]).arg(output.path().join("tables"));
         command.args(["--expected-ids", &events.to_string()]);
-        let ours = measure("tidemark", command, events)?;
-        ratios.push(ours / bare);
+        our_rounds.push(measure("tidemark", command, events)?);
     }
+    let mut ratios: Vec<f64> = our_rounds.iter().zip(&bare_rounds).map(|(ours, bare)| ours.0 / bare.0).collect();
     ratios.sort_by(f64::total_cmp);
     println!("ratio of events/s, median: {:.2}", ratios.get(ratios.len() / 2).copied().unwrap_or(f64::NAN));
+    let mut record = Figures::new("hub", Some("bare loop"));
+    for (name, rounds) in [("bare loop", bare_rounds), ("tidemark", our_rounds)] {
+        let (speed, processor): (Vec<f64>, Vec<f64>) = rounds.into_iter().unzip();
+        record.note(name, &[("partitions", partitions as f64)], ("speed", "events/s"), &speed);
+        record.note(name, &[("partitions", partitions as f64)], ("processor", "µs/event"), &processor);
+    }
     Ok(())
 }
 
 fn argument(name: &str) -> Option<String> {
     std::env::args().skip_while(|arg| arg != name).nth(1)
-}
-
-/// A process that ends with this one.
-struct Owned(Child);
-
-impl Drop for Owned {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn broker(tidemark: &Path, partitions: u64) -> Result<(Owned, String)> {
-    let mut command = Command::new(tidemark);
-    command.args(["broker", "--listen", "127.0.0.1:0", "--partitions", &partitions.to_string(), "--log-level", "warn"]);
-    let mut broker = Owned(command.stdout(Stdio::piped()).spawn()?);
-    let stdout = broker.0.stdout.take().ok_or("no standard output")?;
-    let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line)?;
-    let string = line.trim().strip_prefix("EVENT_HUB_CONNECTION_STRING=").ok_or("the broker did not start")?;
-    Ok((broker, string.to_owned()))
 }
 
 fn fill(tidemark: &Path, string: &str, events: u64, partitions: u64) -> Result<()> {
@@ -100,30 +87,25 @@ fn fill(tidemark: &Path, string: &str, events: u64, partitions: u64) -> Result<(
     if command.status()?.success() { Ok(()) } else { Err("generate failed".into()) }
 }
 
-/// Runs a command to its end. Prints and returns events per second, from start to end.
-fn measure(name: &str, mut command: Command, events: u64) -> Result<f64> {
+/// Runs a command to its end. Prints and returns events per second, from start to end, and microseconds of processor time
+/// for each event.
+fn measure(name: &str, mut command: Command, events: u64) -> Result<(f64, f64)> {
     let begun = Instant::now();
     let mut child = Owned(command.stdout(Stdio::null()).spawn()?);
-    let stat = PathBuf::from(format!("/proc/{}/stat", child.0.id()));
+    let process = child.0.id();
     let mut cpu = 0.0;
     let status = loop {
         // Read to the last, since nothing is left of it at the end.
-        cpu = processor_seconds(&stat).unwrap_or(cpu).max(cpu);
+        cpu = processor_seconds(process).unwrap_or(cpu).max(cpu);
         if let Some(status) = child.0.try_wait()? {
             break status;
         }
         std::thread::sleep(Duration::from_millis(5));
     };
     let per_second = events as f64 / begun.elapsed().as_secs_f64();
-    println!("{name:>10} {per_second:>12.0} {:>14.2}", cpu * 1e6 / events as f64);
-    if status.success() { Ok(per_second) } else { Err(format!("{name} failed").into()) }
-}
-
-fn processor_seconds(stat: &Path) -> Option<f64> {
-    let text = std::fs::read_to_string(stat).ok()?;
-    let mut fields = text.rsplit(')').next()?.split_whitespace().skip(11);
-    let mut ticks = || fields.next()?.parse::<f64>().ok();
-    Some((ticks()? + ticks()?) / TICKS)
+    let each = cpu * 1e6 / events as f64;
+    println!("{name:>10} {per_second:>12.0} {each:>14.2}");
+    if status.success() { Ok((per_second, each)) } else { Err(format!("{name} failed").into()) }
 }
 
 /// Receives every event that is there, one client for each partition, and does nothing with it.

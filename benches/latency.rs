@@ -1,11 +1,15 @@
 //! How long it takes from an event's arrival until readers see it in the tables, at a rate that does not wait for them.
 //!
-//! `cargo run --release -p tidemark-benches --bin latency -- [--rate 50000] [--seconds 30] [--trigger 100ms] [--users 500] [--workers 2]`
+//! `cargo run --release -p tidemark-benches --bin latency -- [--rate 50000] [--seconds 30] [--trigger 100ms] [--users 500] [--workers 2]
+//! [--json FILE]`
 //!
 //! Events arrive by a schedule: the n-th at start + n / rate, whatever the pipeline does. Its latency is counted from
 //! there, and not from when it was read, so that a pipeline that stalls is charged for every event that it lets wait
 //! (without *coordinated omission*, as Gil Tene calls it). It ends when the publication that holds the event's epoch is
 //! committed to every table. The first seconds, in which tables and memory are new, are left out by `--warm-up 5`.
+
+#[path = "../dataflows/benches/common/mod.rs"]
+mod common;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -15,6 +19,7 @@ use std::time::Duration;
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
+use common::figures::Figures;
 use tidemark::config::{Config, Effective, Layers};
 use tidemark::runtime::{Observer, clock, run};
 use tidemark_delta::{Location, query};
@@ -78,6 +83,12 @@ fn measure() -> Result<()> {
     println!("latency to visible in every table, ms:");
     println!("{:>8} {:>8} {:>8} {:>8}", "p50", "p99", "p99.9", "max");
     println!("{:>8.0} {:>8.0} {:>8.0} {:>8.0}", of(500), of(990), of(999), of(1000));
+    let trigger = config.epochs.trigger.as_secs_f64() * 1e3;
+    let mut record = Figures::new("latency", None);
+    for (percentile, per_mille) in [("p50", 500), ("p99", 990), ("p99.9", 999), ("greatest", 1000)] {
+        let at = [("ms trigger", trigger), ("rate", rate as f64)];
+        record.note(percentile, &at, ("latency", "ms"), &[of(per_mille)]);
+    }
     Ok(())
 }
 

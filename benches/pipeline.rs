@@ -3,17 +3,26 @@
 //!
 //! ```text
 //! cargo run --release -p tidemark-benches --bin pipeline -- [--input DIR] [--events N] [--users N] [--epoch-events N] [--rounds N]
+//!     [--first N] [--json FILE]
 //! ```
 //!
-//! Contenders take turns, so that whatever else the machine does meets all of them; the ratios are what to trust.
+//! Contenders take turns, so that whatever else the machine does meets all of them; the ratios are what to trust. Each runs in
+//! a process of its own, so that the peak of its memory is its own. `--first 3` keeps the first three: the plain thread, one
+//! worker, two workers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+#[path = "../dataflows/benches/common/mod.rs"]
+mod common;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use common::figures::{Figures, median};
+use common::status;
 use tidemark::config::{Config, Effective, Layers};
 use tidemark::runtime::{build, clock, run};
 use tidemark::source::generator::{EventGenerator, EventWriter, GeneratorOptions, Pacing};
@@ -38,6 +47,7 @@ struct Options {
     users: u32,
     epoch_events: u64,
     rounds: usize,
+    contenders: Vec<Contender>,
     // Keeps a generated input alive.
     _directory: Option<tempfile::TempDir>,
 }
@@ -59,7 +69,8 @@ fn options() -> Options {
         EventWriter::new(&generator, Pacing::AtOnce, &AtomicBool::new(false)).write_files(&input, false).unwrap();
     }
     let (epoch_events, rounds) = (number("--epoch-events", 100_000), number("--rounds", 3) as usize);
-    Options { input, events, users, epoch_events, rounds, _directory: directory }
+    let contenders = CONTENDERS.into_iter().take(number("--first", CONTENDERS.len() as u64) as usize).collect();
+    Options { input, events, users, epoch_events, rounds, contenders, _directory: directory }
 }
 
 fn source(input: &Path) -> FileSource {
@@ -103,14 +114,55 @@ fn limit(input: &Path) -> (u64, u64) {
     (events, accepted)
 }
 
-/// What is kept for a restart, and how it is forced to the disk: name, and settings that differ from the defaults.
-const DURABILITY: [(&str, &[(&str, &str)]); 5] = [
-    ("2 workers", &[]),
-    ("2 workers, nothing kept for a restart", &[("checkpoint.enabled", "false")]),
-    ("2 workers, a checkpoint each 10 s", &[("checkpoint.interval", "10s")]),
-    ("2 workers, a checkpoint each second", &[("checkpoint.interval", "1s")]),
-    ("2 workers, tables not forced to the disk", &[("sink.sync", "false")]),
+/// A name, how many workers, and settings that differ from the defaults: what is kept for a restart, and how tables are
+/// forced to the disk. No workers are the plain thread.
+#[derive(Copy, Clone)]
+struct Contender {
+    name: &'static str,
+    workers: usize,
+    settings: &'static [(&'static str, &'static str)],
+}
+
+const LIMIT: &str = "limit (one plain thread)";
+
+const fn contender(name: &'static str, workers: usize, settings: &'static [(&'static str, &'static str)]) -> Contender {
+    Contender { name, workers, settings }
+}
+
+const CONTENDERS: [Contender; 7] = [
+    contender(LIMIT, 0, &[]),
+    contender("1 worker", 1, &[]),
+    contender("2 workers", 2, &[]),
+    contender("2 workers, nothing kept for a restart", 2, &[("checkpoint.enabled", "false")]),
+    contender("2 workers, a checkpoint each 10 s", 2, &[("checkpoint.interval", "10s")]),
+    contender("2 workers, a checkpoint each second", 2, &[("checkpoint.interval", "1s")]),
+    contender("2 workers, tables not forced to the disk", 2, &[("sink.sync", "false")]),
 ];
+
+/// Seconds, and bytes of memory at the peak, the program itself included.
+type Spent = [f64; 2];
+
+fn run_here(options: &Options, contender: &Contender) -> Spent {
+    let begun = Instant::now();
+    let took = match contender.workers {
+        0 => {
+            limit(&options.input);
+            begun.elapsed()
+        }
+        workers => whole(options, workers, contender.settings),
+    };
+    [took.as_secs_f64(), status("VmHWM")]
+}
+
+fn run_apart(options: &Options, contender: &Contender) -> Spent {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--only", contender.name, "--input"]).arg(&options.input);
+    command.args(["--events", &options.events.to_string(), "--epoch-events", &options.epoch_events.to_string()]);
+    let output = command.stderr(Stdio::inherit()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let figures: Vec<f64> = text.split_whitespace().map(|figure| figure.parse().expect("a figure")).collect();
+    figures.try_into().unwrap_or_else(|_| panic!("{}: {text}", contender.name))
+}
 
 fn config(options: &Options, workers: usize, output: &Path, more: &[(&str, &str)]) -> Config {
     let given = |key: &str, value: String| format!("TIDEMARK__{}={value}", key.replace('.', "__").to_uppercase());
@@ -243,41 +295,53 @@ impl Schedule {
     }
 }
 
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort();
-    times[times.len() / 2]
+fn compare(options: &Options, events: u64, record: &mut Figures) {
+    let mut spent: Vec<[Vec<f64>; 2]> = options.contenders.iter().map(|_| Default::default()).collect();
+    for _ in 0..options.rounds {
+        for (contender, own) in options.contenders.iter().zip(&mut spent) {
+            let [seconds, bytes] = run_apart(options, contender);
+            own[0].push(seconds);
+            own[1].push(bytes);
+        }
+    }
+    let limit = options.contenders.iter().zip(&spent).find(|(contender, _)| contender.name == LIMIT);
+    let light = limit.map_or(f64::NAN, |(_, [seconds, _])| median(seconds));
+    println!(
+        "\n| contender | seconds, median | events/s | ratio to limit | spread | peak memory |\n|---|---|---|---|---|---|"
+    );
+    for (Contender { name, .. }, [seconds, bytes]) in options.contenders.iter().zip(&spent) {
+        let (middle, peak) = (median(seconds), median(bytes) / 1e9);
+        let (low, high) = seconds.iter().fold((f64::MAX, 0.0_f64), |(low, high), s| (low.min(*s), high.max(*s)));
+        let (per_second, ratio) = (events as f64 / middle, light / middle);
+        println!("| {name} | {middle:.2} | {per_second:.0} | {ratio:.2} | {low:.2} s to {high:.2} s | {peak:.2} GB |");
+        let speeds: Vec<f64> = seconds.iter().map(|seconds| events as f64 / seconds).collect();
+        record.note(name, &[("events", events as f64)], ("speed", "events/s"), &speeds);
+        record.note(name, &[("events", events as f64)], ("peak memory", "bytes"), bytes);
+    }
 }
 
 fn main() {
     let options = options();
+    let only = std::env::args().skip_while(|argument| argument != "--only").nth(1);
+    if let Some(only) = only.and_then(|name| CONTENDERS.iter().find(|contender| contender.name == name)) {
+        let [seconds, bytes] = run_here(&options, only);
+        return println!("{seconds} {bytes}");
+    }
     let (events, accepted) = limit(&options.input);
     println!(
         "{events} events, {accepted} distinct ids, {} users wanted, epochs of {}",
         options.users, options.epoch_events
     );
-    let mut times: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
-    for _ in 0..options.rounds {
-        let begun = Instant::now();
-        limit(&options.input);
-        times.entry("limit (one plain thread)").or_default().push(begun.elapsed());
-        times.entry("1 worker").or_default().push(whole(&options, 1, &[]));
-        for (name, more) in DURABILITY {
-            times.entry(name).or_default().push(whole(&options, 2, more));
-        }
-    }
-    let light = median(times.get_mut("limit (one plain thread)").unwrap()).as_secs_f64();
-    println!("\n| contender | seconds, median | events/s | ratio to limit | spread |\n|---|---|---|---|---|");
-    for (name, times) in &mut times {
-        let (middle, low, high) = (median(times).as_secs_f64(), times[0], times[times.len() - 1]);
-        let (per_second, ratio) = (events as f64 / middle, light / middle);
-        println!("| {name} | {middle:.2} | {per_second:.0} | {ratio:.2} | {low:.2?} to {high:.2?} |");
-    }
+    let mut record = Figures::new("pipeline", Some(LIMIT));
+    compare(&options, events, &mut record);
     let (events, spent) = stages(&options);
     let mut spent: Vec<(String, u64)> = spent.into_iter().filter(|(_, ns)| *ns / events > 0).collect();
     spent.sort_by_key(|(_, ns)| std::cmp::Reverse(*ns));
     println!("\n| operator (one worker, no tables) | ns per event |\n|---|---|");
     for (name, nanoseconds) in &spent {
-        println!("| {name} | {} |", nanoseconds / events);
+        let each = nanoseconds / events;
+        println!("| {name} | {each} |");
+        record.note(name, &[("events", events as f64)], ("operator", "ns/event"), &[each as f64]);
     }
     println!("| all | {} |", spent.iter().map(|(_, ns)| ns).sum::<u64>() / events);
 }

@@ -1,22 +1,24 @@
 //! The whole computation without files, tables and checkpoints: blocks of bodies in memory to rows of metrics, beside
 //! the speed of light, which is one plain thread that decodes, deduplicates and aggregates in ordinary hash maps.
 //!
-//! `cargo bench -p tidemark-dataflows --bench dataflow -- --events 2000000 --users 500 --epoch-events 100000 --rounds 5`
+//! `cargo bench -p tidemark-dataflows --bench dataflow -- --events 2000000 --users 500 --epoch-events 100000 --rounds 5
+//! [--workers 0,1,2] [--json FILE]`
 //!
-//! Contenders take turns within a process. Times are wall time; beside them stands processor time of the process.
+//! Contenders take turns within a process: 0 workers are the plain thread. Times are wall time; beside them stands
+//! processor time of the process. With `--workers 1` alone and few events it can be run under an instruction counter.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_wrap, missing_docs)]
 
-#[allow(dead_code, reason = "both workers of this bench together are measured, and no single thread")]
 mod common;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
-use common::mix;
+use common::figures::{Figures, median, number, numbers};
+use common::{mix, process_seconds};
 use tidemark_dataflows::arrangement::{Settings as IndexSettings, SweepRate};
 use tidemark_dataflows::baselines::Plain;
 use tidemark_dataflows::block::{Arrival, Block};
@@ -42,11 +44,6 @@ struct Size {
     events: u64,
     users: u64,
     epoch_events: u64,
-}
-
-fn number(name: &str, default: u64) -> u64 {
-    let given = std::env::args().skip_while(|argument| argument != name).nth(1);
-    given.map_or(default, |text| text.parse().expect("a number"))
 }
 
 fn body(n: u64, users: u64, out: &mut String) {
@@ -158,12 +155,20 @@ fn dataflow(size: Size, workers: usize, blocks: &Arc<Vec<(Epoch, Block)>>) {
     drop(guards.unwrap());
 }
 
-/// Processor time of all threads of this process so far.
-fn processor_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11);
-    let mut ticks = || fields.next().and_then(|field| field.parse::<u64>().ok()).unwrap_or_default();
-    Duration::from_millis(10 * (ticks() + ticks()))
+/// Rounds of one contender: wall and processor time, in nanoseconds per event.
+#[derive(Default)]
+struct Times {
+    wall: Vec<f64>,
+    processor: Vec<f64>,
+}
+
+/// Nobody at work is the plain thread.
+fn name(workers: u64) -> String {
+    match workers {
+        0 => "limit".to_owned(),
+        1 => "1 worker".to_owned(),
+        _ => format!("{workers} workers"),
+    }
 }
 
 fn main() {
@@ -173,32 +178,32 @@ fn main() {
         epoch_events: number("--epoch-events", 100_000),
     };
     let blocks = Arc::new(blocks(size));
-    let names = ["limit", "1 worker", "2 workers"];
-    let mut times: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
+    let contenders = numbers("--workers", &[0, 1, 2]);
+    let mut times: BTreeMap<u64, Times> = BTreeMap::new();
     for _ in 0..number("--rounds", 5) {
-        for (workers, name) in names.into_iter().enumerate() {
-            let (begun, before) = (Instant::now(), processor_time());
-            match workers {
+        for workers in &contenders {
+            let (begun, before) = (Instant::now(), process_seconds());
+            match usize::try_from(*workers).unwrap() {
                 0 => drop(std::hint::black_box(limit(size, &blocks))),
-                _ => dataflow(size, workers, &blocks),
+                workers => dataflow(size, workers, &blocks),
             }
-            let ns = |time: Duration| time.as_secs_f64() * 1e9 / size.events as f64;
-            times.entry(name).or_default().push((ns(begun.elapsed()), ns(processor_time() - before)));
+            let ns = |seconds: f64| seconds * 1e9 / size.events as f64;
+            let own = times.entry(*workers).or_default();
+            own.wall.push(ns(begun.elapsed().as_secs_f64()));
+            own.processor.push(ns(process_seconds() - before));
         }
     }
     println!("{} events, {} users, epochs of {}; ns per event, medians", size.events, size.users, size.epoch_events);
     println!("{:<12}{:>10}{:>14}{:>16}", "", "wall", "processor", "ratio to limit");
-    let median = |name: &str, of: fn(&(f64, f64)) -> f64| {
-        let mut all: Vec<f64> = times[name].iter().map(of).collect();
-        all.sort_by(f64::total_cmp);
-        all[all.len() / 2]
-    };
-    for name in names {
-        let wall = median(name, |time| time.0);
-        println!(
-            "{name:<12}{wall:>10.0}{:>14.0}{:>16.2}",
-            median(name, |time| time.1),
-            median("limit", |t| t.0) / wall
-        );
+    let mut record = Figures::new("dataflow", Some("limit"));
+    let light = times.get(&0).map_or(f64::NAN, |limit| median(&limit.wall));
+    for (workers, Times { wall, processor }) in &times {
+        let (name, middle) = (name(*workers), median(wall));
+        println!("{name:<12}{middle:>10.0}{:>14.0}{:>16.2}", median(processor), light / middle);
+        let Size { events, users, epoch_events } = size;
+        let at = [("events", events), ("users", users), ("epoch events", epoch_events), ("workers", *workers)];
+        let at = at.map(|(name, value)| (name, value as f64));
+        record.note(&name, &at, ("wall", "ns/event"), wall);
+        record.note(&name, &at, ("processor", "ns/event"), processor);
     }
 }

@@ -1,6 +1,6 @@
 //! What deduplication costs: time and memory of the operator beside its baselines and beside a plain loop.
 //!
-//! `cargo bench -p tidemark-dataflows --bench dedup -- --ids 1000000,10000000 --rounds 3`
+//! `cargo bench -p tidemark-dataflows --bench dedup -- --ids 1000000,10000000 --rounds 3 [--json FILE]`
 //!
 //! Each contender runs in a process of its own, so that memory is its own, and the contenders take turns, so that
 //! figures of one round compare even on a busy machine. Twice as many events are fed as fit the horizon: in the first
@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Instant;
 
+use common::figures::Figures as Record;
 use common::{mix, processor_time, status};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
@@ -81,6 +82,7 @@ impl Arguments {
                 "--expected-percent" => arguments.expected_percent = value().parse().expect("a percentage"),
                 "--contenders" => arguments.contenders = value().split(',').map(str::to_owned).collect(),
                 "--only" => arguments.only = Some(value()),
+                "--json" => drop(value()),
                 // Cargo says so to every bench.
                 "--bench" => {}
                 _ => panic!("unknown flag {flag}"),
@@ -309,7 +311,7 @@ fn median(runs: &[Figures], figure: impl Fn(&Figures) -> f64) -> f64 {
     figures[figures.len() / 2]
 }
 
-fn compare(arguments: &Arguments, ids: u64) {
+fn compare(arguments: &Arguments, ids: u64, record_to: &mut Record) {
     let mut runs: BTreeMap<&str, Vec<Figures>> = BTreeMap::new();
     let up_to = if ids > arguments.baselines_up_to { 4 } else { CONTENDERS.len() };
     let chosen =
@@ -347,7 +349,20 @@ fn compare(arguments: &Arguments, ids: u64) {
             median(own, |f| f.median_ms),
             median(own, |f| f.slowest_ms),
         );
+        record(record_to, contender, ids, held, own);
     }
+}
+
+fn record(to: &mut Record, contender: &str, ids: u64, held: u64, runs: &[Figures]) {
+    let mut note = |figure, unit, of: &dyn Fn(&Figures) -> f64| {
+        let values: Vec<f64> = runs.iter().map(of).collect();
+        to.note(contender, &[("ids", ids as f64)], (figure, unit), &values);
+    };
+    note("filling", "ns/event", &|f| f.filling_ns);
+    note("steady", "ns/event", &|f| f.steady_ns);
+    note("memory", "bytes/id", &|f| f.live_bytes / held as f64);
+    note("peak memory", "bytes/id", &|f| f.peak_bytes / held as f64);
+    note("slowest epoch", "ms", &|f| f.slowest_ms);
 }
 
 fn main() {
@@ -356,7 +371,8 @@ fn main() {
         println!("{}", run(&arguments, contender).to_array().map(|figure| figure.to_string()).join(" "));
         return;
     }
+    let mut record = Record::new("dedup", Some("plain loop"));
     for ids in &arguments.ids {
-        compare(&arguments, *ids);
+        compare(&arguments, *ids, &mut record);
     }
 }

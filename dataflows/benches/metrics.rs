@@ -1,6 +1,8 @@
 //! What keeping totals by user costs: the operator in use beside an arrangement and beside a plain loop.
 //!
-//! `cargo bench -p tidemark-dataflows --bench metrics -- --users 500,100000,1000000 --events 4000000 --rounds 3`
+//! `cargo bench -p tidemark-dataflows --bench metrics -- --users 500,100000,1000000 --events 4000000 --rounds 3 [--json FILE]`
+//!
+//! Any numbers of users go, also `--users 10000000`, for which the arrangement wants some 6 GB.
 //!
 //! Each contender runs in a process of its own, so that memory is its own, and the contenders take turns. Users are
 //! drawn evenly, which is the hardest case. First every user is met once, then `--events` more events come in epochs of
@@ -14,6 +16,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use common::figures::{self, number};
 use common::{mix, processor_time, status};
 use differential_dataflow::difference::Semigroup;
 use hashbrown::HashMap;
@@ -32,10 +35,6 @@ const BATCH: usize = 1000;
 
 fn argument(name: &str) -> Option<String> {
     std::env::args().skip_while(|argument| argument != name).nth(1)
-}
-
-fn number(name: &str, default: u64) -> u64 {
-    argument(name).map_or(default, |text| text.parse().expect("a number"))
 }
 
 fn event(n: u64, user: u64) -> Event {
@@ -138,9 +137,7 @@ fn run_apart(users: &str, contender: &str) -> Figures {
 }
 
 fn median(runs: &[Figures], of: impl Fn(&Figures) -> f64) -> f64 {
-    let mut figures: Vec<f64> = runs.iter().map(of).collect();
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
+    figures::median(&runs.iter().map(of).collect::<Vec<f64>>())
 }
 
 fn main() {
@@ -149,6 +146,7 @@ fn main() {
         return println!("{ns} {bytes} {slowest}");
     }
     let users = argument("--users").unwrap_or_else(|| "500,100000,1000000".to_owned());
+    let mut record = figures::Figures::new("metrics", Some("plain loop"));
     for users in users.split(',') {
         let mut runs: BTreeMap<&str, Vec<Figures>> = BTreeMap::new();
         for _ in 0..number("--rounds", 3) {
@@ -162,6 +160,16 @@ fn main() {
             let ratios: Vec<Figures> = own.iter().zip(plain).map(|(own, plain)| [own[0] / plain[0]; 3]).collect();
             let (ns, ratio, bytes) = (median(own, |f| f[0]), median(&ratios, |f| f[0]), median(own, |f| f[1]));
             println!("{name:<12}{ns:>10.0}{ratio:>10.2}{bytes:>14.0}{:>13.1} ms", median(own, |f| f[2]));
+            let at = [("users", users.parse().expect("a number of users"))];
+            let mut note = |n: usize, figure| {
+                record.note(name, &at, figure, &own.iter().map(|figures| figures[n]).collect::<Vec<f64>>());
+            };
+            note(0, ("time", "ns/event"));
+            note(2, ("slowest epoch", "ms"));
+            // With fewer users most of it is what any process takes.
+            if at[0].1 >= 100_000.0 {
+                note(1, ("memory", "bytes/user"));
+            }
         }
     }
 }

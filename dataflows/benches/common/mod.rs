@@ -1,5 +1,10 @@
 //! What several benches need: reproducible draws, and what a process and a thread have used so far.
 
+#![allow(dead_code, reason = "each bench needs another part of it")]
+#![allow(clippy::panic, reason = "a bench that is called wrongly has nobody to report to")]
+
+pub(crate) mod figures;
+
 use std::time::{Duration, Instant};
 
 /// The 64-bit finalizer of SplitMix: uniform and reproducible.
@@ -23,4 +28,12 @@ pub(crate) fn processor_time(start: Instant) -> Duration {
     let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let nanos = schedstat.split_whitespace().next().and_then(|nanos| nanos.parse().ok());
     nanos.map_or_else(|| start.elapsed(), Duration::from_nanos)
+}
+
+/// Processor time of all threads of this process so far, in seconds. The system counts in ticks of 10 ms.
+pub(crate) fn process_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11);
+    let mut ticks = || fields.next().and_then(|field| field.parse::<f64>().ok()).unwrap_or_default();
+    (ticks() + ticks()) / 100.0
 }
