@@ -217,10 +217,11 @@ pub(super) fn publishing(
     })
 }
 
-/// A live source sets the pace by its trigger; a publication that waited longer would only add latency.
+/// A live source sets the pace by its trigger. Epochs do not close on the dot, so only half of it is waited for: else an epoch
+/// that closed late would make the one after it late as well.
 fn publish_interval(config: &Config) -> Duration {
     match cut_rule(config) {
-        CutRule::Trigger(trigger) => config.sink.publish_interval.min(trigger),
+        CutRule::Trigger(trigger) => config.sink.publish_interval.min(trigger / 2),
         CutRule::Events(_) => config.sink.publish_interval,
     }
 }
