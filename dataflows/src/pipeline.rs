@@ -7,9 +7,10 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use timely::dataflow::StreamVec;
-use timely::dataflow::operators::Concat;
+use timely::dataflow::operators::probe::Handle;
 use timely::dataflow::operators::rc::SharedStream;
 use timely::dataflow::operators::vec::Map;
+use timely::dataflow::operators::{Concat, Probe};
 
 use crate::arrangement::{Settings as IndexSettings, SharedArrangement, TimeBoundedArrangement};
 use crate::block::Block;
@@ -95,6 +96,19 @@ pub struct Outputs<'s> {
     pub remembered: SharedArrangement,
     /// What checkpoints are made of, unless they are off.
     pub exports: Option<Exports<'s>>,
+    /// How far it has come.
+    pub stages: Stages,
+}
+
+/// Where the computation can be asked how far it has come, over all workers: an epoch that a handle's frontier has passed
+/// is done there.
+pub struct Stages {
+    /// Bodies are judged by the rules about single events.
+    pub decoded: Handle<Epoch>,
+    /// Duplicates and late events are told from accepted ones.
+    pub distinct: Handle<Epoch>,
+    /// The totals that an epoch changed are known.
+    pub aggregated: Handle<Epoch>,
 }
 
 /// What changed from checkpoint to checkpoint, at the time of a request or before. Each worker has its part.
@@ -136,16 +150,20 @@ pub fn tidemark<'s>(inputs: Inputs<'s>, settings: &Settings, restored: Restored)
     });
 
     let refused = quarantine(blocks, distinct.refused, settings.contract.clone());
-    let tallies = decoded.tallies.concat(distinct.tallies.map(|tally| (tally.epoch, tally.into())));
+    let (decoded_probe, decoded_tallies) = decoded.tallies.probe();
+    let (distinct_probe, distinct_tallies) = distinct.tallies.probe();
+    let (aggregated_probe, user_rows) = users.rows.probe();
+    let tallies = decoded_tallies.concat(distinct_tallies.map(|tally| (tally.epoch, tally.into())));
 
     Outputs {
         net_flow,
-        users: users.rows,
+        users: user_rows,
         channels,
         accepted,
         rejected: decoded.rejected.concat(refused),
         summaries: summaries(tallies, marks),
         remembered,
         exports,
+        stages: Stages { decoded: decoded_probe, distinct: distinct_probe, aggregated: aggregated_probe },
     }
 }

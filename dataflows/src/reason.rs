@@ -19,6 +19,11 @@ macro_rules! reasons {
             pub const fn as_str(self) -> &'static str {
                 match self { $(Reason::$variant => $name,)* }
             }
+
+            /// When an event breaks it, in a sentence.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Reason::$variant => $doc,)* }
+            }
         }
     };
 }
@@ -26,9 +31,9 @@ macro_rules! reasons {
 reasons! {
     MalformedEvent = "R000_malformed_event": "Not exactly one JSON object within the limits.";
     NullEventId = "R010_null_event_id": "`event_id` is missing, null, no string, empty or too long.";
-    NullUserId = "R020_null_user_id": "`user_id` likewise.";
+    NullUserId = "R020_null_user_id": "`user_id` is missing, null, no string, empty or too long.";
     NullEventTime = "R030_null_event_time": "`event_time` is missing, null or no timestamp.";
-    NullIngestTime = "R040_null_ingest_time": "`ingest_time` likewise.";
+    NullIngestTime = "R040_null_ingest_time": "`ingest_time` is missing, null or no timestamp.";
     NullEventType = "R050_null_event_type": "`event_type` is missing, null or no string.";
     NullAmount = "R060_null_amount": "`amount` is missing, null or no number.";
     NullCurrency = "R070_null_currency": "`currency` is missing, null or no string.";

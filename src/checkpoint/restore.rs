@@ -15,6 +15,8 @@ use tidemark_dataflows::event::{Micros, UserId};
 use tidemark_dataflows::metrics::{ChannelKey, Totals};
 use tidemark_dataflows::pipeline::{Restored, Settings};
 
+use crate::telemetry::{ChannelFigures, Figures, WholeFigures};
+
 /// The state as of a manifest, checked and in memory, for all workers of this process.
 #[derive(Clone)]
 pub struct Loaded {
@@ -67,6 +69,29 @@ impl Loaded {
             users: Arc::new(newest_totals(store, &manifest.users)?),
             channels: Arc::new(newest_totals(store, &manifest.channels)?),
         })
+    }
+
+    /// What the metrics are, for those who show them.
+    pub fn figures(&self) -> Figures {
+        let mut figures =
+            Figures { epoch: self.from.as_ref().map_or(0, |from| from.manifest.epoch), ..Figures::default() };
+        for ((channel, event_type), totals) in self.channels.iter() {
+            let whole = &mut figures.whole;
+            whole.deposits += totals.deposits;
+            whole.withdrawals += totals.withdrawals;
+            whole.deposit_count += totals.deposit_count;
+            whole.withdrawal_count += totals.withdrawal_count;
+            let key = (channel.as_str().to_owned(), event_type.as_str().to_owned());
+            let row = ChannelFigures { count: totals.count(), amount: totals.deposits + totals.withdrawals };
+            figures.channels.insert(key, row);
+        }
+        for (user, totals) in self.users.iter().filter(|(_, totals)| totals.count() > 0) {
+            if figures.may_rank(totals.count()) {
+                let Totals { deposits, withdrawals, deposit_count, withdrawal_count, .. } = *totals;
+                figures.user(user.0.as_str(), WholeFigures { deposits, withdrawals, deposit_count, withdrawal_count });
+            }
+        }
+        figures
     }
 
     /// What one of `workers` workers starts with.

@@ -25,6 +25,7 @@ use tidemark_dataflows::watermark::{Bucket, Horizon};
 use timely::scheduling::SyncActivator;
 
 use crate::permit::Permit;
+use crate::telemetry::{Stage, Telemetry};
 
 /// The first error of the threads that make things durable. It ends the run.
 #[derive(Default)]
@@ -165,6 +166,8 @@ pub struct Options {
     pub permit: Permit,
     /// Tells the present time.
     pub now: fn() -> Micros,
+    /// Told of every checkpoint.
+    pub telemetry: Arc<Telemetry>,
 }
 
 impl CheckpointWriter {
@@ -239,6 +242,7 @@ struct Writer {
     keep: usize,
     permit: Permit,
     now: fn() -> Micros,
+    telemetry: Arc<Telemetry>,
     ids: Vec<Run>,
     users: Vec<Run>,
     channels: Vec<Run>,
@@ -251,7 +255,8 @@ struct Writer {
 
 impl Writer {
     fn new(options: Options, progress: Arc<Checkpointed>) -> Writer {
-        let Options { store, log, generation, process, identity, horizon, restored, keep, permit, now } = options;
+        let Options { store, log, generation, process, identity, horizon, restored, keep, permit, now, telemetry } =
+            options;
         let (ids, users, channels) =
             restored.map(|manifest| (manifest.ids, manifest.users, manifest.channels)).unwrap_or_default();
         let (begun, replaced) = (Vec::new(), Vec::new());
@@ -265,6 +270,7 @@ impl Writer {
             keep,
             permit,
             now,
+            telemetry,
             ids,
             users,
             channels,
@@ -362,6 +368,8 @@ impl Writer {
         };
         // Only the process that has the log is told of a checkpoint as a whole.
         let Some(log) = &mut self.log else { return Ok(()) };
+        let (bytes, rows) = manifest.runs().fold((0, 0), |(bytes, rows), run| (bytes + run.bytes, rows + run.rows));
+        let (runs, written) = (manifest.runs().count(), Micros(manifest.written_us));
         reach("before-manifest");
         self.permit.wait()?;
         log.publish(manifest)?;
@@ -369,6 +377,9 @@ impl Writer {
         self.permit.wait()?;
         log.prune(self.keep, std::mem::take(&mut self.replaced))?;
         reach("pruned");
+        self.telemetry.checkpoints.describe(written, bytes, rows, runs);
+        self.telemetry.checkpoints.took(started.elapsed());
+        self.telemetry.stages.reached(Stage::Checkpointed, epoch);
         self.progress.took_us.store(started.elapsed().as_micros() as u64, Ordering::Release);
         self.progress.manifests.fetch_add(1, Ordering::Release);
         self.progress.epoch.store(epoch, Ordering::Release);

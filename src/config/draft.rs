@@ -81,6 +81,7 @@ impl Draft {
         self.check_eventhubs();
         self.check_azure();
         self.check_cluster();
+        self.check_http();
     }
 
     /// The value of a key, if nothing is wrong with it.

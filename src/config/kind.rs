@@ -44,6 +44,8 @@ pub enum Kind {
         /// What an empty text stands for.
         empty: &'static str,
     },
+    /// An address to listen on, or `off`.
+    Listen,
     /// One of the given words.
     Choice(&'static [&'static str]),
     /// A whole number within both bounds.
@@ -180,6 +182,7 @@ impl Kind {
             Kind::Inputs => "a list of files, directories and globs, or - for standard input".to_owned(),
             Kind::Hosts => "a list of HOST:PORT".to_owned(),
             Kind::Host { empty } => or_empty("HOST:PORT", Some(empty)),
+            Kind::Listen => "HOST:PORT, with port 0 for any that is free, or off".to_owned(),
             Kind::Choice(words) => words.join(" or "),
             Kind::Integer { min, max } => format!("a whole number from {min} to {max}"),
             Kind::Beginning => "earliest, latest, or an RFC 3339 time".to_owned(),
@@ -205,6 +208,7 @@ impl Kind {
             Kind::Text { .. } | Kind::Secret => "TEXT",
             Kind::Endpoint { .. } => "URL",
             Kind::Hosts | Kind::Host { .. } => "HOST:PORT",
+            Kind::Listen => "ADDRESS",
             Kind::Choice(_) => "KIND",
             Kind::Integer { .. } => "NUMBER",
             Kind::Beginning => "PLACE",
@@ -243,6 +247,10 @@ impl Kind {
             }
             Kind::Text { .. } => text.filter(|t| !t.contains(char::is_whitespace)).map(Value::Text),
             Kind::Host { .. } => text.filter(|t| is_host(t)).map(Value::Text),
+            Kind::Listen => match text?.as_str() {
+                "" | "off" => Some(Value::Empty),
+                address => is_address(address, 0).then(|| Value::Text(address.to_owned())),
+            },
             Kind::Beginning => match text?.as_str() {
                 word @ ("earliest" | "latest") => Some(Value::Text(word.to_owned())),
                 time => instant_of(time).map(Value::Instant),
@@ -325,8 +333,13 @@ fn is_endpoint(text: &str) -> bool {
     rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && !rest.contains(['?', '#', '@', ' ']))
 }
 
-/// A name or address, and a port that is not 0; an address of IPv6 stands in brackets.
+/// A name or address, and a port that is not 0.
 fn is_host(text: &str) -> bool {
+    is_address(text, 1)
+}
+
+/// A name or address, and a port from `least` on; an address of IPv6 stands in brackets.
+fn is_address(text: &str, least: u16) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
     let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
@@ -334,7 +347,7 @@ fn is_host(text: &str) -> bool {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
         None => !host.is_empty() && host.chars().all(plain),
     };
-    host && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    host && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port >= least)
 }
 
 /// A URL would become a directory named `abfss:`, so it is no local path.
@@ -427,6 +440,15 @@ mod tests {
         assert_eq!(word(Kind::Host { empty: "none" }, ""), Some(Value::Empty));
         for text in ["a", "a:", ":7400", "a:0", "a:70000", "a b:1", "::1:7400", "http://a:1", "[a]:1", "a:+1"] {
             assert_eq!(word(Kind::Hosts, text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_to_listen_on_may_leave_the_port_open() {
+        assert_eq!(word(Kind::Listen, "[::1]:0"), Some(Value::Text("[::1]:0".to_owned())));
+        assert_eq!((word(Kind::Listen, "off"), word(Kind::Listen, "")), (Some(Value::Empty), Some(Value::Empty)));
+        for text in ["9464", ":9464", "on", "127.0.0.1", "http://127.0.0.1:1"] {
+            assert_eq!(word(Kind::Listen, text), None, "{text}");
         }
     }
 

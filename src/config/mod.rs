@@ -9,6 +9,7 @@ pub mod azure;
 pub mod cluster;
 pub mod draft;
 pub mod eventhubs;
+pub mod http;
 pub mod kind;
 pub mod layers;
 pub mod place;
@@ -91,6 +92,11 @@ impl Effective {
         }
         let config = typed(&draft.values)?;
         Ok(Effective { config, values: draft.values })
+    }
+
+    /// Where the value of a key came from.
+    pub fn origin(&self, key: &str) -> Option<&Origin> {
+        self.values.get(key).map(|assigned| &assigned.origin)
     }
 
     /// Every setting with its value and where that came from, in the order of `default.toml`.

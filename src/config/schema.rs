@@ -16,6 +16,7 @@ fn kind_schema(kind: &Kind) -> Value {
         Kind::Inputs => json!({ "type": "array", "items": { "type": "string", "minLength": 1 } }),
         Kind::Hosts => json!({ "type": "array", "items": { "type": "string", "pattern": "^.+:[0-9]+$" } }),
         Kind::Host { .. } => json!({ "type": "string", "pattern": "^(.+:[0-9]+)?$" }),
+        Kind::Listen => json!({ "type": "string", "pattern": "^(off|.+:[0-9]+)?$" }),
         Kind::Choice(words) => json!({ "enum": words }),
         Kind::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Share => json!({ "type": "number", "minimum": 0, "maximum": 1 }),

@@ -228,6 +228,10 @@ pub const SETTINGS: &[Setting] = &[
     setting("cluster.secret_file", NO_FILE),
     setting("cluster.join_timeout", millis(1_000, DAY)),
     setting("cluster.lost_after", millis(500, Duration::from_secs(3_600))),
+    setting("http.listen", Kind::Listen).flag("console", FlagOf::Run),
+    setting("http.token", Kind::Secret).secret(),
+    setting("http.token_file", NO_FILE),
+    setting("http.allow_unauthenticated", Kind::Switch),
     setting("log.level", Kind::LogFilter).flag("log-level", FlagOf::Every),
     setting("log.format", Kind::Choice(&["human", "json"])).flag("log-format", FlagOf::Every),
 ];

@@ -6,6 +6,7 @@
 use super::azure::Azure;
 use super::cluster::Cluster;
 use super::eventhubs::EventHubs;
+use super::http::Http;
 use super::place::Place;
 use serde::Deserialize;
 use std::{num::NonZero, thread::available_parallelism, time::Duration};
@@ -42,6 +43,8 @@ pub struct Config {
     pub runtime: Runtime,
     /// The processes that run the pipeline together.
     pub cluster: Cluster,
+    /// Console, API and metrics.
+    pub http: Http,
     /// Logging.
     pub log: Log,
 }

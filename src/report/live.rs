@@ -46,20 +46,20 @@ impl Live {
 }
 
 fn draw_until(ended: &AtomicBool, observer: &Observer) {
-    let bar = match observer.total_bytes {
+    let bar = match observer.vitals.total_bytes {
         Some(total) => ProgressBar::new(total).with_style(style("{bar:24} {percent:>3} %  {msg}")),
         None => ProgressBar::new_spinner().with_style(style("{spinner} {msg}")),
     };
     let mut window = (Instant::now(), 0);
     let mut per_second = rate(0, WINDOW);
     while !ended.load(Ordering::Acquire) {
-        let events = observer.intake.events.load(Ordering::Relaxed);
+        let events = observer.vitals.intake.events.load(Ordering::Relaxed);
         let since = window.0.elapsed();
         if since >= WINDOW {
             per_second = rate(events - window.1, since);
             window = (Instant::now(), events);
         }
-        bar.set_position(observer.intake.bytes.load(Ordering::Relaxed));
+        bar.set_position(observer.vitals.intake.bytes.load(Ordering::Relaxed));
         bar.set_message(line(observer, &per_second));
         std::thread::park_timeout(REFRESH);
     }
@@ -72,14 +72,14 @@ fn style(template: &str) -> ProgressStyle {
 
 /// How far reading is behind, over all partitions.
 fn lag(observer: &Observer) -> Option<String> {
-    let lags = observer.partitions.iter().map(|partition| partition.lag());
+    let lags = observer.vitals.partitions.iter().map(|partition| partition.lag());
     let all = lags.reduce(|a, b| Lag { events: a.events + b.events, seconds: a.seconds.max(b.seconds) })?;
     Some(format!("lag {} events, {} s", grouped(all.events), all.seconds))
 }
 
 fn line(observer: &Observer, per_second: &str) -> String {
     let progress = observer.publisher.progress();
-    let unwell = observer.health.failing().into_iter().next();
+    let unwell = observer.vitals.health.failing().into_iter().next();
     let unwell = unwell.map_or(String::new(), |(place, why)| format!("UNHEALTHY: {place}: {why}  "));
     let lag = lag(observer).map_or(String::new(), |lag| format!("  {lag}"));
     format!(
@@ -89,6 +89,6 @@ fn line(observer: &Observer, per_second: &str) -> String {
         grouped(progress.accepted),
         grouped(progress.duplicates),
         grouped(progress.rejected),
-        observer.output,
+        observer.vitals.output,
     )
 }

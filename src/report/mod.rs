@@ -10,5 +10,6 @@ pub mod numbers;
 pub mod page;
 pub(crate) mod reader;
 pub mod schema;
+pub mod status;
 pub mod summary;
 pub mod terminal;

@@ -214,6 +214,8 @@ pub(super) fn publishing(
         give_up_after: config.store.give_up_after,
         health: Arc::clone(&watched.health),
         permit: watched.permit.clone(),
+        telemetry: Arc::clone(&watched.telemetry),
+        now: clock::now,
     })
 }
 

@@ -3,7 +3,7 @@
 //! Only process 0 has one. It knows nothing of when to open and to close: see [`super::coordinator`].
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidemark_checkpoint::reach::reach;
@@ -16,6 +16,7 @@ use super::share::{Intake, go_to_end};
 use crate::checkpoint::cuts::{Announced, CutWriter};
 use crate::cluster::links::Links;
 use crate::cluster::messages::{Message, Report};
+use crate::telemetry::{PartitionMeter, Stage, Telemetry};
 
 /// What a cutter works with.
 pub(super) struct Parts {
@@ -25,6 +26,8 @@ pub(super) struct Parts {
     pub(super) pace: Option<Pace>,
     /// For whoever watches.
     pub(super) intake: Arc<Intake>,
+    /// The same of epochs and partitions.
+    pub(super) telemetry: Arc<Telemetry>,
     /// The other processes, if there are any.
     pub(super) links: Option<&'static Links>,
     /// Whether a process whose partitions have ended takes no part in later epochs. If not, it is asked at the end of
@@ -44,6 +47,7 @@ struct State {
     /// None once nothing is cut any more.
     cuts: Option<CutWriter>,
     pace: Option<Pace>,
+    telemetry: Arc<Telemetry>,
     /// How far each partition had been read at the last cut.
     at_cut: Vec<Position>,
     /// The epoch that is cut next.
@@ -66,11 +70,14 @@ struct Open {
 impl Cutter {
     /// A cutter that goes on after `epoch`, at whose end the source had been read up to `at_cut`.
     pub(super) fn new(parts: Parts, epoch: Epoch, at_cut: Vec<Position>) -> Cutter {
-        let Parts { cuts, pace, intake, links, ends_by_itself } = parts;
+        let Parts { cuts, pace, intake, telemetry, links, ends_by_itself } = parts;
+        let meter = |at: &Position| PartitionMeter { name: at.partition.clone(), next: AtomicU64::new(at.next) };
+        telemetry.partitions.get_or_init(|| at_cut.iter().map(meter).collect());
         let processes = links.map_or(1, |links| links.member().processes());
         let state = State {
             cuts: Some(cuts),
             pace,
+            telemetry,
             at_cut,
             next: epoch + 1,
             open: VecDeque::new(),
@@ -194,6 +201,7 @@ impl State {
             return None;
         }
         let opened = clock::now();
+        self.telemetry.stages.reached(Stage::Opened, epoch);
         self.open.push_back(Open { opened, parts: self.over.iter().map(|_| None).collect() });
         if let Some(links) = links {
             links.broadcast(&Message::Open(epoch, opened));
@@ -232,6 +240,8 @@ impl State {
         // Each process has its own in order.
         ranges.sort_by_key(|range: &Range| range.index);
         go_to_end(&mut self.at_cut, &ranges);
+        let meters = self.telemetry.partitions.get().into_iter().flatten();
+        self.at_cut.iter().zip(meters).for_each(|(at, meter)| meter.next.store(at.next, Ordering::Relaxed));
         // Where processes do not wait for each other, the next epoch is open already: this one has ended where that one
         // begins, so that epochs do not overlap. The clock may be set back at any time; an epoch that closes before it
         // opened would confuse every reader.
@@ -251,6 +261,7 @@ impl State {
             return;
         };
         pace.ask(epoch, self.at_cut.clone());
+        self.telemetry.checkpoints.ask(epoch, clock::now());
         cuts.write(Announced::Checkpoint(epoch));
         reach("checkpoint-asked");
     }

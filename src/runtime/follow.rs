@@ -4,13 +4,14 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::Thread;
+use std::thread::{JoinHandle, Thread};
 
 use tidemark_checkpoint::inbox;
 use tidemark_checkpoint::journal;
 use tidemark_checkpoint::records::Counters;
 use tidemark_checkpoint::store::Store;
 use tidemark_dataflows::event::{Epoch, Micros, Offset, PartitionId, Position as At};
+use tidemark_dataflows::watermark::Horizon;
 
 use super::coordinator::CutRule;
 use super::crew::Workers;
@@ -20,7 +21,7 @@ use super::share::{Halt, IDLE, Intake, Parts, Share, Surroundings};
 use super::start::Watched;
 use super::threads::join;
 use super::worker::Plan;
-use super::{RunError, Stores, build, clock, identity};
+use super::{RunError, Stores, Vitals, build, clock, identity};
 use crate::checkpoint::restore::Loaded;
 use crate::checkpoint::writer::{CheckpointWriter, Faults, Options};
 use crate::cluster::Error;
@@ -34,17 +35,18 @@ use crate::storage::Storage;
 /// The process that cuts epochs and writes tables.
 const LEADER: usize = 0;
 
-/// Takes part in a pipeline until process 0 says that it is done. `stop` asks that process to end the run.
+/// Takes part in a pipeline until process 0 says that it is done. `stop` asks that process to end the run. `watch` is called
+/// once, when the first event is about to be read.
 ///
 /// # Errors
 ///
 /// When the source, the checkpoint or the machine will not have it; see [`RunError`].
-pub fn follow(config: &Config, stop: &Arc<AtomicBool>) -> Result<u64, RunError> {
+pub fn follow(config: &Config, stop: &Arc<AtomicBool>, watch: impl FnOnce(Vitals)) -> Result<u64, RunError> {
     let Some(others) = Others::join(config, stop)? else {
         return Err(Error::Setting("cluster.processes = 1: there is nobody to follow".to_owned()).into());
     };
     let links = others.links;
-    let followed = follow_on(config, stop, others);
+    let followed = follow_on(config, stop, others, watch);
     match &followed {
         Err(error) => links.fail(error.status(), &error.to_string()),
         Ok(_) => {
@@ -56,49 +58,50 @@ pub fn follow(config: &Config, stop: &Arc<AtomicBool>) -> Result<u64, RunError> 
     followed
 }
 
-fn follow_on(config: &Config, stop: &Arc<AtomicBool>, others: Others) -> Result<u64, RunError> {
+fn follow_on(
+    config: &Config,
+    stop: &Arc<AtomicBool>,
+    others: Others,
+    watch: impl FnOnce(Vitals),
+) -> Result<u64, RunError> {
     let (Some(links), Some(incoming), data) = Others::parts(Some(others)) else { return Ok(0) };
     let start = await_start(links, &incoming, stop)?;
     let watched = Watched::default();
     let (source, store, loaded) = take_up(config, &start, &watched)?;
     let workers = config.runtime.worker_count();
     let settings = build::settings(config, workers * config.cluster.processes, &start.identity);
-    let (mut checkpoints, mut checkpointing) = (None, None);
-    if let Some(store) = store {
-        let options = Options {
-            store,
-            log: None,
-            generation: start.generation,
-            process: config.cluster.process,
-            identity: start.identity.clone(),
-            horizon: settings.index.horizon,
-            restored: None,
-            keep: config.checkpoint.keep,
-            permit: watched.permit.clone(),
-            now: clock::now,
-        };
-        let (writer, thread) =
-            CheckpointWriter::start(options, Arc::clone(&watched.faults)).map_err(SinkError::Start)?;
-        (checkpoints, checkpointing) = (Some(writer), Some(thread));
-    }
+    let (checkpoints, checkpointing) = runs_writer(config, &start, settings.index.horizon, store, &watched)?;
     let output = config.output.path.display().to_string();
+    let manifest = build::manifest_text(config, &output, &source.identity());
     let plan = Plan {
         settings,
         curated: config.output.curated,
         partitions: Vec::new().into(),
-        manifest: build::manifest_text(config, &output, &source.identity()),
+        manifest: manifest.clone(),
         publisher: None,
         gathered: Some(workers),
         checkpoints,
         loaded,
         after: start.after,
         counters: Counters::default(),
+        telemetry: Arc::clone(&watched.telemetry),
     };
+    super::meter::index(&watched.telemetry, workers);
     let (feeder, lanes) = lanes(workers);
     let guards = Workers::start(lanes, plan, data.map(|data| (data, config.cluster.process)))?;
     let told = Arc::new(Told::new(start.after));
     listen(incoming, feeder.announcer(), &told)?;
     let intake = Arc::new(Intake::default());
+    watch(Vitals {
+        intake: Arc::clone(&intake),
+        health: Arc::clone(&watched.health),
+        telemetry: Arc::clone(&watched.telemetry),
+        partitions: source.statuses(),
+        total_bytes: source.total_bytes(),
+        source: manifest.source,
+        output,
+        resumed_after: start.after,
+    });
     let faults = Arc::clone(&watched.faults);
     let around = Outside {
         links,
@@ -127,6 +130,32 @@ fn follow_on(config: &Config, stop: &Arc<AtomicBool>, others: Others) -> Result<
     checkpointing.map_or(Ok(()), |thread| join("the writer of runs", thread))?;
     around.check_faults()?;
     Ok(intake.events.load(Ordering::Relaxed))
+}
+
+/// The thread that writes the runs of this process, if checkpoints are kept.
+fn runs_writer(
+    config: &Config,
+    start: &Start,
+    horizon: Horizon,
+    store: Option<Store>,
+    watched: &Watched,
+) -> Result<(Option<CheckpointWriter>, Option<JoinHandle<()>>), RunError> {
+    let Some(store) = store else { return Ok((None, None)) };
+    let options = Options {
+        store,
+        log: None,
+        generation: start.generation,
+        process: config.cluster.process,
+        identity: start.identity.clone(),
+        horizon,
+        restored: None,
+        keep: config.checkpoint.keep,
+        permit: watched.permit.clone(),
+        now: clock::now,
+        telemetry: Arc::clone(&watched.telemetry),
+    };
+    let (writer, thread) = CheckpointWriter::start(options, Arc::clone(&watched.faults)).map_err(SinkError::Start)?;
+    Ok((Some(writer), Some(thread)))
 }
 
 /// Reads this share of the source to its end, or until process 0 wants nothing more; then waits until it has told of all

@@ -17,6 +17,7 @@ pub mod follow;
 mod identity;
 mod lease;
 mod lock;
+mod meter;
 mod others;
 mod pace;
 pub mod probe;
@@ -53,6 +54,7 @@ use crate::health::Health;
 use crate::sink::publisher::{Delivery, Progress, Publisher, SinkError};
 use crate::sink::tables::{ManifestText, NetFlow, RunManifest, SoFar, Table, specs};
 use crate::source::PartitionStatus;
+use crate::telemetry::Telemetry;
 
 pub use crate::storage::Stores;
 pub use error::RunError;
@@ -60,16 +62,27 @@ pub use error::RunError;
 /// What somebody who only watches a run can see of it.
 #[derive(Clone)]
 pub struct Observer {
-    /// What has been read.
-    pub intake: Arc<Intake>,
+    /// What every process can be asked.
+    pub vitals: Vitals,
     /// What has been computed and published.
     pub publisher: Publisher,
+}
+
+/// What can be asked of a process that takes part in a run, whichever it is, without holding it up.
+#[derive(Clone)]
+pub struct Vitals {
+    /// What has been read.
+    pub intake: Arc<Intake>,
     /// What does not work at the moment.
     pub health: Arc<Health>,
+    /// What is measured.
+    pub telemetry: Arc<Telemetry>,
     /// How far each partition has been read, where the source knows how far they go.
     pub partitions: Vec<Arc<PartitionStatus>>,
     /// Size of the input in bytes, where it is known.
     pub total_bytes: Option<u64>,
+    /// What is read, in words.
+    pub source: String,
     /// Where the tables are.
     pub output: String,
     /// The last epoch that an earlier run has cut; 0 where there was none.
@@ -154,22 +167,25 @@ fn lead(
     let settings = build::settings(config, workers * config.cluster.processes, &begun.identity);
     let mut writers = Writers::start(config, settings.index.horizon, &begun, outputs, &watched)?;
     let manifest = build::manifest_text(config, &output, &begun.source.identity());
-    let plan = plan(config, settings, &begun, &writers, &manifest);
+    let plan = plan(config, settings, &begun, &writers, &manifest, &watched);
     let start = others.as_ref().map(|_| others::start_message(&begun, held));
+    meter::begin(&watched.telemetry, &begun, workers);
     let Begun { lock: _held, source, loaded, after, positions, replay, .. } = begun;
     // The workers let go of what was restored once they have taken it up.
     drop(loaded);
     let resumed_after = replay.last().map_or(after, |cut| cut.epoch);
     let (publisher, intake) = (writers.publisher.clone(), Arc::new(Intake::default()));
-    watch(Observer {
+    let vitals = Vitals {
         intake: Arc::clone(&intake),
-        publisher: publisher.clone(),
         health: Arc::clone(&watched.health),
+        telemetry: Arc::clone(&watched.telemetry),
         partitions: source.statuses(),
         total_bytes: source.total_bytes(),
+        source: manifest.source.clone(),
         output,
         resumed_after,
-    });
+    };
+    watch(Observer { vitals, publisher: publisher.clone() });
 
     let started = (Instant::now(), clock::now());
     let (feeder, lanes) = lanes(workers);
@@ -180,6 +196,7 @@ fn lead(
         cuts,
         pace: writers.checkpoints.clone().map(|writer| Pace::new(writer, config.checkpoint.interval)),
         intake: Arc::clone(&intake),
+        telemetry: Arc::clone(&watched.telemetry),
         links,
         ends_by_itself: matches!(build::cut_rule(config), CutRule::Events(_)),
     };
@@ -250,7 +267,14 @@ fn finish(
     Ok(ended)
 }
 
-fn plan(config: &Config, settings: Settings, begun: &Begun, writers: &Writers, manifest: &ManifestText) -> Plan {
+fn plan(
+    config: &Config,
+    settings: Settings,
+    begun: &Begun,
+    writers: &Writers,
+    manifest: &ManifestText,
+    watched: &Watched,
+) -> Plan {
     let partitions: Vec<String> = begun.source.partitions().iter().map(|partition| partition.name.clone()).collect();
     Plan {
         settings,
@@ -263,6 +287,7 @@ fn plan(config: &Config, settings: Settings, begun: &Begun, writers: &Writers, m
         loaded: begun.loaded.clone(),
         after: begun.after,
         counters: begun.counters.clone(),
+        telemetry: Arc::clone(&watched.telemetry),
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidemark_checkpoint::Error;
 use tidemark_checkpoint::inbox::Inbox;
@@ -12,7 +12,7 @@ use tidemark_checkpoint::journal::{self, CutLog, Journal, ManifestLog, Past, Res
 use tidemark_checkpoint::reach::reach;
 use tidemark_checkpoint::records::{Claimant, Counters, Cut, Identity, Manifest, Position};
 use tidemark_checkpoint::store::Store;
-use tidemark_dataflows::event::{Epoch, Offset, PartitionId, Position as At};
+use tidemark_dataflows::event::{Epoch, Micros, Offset, PartitionId, Position as At};
 
 use super::lease::Lease;
 use super::lock::{InstanceLock, host};
@@ -27,6 +27,7 @@ use crate::sink::opened::Tables;
 use crate::sink::publisher::SinkError;
 use crate::source::{Source, SourceError, WithInbox};
 use crate::storage::Storage;
+use crate::telemetry::{Restore, Telemetry};
 
 /// Generation of a writer where nothing is kept: such an output is never taken over.
 const ONLY_GENERATION: u64 = 1;
@@ -77,6 +78,8 @@ pub(super) struct Watched {
     pub(super) health: Arc<Health>,
     /// Leave to write.
     pub(super) permit: Permit,
+    /// What is measured.
+    pub(super) telemetry: Arc<Telemetry>,
 }
 
 /// What keeps other instances away.
@@ -157,7 +160,9 @@ pub(super) fn begin(
         Some(past) => identity::settle(config, &source.identity(), Some(&past.identity))?,
         None => identity,
     };
+    let read = Instant::now();
     let loaded = load(&store, past.as_ref())?;
+    let took = read.elapsed();
     let manifest = loaded.from.as_ref().map(|from| &from.manifest);
     let after = manifest.map_or(0, |manifest| manifest.epoch);
     let replay = past.as_ref().map_or(Ok(Vec::new()), |past| past.cuts_after(after))?;
@@ -166,6 +171,7 @@ pub(super) fn begin(
     let source = WithInbox::new(source, Inbox::new(store.clone())).map_err(SinkError::Start)?;
     let (mut source, positions) = resumed(Box::new(source), manifest)?;
     let replay = in_place(replay, &positions)?;
+    restored(&watched.telemetry, manifest, &replay, took);
     let link = loaded.from.as_ref().map(|from| &from.link);
     let Journal { cuts, manifests } = claimed.adopt(identity.clone(), past.as_ref(), link)?;
     reach("adopted");
@@ -233,6 +239,16 @@ fn load(store: &Store, past: Option<&Past>) -> Result<Loaded, Error> {
         );
     }
     Ok(loaded)
+}
+
+/// Notes what was restored.
+fn restored(telemetry: &Telemetry, manifest: Option<&Manifest>, replay: &[Cut], took: Duration) {
+    let Some(manifest) = manifest else { return };
+    let (bytes, rows) = manifest.runs().fold((0, 0), |(bytes, rows), run| (bytes + run.bytes, rows + run.rows));
+    telemetry.checkpoints.describe(Micros(manifest.written_us), bytes, rows, manifest.runs().count());
+    let ids = manifest.counters.retained_ids;
+    let replayed = replay.len() as u64;
+    telemetry.restore.get_or_init(|| Restore { epoch: manifest.epoch, ids, bytes, took, replayed });
 }
 
 /// Tables never hold what was not cut, and always hold what a checkpoint says.

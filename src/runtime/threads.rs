@@ -16,6 +16,7 @@ use crate::cluster::messages::Message;
 use crate::config::Config;
 use crate::sink::opened::Tables;
 use crate::sink::publisher::{Progress, Publisher, SinkError};
+use crate::telemetry::Stage;
 
 /// The threads that write.
 pub(super) struct Writers {
@@ -55,6 +56,7 @@ impl Writers {
                 keep: config.checkpoint.keep,
                 permit: watched.permit.clone(),
                 now: clock::now,
+                telemetry: Arc::clone(&watched.telemetry),
             };
             let (writer, thread) =
                 CheckpointWriter::start(options, Arc::clone(&watched.faults)).map_err(SinkError::Start)?;
@@ -81,8 +83,10 @@ impl Writers {
                 links.broadcast(&message);
             }
         };
+        let telemetry = Arc::clone(&self.watched.telemetry);
         let announce = move |entry: &Announced| match entry {
             Announced::Cut(cut, missing) => {
+                telemetry.stages.reached(Stage::Cut, cut.epoch);
                 let mark = cut.mark(*missing);
                 announcer.mark(mark);
                 tell(Message::Mark(mark));

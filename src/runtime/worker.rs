@@ -1,6 +1,7 @@
 //! What one timely worker does: builds the dataflow, feeds it, and steps it until everything is published.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc::TryRecvError;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use timely::dataflow::{InputHandle, StreamVec};
 use timely::worker::Worker;
 
 use super::feed::{Feed, Lane};
+use super::meter::Unplaced;
 use crate::checkpoint::operators::{complete, write_runs};
 use crate::checkpoint::restore::Loaded;
 use crate::checkpoint::writer::{CheckpointWriter, Content};
@@ -27,6 +29,7 @@ use crate::sink::tables::{
     ChannelDistribution, ManifestText, NetFlow, PartitionNames, RejectedEvents, RunManifest, SoFar, StreamHealth,
     TransactionEvents, UserMetrics,
 };
+use crate::telemetry::Telemetry;
 
 /// Longest time a worker sleeps although nothing woke it.
 const LONGEST_PARK: Duration = Duration::from_millis(500);
@@ -54,6 +57,8 @@ pub(super) struct Plan {
     pub(super) after: Epoch,
     /// Sums over the epochs up to that one.
     pub(super) counters: Counters,
+    /// What is measured.
+    pub(super) telemetry: Arc<Telemetry>,
 }
 
 type Input<D> = InputHandle<Epoch, CapacityContainerBuilder<Vec<D>>>;
@@ -102,14 +107,15 @@ pub(super) fn work(worker: &mut Worker, lane: &Lane, plan: Plan) {
     lane.attach();
     let restored = plan.loaded.share(&plan.settings, worker.index(), worker.peers());
     let mut ends = Ends { blocks: InputHandle::new(), marks: InputHandle::new(), checkpoints: InputHandle::new() };
-    worker.dataflow_named("Tidemark", |scope| {
+    let meter = worker.dataflow_named("Tidemark", |scope| {
         let marks = ends.marks.to_stream(scope);
         let checkpoints = ends.checkpoints.to_stream(scope);
         let inputs =
             Inputs { blocks: ends.blocks.to_stream(scope), marks: marks.clone(), checkpoints: checkpoints.clone() };
         let outputs = tidemark(inputs, &plan.settings, restored);
-        connect(outputs, marks, checkpoints, &plan);
+        connect(outputs, marks, checkpoints, &plan)
     });
+    let mut meter = meter.of(worker.index(), &plan);
     let first = plan.after + 1;
     // The runs have been taken up: they need not stay in memory.
     drop(plan);
@@ -121,9 +127,11 @@ pub(super) fn work(worker: &mut Worker, lane: &Lane, plan: Plan) {
             Ok(feed) => {
                 ends.take(feed);
                 worker.step();
+                meter.note();
             }
             Err(TryRecvError::Empty) => {
                 worker.step_or_park(Some(LONGEST_PARK));
+                meter.note();
             }
             Err(TryRecvError::Disconnected) => break,
         }
@@ -131,6 +139,7 @@ pub(super) fn work(worker: &mut Worker, lane: &Lane, plan: Plan) {
     drop(ends);
     while worker.has_dataflows() {
         worker.step_or_park(Some(LONGEST_PARK));
+        meter.note();
     }
 }
 
@@ -140,12 +149,14 @@ fn connect<'s>(
     marks: StreamVec<'s, Epoch, EpochMark>,
     checkpoints: StreamVec<'s, Epoch, ()>,
     plan: &Plan,
-) {
+) -> Unplaced {
+    let unplaced = Unplaced { stages: outputs.stages, remembered: outputs.remembered };
     let first_worker = marks.scope().index() == 0;
     let publisher = plan.publisher.as_ref();
     let summaries = {
-        let publisher = plan.publisher.clone();
+        let (publisher, telemetry) = (plan.publisher.clone(), Arc::clone(&plan.telemetry));
         outputs.summaries.inspect(move |summary| {
+            telemetry.outcomes.add(summary);
             if let Some(publisher) = &publisher {
                 publisher.summarise(summary.clone());
             }
@@ -205,6 +216,7 @@ fn connect<'s>(
         let published = move || publisher.as_ref().is_none_or(|publisher| !publisher.has_failed());
         complete(checkpoints, receipts, summaries, visible, writer, published, plan.counters.clone());
     }
+    unplaced
 }
 
 /// Brings rows to the process that writes the tables: each worker's to the worker there that has its place.

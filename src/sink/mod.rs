@@ -1,10 +1,11 @@
 //! From the dataflow's outputs to Delta tables: rows become record batches, closed epochs become publications.
 //!
 //! [`deliver`] runs on every worker and holds back the frontier until its epochs are published; [`publisher`] is the
-//! one thread that writes; [`opened`] is what it begins with. How a table is written is the business of `tidemark-delta`.
+//! one thread that writes; [`opened`] is what it begins with; `figures` is what it shows of the tables. How a table is written is the business of `tidemark-delta`.
 
 pub mod coalesce;
 pub mod deliver;
+mod figures;
 pub mod opened;
 mod patience;
 pub mod publisher;

@@ -1,5 +1,7 @@
 //! The tables of an output before anything is written: opened or created, and taken over from every earlier writer.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use tidemark_checkpoint::reach::reach;
 use tidemark_dataflows::event::Epoch;
 use tidemark_delta::TableWriter;
@@ -7,6 +9,7 @@ use tokio::runtime::Runtime;
 
 use super::patience::{PAUSE, Patience};
 use super::publisher::{Options, SinkError};
+use crate::telemetry::TableMeter;
 
 /// The tables, opened and taken over.
 pub struct Tables {
@@ -40,6 +43,13 @@ impl Tables {
             reach("table-opened");
         }
         reach("tables-fenced");
+        let meter = |writer: &TableWriter| {
+            let meter = TableMeter::new(&writer.spec().name);
+            meter.version.store(writer.version(), Relaxed);
+            meter.epoch.store(writer.committed_epoch().unwrap_or_default(), Relaxed);
+            meter
+        };
+        options.telemetry.tables.get_or_init(|| writers.iter().map(meter).collect());
         Ok(Tables { writers, options, runtime })
     }
 

@@ -18,7 +18,7 @@ use tidemark_checkpoint::reach::reach;
 use tidemark_checkpoint::records::Counters;
 use tidemark_dataflows::event::{Epoch, Micros};
 use tidemark_dataflows::tally::EpochSummary;
-use tidemark_delta::{Lake, TableSpec, TableWriter};
+use tidemark_delta::{Lake, Outcome, Published, TableSpec, TableWriter};
 use timely::scheduling::SyncActivator;
 use tokio::runtime::Runtime;
 
@@ -27,6 +27,9 @@ use super::opened::Tables;
 use super::patience::{PAUSE, Patience};
 use crate::health::Health;
 use crate::permit::Permit;
+use crate::sink::figures;
+use crate::sink::tables::Clock;
+use crate::telemetry::{Stage, TableMeter, Telemetry};
 
 /// Longest interval that slow publications bring about. What an outage took is no pace.
 const PACED_MAX: Duration = Duration::from_secs(5);
@@ -75,6 +78,10 @@ pub struct Options {
     pub health: Arc<Health>,
     /// Leave to write.
     pub permit: Permit,
+    /// Told of every publication.
+    pub telemetry: Arc<Telemetry>,
+    /// Tells the present time.
+    pub now: Clock,
 }
 
 /// What has been published so far.
@@ -141,6 +148,9 @@ type Told = Box<dyn Fn(Epoch) + Send>;
 pub struct Publisher {
     to_writer: Sender<Message>,
     shared: Arc<Shared>,
+    telemetry: Arc<Telemetry>,
+    /// Deliveries that make an epoch whole.
+    whole: usize,
 }
 
 impl Publisher {
@@ -155,7 +165,8 @@ impl Publisher {
         shared.visible.store(progress.epoch, Ordering::Release);
         let first_group = tables.in_any().filter(|held| *held > progress.epoch);
         *lock(&shared.progress) = progress;
-        let publisher = Publisher { to_writer, shared: Arc::clone(&shared) };
+        let (telemetry, whole) = (Arc::clone(&tables.options.telemetry), tables.writers.len() * tables.options.workers);
+        let publisher = Publisher { to_writer, shared: Arc::clone(&shared), telemetry, whole };
         let writer = Writer::new(tables, shared, first_group);
         let thread = std::thread::Builder::new().name("publisher".to_owned()).spawn(move || writer.run(&messages))?;
         Ok((publisher, thread))
@@ -163,6 +174,9 @@ impl Publisher {
 
     /// Hands over what a worker has for a table in a closed epoch. Every worker does so for every table and epoch.
     pub fn deliver(&self, delivery: Delivery) {
+        if let Some(epoch) = self.telemetry.deliveries.delivered(delivery.epoch, self.whole) {
+            self.telemetry.stages.reached(Stage::Delivered, epoch);
+        }
         self.send(Message::Delivery(delivery));
     }
 
@@ -272,7 +286,8 @@ struct Writer {
     shared: Arc<Shared>,
     runtime: Runtime,
     pending: BTreeMap<Epoch, Pending>,
-    watermarks: BTreeMap<Epoch, Option<Micros>>,
+    /// Watermark and closing time of each epoch that is not published yet.
+    times: BTreeMap<Epoch, (Option<Micros>, Micros)>,
     /// Tables differ up to this epoch: the first group ends exactly there, and makes them equal.
     first_group: Option<Epoch>,
     last_start: Option<Instant>,
@@ -291,7 +306,7 @@ impl Writer {
             shared,
             runtime,
             pending: BTreeMap::new(),
-            watermarks: BTreeMap::new(),
+            times: BTreeMap::new(),
             first_group,
             last_start: None,
             last_took: Duration::ZERO,
@@ -345,7 +360,7 @@ impl Writer {
                 pending.batches.extend(batch.map(|batch| (table, batch)));
             }
             Message::Summary(summary) => {
-                self.watermarks.insert(summary.mark.epoch, summary.tally.watermark);
+                self.times.insert(summary.mark.epoch, (summary.tally.watermark, summary.mark.closed));
             }
             Message::Hurry => self.hurried = true,
             Message::Drain => self.draining = true,
@@ -376,16 +391,18 @@ impl Writer {
                 slot.push(batch);
             }
         }
-        let later = self.watermarks.split_off(&(epoch + 1));
-        let watermarks = std::mem::replace(&mut self.watermarks, later);
-        let watermark_us = watermarks.into_values().flatten().max().map(|w| w.0);
+        let later = self.times.split_off(&(epoch + 1));
+        let times = std::mem::replace(&mut self.times, later);
+        let closed = times.last_key_value().map(|(_, (_, closed))| *closed);
+        let watermark_us = times.into_values().filter_map(|(watermark, _)| watermark).max().map(|w| w.0);
 
         let whole = self.options.specs.iter().zip(&batches).map(|(spec, batches)| coalesce(spec, batches));
         let whole = whole.collect::<Result<Vec<_>, _>>()?;
         self.commit(epoch, watermark_us, &whole)?;
         self.first_group = None;
         self.last_took = started.elapsed();
-        self.announce(epoch, self.last_took);
+        figures::show(&self.options, epoch, &whole);
+        self.announce(epoch, self.last_took, closed);
         reach("group-published");
         self.maintain()?;
         reach("maintained");
@@ -403,10 +420,13 @@ impl Writer {
         loop {
             reach("before-table");
             self.options.permit.wait().map_err(SinkError::Displaced)?;
-            let commits = self.tables.iter_mut().zip(batches).map(|(table, batch)| async move {
-                let place = format!("table {}", table.spec().name);
+            let meters = self.options.telemetry.tables.get().into_iter().flatten();
+            let tables = self.tables.iter_mut().zip(batches).zip(meters);
+            let commits = tables.map(|((table, batch), meter)| async move {
+                let (place, begun) = (format!("table {}", table.spec().name), Instant::now());
                 let committed = table.publish(epoch, watermark_us, batch.as_ref()).await;
                 reach("table-committed");
+                note(meter, epoch, batch.as_ref(), begun, &committed);
                 (place, committed)
             });
             let results = self.runtime.block_on(join_all(commits));
@@ -421,8 +441,9 @@ impl Writer {
         }
     }
 
-    fn announce(&self, epoch: Epoch, took: Duration) {
+    fn announce(&self, epoch: Epoch, took: Duration, closed: Option<Micros>) {
         self.shared.visible.store(epoch, Ordering::Release);
+        self.options.telemetry.published(epoch, took, closed, (self.options.now)());
         let mut progress = lock(&self.shared.progress);
         progress.epoch = epoch;
         progress.publications += 1;
@@ -454,5 +475,22 @@ impl Writer {
             }
         }
         Ok(())
+    }
+}
+
+/// Notes what came of an attempt to commit to a table.
+fn note(
+    meter: &TableMeter,
+    epoch: Epoch,
+    batch: Option<&RecordBatch>,
+    begun: Instant,
+    committed: &Result<Published, tidemark_delta::Error>,
+) {
+    match committed {
+        Ok(Published { outcome: Outcome::Skipped, .. }) => {}
+        Ok(Published { version, .. }) => {
+            meter.committed(*version, epoch, batch.map_or(0, RecordBatch::num_rows), begun.elapsed());
+        }
+        Err(_) => meter.failed(),
     }
 }

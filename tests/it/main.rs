@@ -17,6 +17,7 @@ mod faults;
 mod faulty;
 mod files;
 mod golden;
+mod http;
 mod inside;
 mod live;
 mod notebook;

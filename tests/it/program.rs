@@ -94,6 +94,10 @@ pub(crate) fn tidemark_in<A: AsRef<OsStr>>(
         command.env_remove(key);
     }
     command.current_dir(directory).args(args);
+    // Many run at once, and nobody looks at them; those who do say where.
+    if command.get_args().any(|verb| verb == "run" || verb == "cluster") {
+        command.env("TIDEMARK__HTTP__LISTEN", "off");
+    }
     command
 }
 

@@ -109,9 +109,19 @@ fn the_manual_has_pages() {
 #[test]
 fn help_and_version_go_to_standard_output() {
     let help = print(&["--help"]).stdout;
-    for verb in
-        ["run", "generate", "validate", "evidence", "checkpoint", "config", "schema", "graph", "completions", "man"]
-    {
+    for verb in [
+        "run",
+        "generate",
+        "validate",
+        "evidence",
+        "status",
+        "checkpoint",
+        "config",
+        "schema",
+        "graph",
+        "completions",
+        "man",
+    ] {
         assert!(help.lines().any(|line| line.trim_start().starts_with(verb)), "{verb}: {help}");
     }
     assert!(help.contains("Exit status") && help.contains("128+n"), "{help}");

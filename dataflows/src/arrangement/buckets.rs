@@ -58,6 +58,13 @@ impl BucketCounts {
         self.total - open - self.counts.range(..oldest).map(|(_, count)| count).sum::<usize>()
     }
 
+    /// The earliest bucket that holds an id.
+    pub(super) fn first(&self) -> Option<Bucket> {
+        let open = Some(self.open.0).filter(|_| self.open.1 > 0);
+        let first = self.counts.first_key_value().map(|(bucket, _)| *bucket);
+        open.into_iter().chain(first).min()
+    }
+
     fn fold_open(&mut self) {
         let (bucket, count) = std::mem::take(&mut self.open);
         if count > 0 {

@@ -98,13 +98,14 @@ pub enum Admission {
 /// let id = EventId(42);
 /// assert_eq!(index.admit(index.key(id), Micros(500_000), Fingerprint(9), 1), Admission::New);
 /// assert_eq!(index.retained(None), 1);
+/// assert_eq!(index.next_forgotten_at(), Some(Micros(25_000_000)));
 ///
 /// // Remembered until the watermark is 24 s past the full second.
 /// index.advance(Some(Micros(24_999_999)));
 /// assert!(index.get(id, index.watermark()).is_some());
 /// index.advance(Some(Micros(25_000_000)));
 /// assert!(index.get(id, index.watermark()).is_none());
-/// assert_eq!(index.retained(index.watermark()), 0);
+/// assert_eq!((index.retained(index.watermark()), index.next_forgotten_at()), (0, None));
 /// ```
 pub struct TimeBoundedArrangement {
     settings: Settings,
@@ -342,6 +343,11 @@ impl TimeBoundedArrangement {
     /// each bucket between the two.
     pub fn retained(&self, watermark: Option<Micros>) -> usize {
         self.counts.from(self.settings.horizon.oldest_remembered(watermark))
+    }
+
+    /// The watermark at which ids are forgotten next; none while nothing is remembered.
+    pub fn next_forgotten_at(&self) -> Option<Micros> {
+        self.counts.first().map(|bucket| self.settings.horizon.bucket_forgotten_at(bucket))
     }
 
     /// Entries in memory: the remembered ones and those that are neither overwritten nor cleared away yet.

@@ -14,6 +14,7 @@ pub mod man;
 pub mod quarantine;
 pub mod run;
 pub mod schema;
+pub mod status;
 pub mod validate;
 
 use super::Global;
@@ -37,6 +38,8 @@ pub enum Verb {
     Validate(validate::Validate),
     /// Check every guarantee on what is stored
     Evidence(evidence::Evidence),
+    /// Show a running instance at a glance
+    Status(status::Status),
     /// Look into what is kept for a restart
     #[command(subcommand)]
     Checkpoint(checkpoint::CheckpointVerb),
@@ -73,6 +76,7 @@ impl Verb {
             #[cfg(feature = "broker")]
             Verb::Broker(verb) => verb.execute(global, out),
             Verb::Validate(verb) => verb.execute(global, out),
+            Verb::Status(verb) => verb.execute(global, out),
             Verb::Evidence(verb) => verb.execute(global, out),
             Verb::Checkpoint(verb) => verb.execute(global, out),
             Verb::Config(verb) => verb.execute(global, out),

@@ -5,6 +5,7 @@ use crate::cli::flags::{OfRun, SettingFlags};
 use crate::cluster::supervisor::obey;
 use crate::config::Config;
 use crate::exit::{ExitStatus, Failure};
+use crate::http::{HttpError, Server};
 use crate::report::{live::Live, summary};
 use crate::runtime::coordinator::Ended;
 use crate::source::PartitionStatus;
@@ -38,21 +39,41 @@ pub struct Run {
 impl Run {
     /// Runs until the source ends or a signal comes, and prints the three metrics as they then stand.
     pub(super) fn execute(&self, global: &Global, out: &mut dyn Write) -> Result<ExitStatus, Failure> {
-        let config = global.start(&self.settings)?.config;
+        let effective = global.start(&self.settings)?;
+        let config = &effective.config;
         let stop = signals::stop_flag().map_err(|error| Failure::new(ExitStatus::Unavailable, error))?;
         if self.supervised {
             obey(&stop).map_err(|error| Failure::new(ExitStatus::Unavailable, error))?;
         }
-        if config.cluster.process > 0 {
-            return follow(&config, &stop);
+        let console = Server::start(&effective, &stop).map_err(not_served)?;
+        let ended = match config.cluster.process {
+            0 => self.lead(config, &stop, console.as_ref(), out),
+            _ => follow(config, &stop, console.as_ref()),
+        };
+        if let Some(console) = console {
+            console.end();
         }
+        ended
+    }
+
+    fn lead(
+        &self,
+        config: &Config,
+        stop: &Arc<AtomicBool>,
+        console: Option<&Server>,
+        out: &mut dyn Write,
+    ) -> Result<ExitStatus, Failure> {
         let (mut live, mut partitions) = (None, Vec::new());
-        let outcome = runtime::run(&config, self.take_over, &stop, |observer| {
-            tracing::info!(tables = observer.output, workers = config.runtime.worker_count(), "running");
-            if observer.resumed_after > 0 {
-                tracing::info!(epoch = observer.resumed_after, "going on where an earlier run stopped");
+        let outcome = runtime::run(config, self.take_over, stop, |observer| {
+            let vitals = &observer.vitals;
+            tracing::info!(tables = vitals.output, workers = config.runtime.worker_count(), "running");
+            if vitals.resumed_after > 0 {
+                tracing::info!(epoch = vitals.resumed_after, "going on where an earlier run stopped");
             }
-            partitions.clone_from(&observer.partitions);
+            partitions.clone_from(&vitals.partitions);
+            if let Some(console) = console {
+                console.observe(vitals.clone());
+            }
             live = Some(Live::start(observer));
         });
         if let Some(live) = live {
@@ -72,19 +93,27 @@ impl Run {
             tracing::info!(epoch = outcome.resumed_after, "nothing to do: an earlier run had read the whole input");
         }
         tracing::info!(events = outcome.events, epochs = outcome.progress.epoch, "{ended}; everything is published");
-        let text = summary::of(&config, &outcome)?;
+        let text = summary::of(config, &outcome)?;
         out.write_all(text.as_bytes()).map_err(Failure::output)?;
         Ok(ExitStatus::Done)
     }
 }
 
 /// Takes part in what process 0 runs, which has the summary.
-fn follow(config: &Config, stop: &Arc<AtomicBool>) -> Result<ExitStatus, Failure> {
+fn follow(config: &Config, stop: &Arc<AtomicBool>, console: Option<&Server>) -> Result<ExitStatus, Failure> {
     let (process, workers) = (config.cluster.process, config.runtime.worker_count());
     tracing::info!(process, processes = config.cluster.processes, workers, "running beside process 0");
-    let events = runtime::follow::follow(config, stop)?;
+    let events = runtime::follow::follow(config, stop, |vitals| {
+        if let Some(console) = console {
+            console.observe(vitals);
+        }
+    })?;
     tracing::info!(process, events, "everything is published");
     Ok(ExitStatus::Done)
+}
+
+fn not_served(error: HttpError) -> Failure {
+    Failure::new(if error.is_usage() { ExitStatus::Usage } else { ExitStatus::Unavailable }, error)
 }
 
 /// How reading a partition went.

@@ -1,8 +1,9 @@
-//! `tidemark schema`: what the configuration may hold, and what the tables hold.
+//! `tidemark schema`: what the configuration may hold, what the tables hold, and what a running instance tells.
 
 use super::print;
 use crate::config::schema;
 use crate::exit::{ExitStatus, Failure};
+use crate::http::{openapi, reference};
 use crate::report::schema as tables;
 use clap::{Subcommand, ValueEnum};
 use std::io::Write;
@@ -24,6 +25,23 @@ pub enum Schema {
         #[arg(long, value_enum, default_value_t = TableSchemaFormat::Human)]
         format: TableSchemaFormat,
     },
+    /// Every metric: its kind, its labels and its meaning
+    #[command(after_help = "Example:\n  tidemark schema metrics > metrics.md")]
+    Metrics {
+        /// Form of the output
+        #[arg(long, value_enum, default_value_t = MetricsFormat::Markdown)]
+        format: MetricsFormat,
+    },
+    /// The description of the HTTP API, as OpenAPI
+    #[command(after_help = "Example:\n  tidemark schema api | jq '.paths | keys'")]
+    Api,
+}
+
+/// Forms of `schema metrics`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MetricsFormat {
+    /// A page of documentation
+    Markdown,
 }
 
 /// Forms of `schema tables`.
@@ -52,6 +70,8 @@ impl Schema {
             Schema::Config { format: ConfigSchemaFormat::Markdown } => print(out, schema::markdown()),
             Schema::Tables { format: TableSchemaFormat::Human } => print(out, tables::human()),
             Schema::Tables { format: TableSchemaFormat::Json } => print(out, tables::json()),
+            Schema::Metrics { format: MetricsFormat::Markdown } => print(out, reference::markdown()),
+            Schema::Api => print(out, format!("{:#}\n", openapi::document())),
         }
     }
 }
