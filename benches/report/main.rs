@@ -1,8 +1,8 @@
 //! Runs benches and draws what they have measured: one page, with what the figures depend on.
 //!
 //! ```text
-//! cargo report [--quick | --full] [--only SECTION,…] [--list] [--draw] [--figures FILE] [--page FILE] [--sheets FOLDER]
-//! cargo report --plan rate=1000000,hours=24,id_bytes=32
+//! cargo measure [--quick | --full] [--only SECTION,…] [--list] [--draw] [--figures FILE] [--page FILE] [--sheets FOLDER]
+//! cargo measure --plan rate=1000000,hours=24,id_bytes=32
 //! ```
 //!
 //! which `.cargo/config.toml` makes of `cargo run --release -p tidemark-benches --bin report --`. `--quick` (the default)
