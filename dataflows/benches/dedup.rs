@@ -201,6 +201,14 @@ impl Figures {
     }
 }
 
+/// What the process holds before a contender is made: also what an epoch's events leave behind in the heap.
+fn held_before(arguments: &Arguments) -> f64 {
+    let events = Workload::new(arguments.ids[0]).epoch(0, arguments.epoch_events);
+    drop(events.chunks(BATCH).map(<[Event]>::to_vec).collect::<Vec<_>>());
+    drop(events);
+    status("VmRSS")
+}
+
 /// Feeds epochs of batches until the horizon has been filled twice. `decide` returns once an epoch is decided. `before`
 /// is what the process held before the contender was made.
 fn measure(arguments: &Arguments, before: f64, mut decide: impl FnMut(Epoch, Vec<Vec<Event>>)) -> Figures {
@@ -223,9 +231,7 @@ fn measure(arguments: &Arguments, before: f64, mut decide: impl FnMut(Epoch, Vec
         }
     }
     let live_bytes = (status("VmRSS") - before) / ids as f64;
-    // An epoch's events are made and dropped beside the state; they are no part of it, but live in the same heap.
-    let beside = 2.0 * arguments.epoch_events as f64 * size_of::<Event>() as f64;
-    let peak_bytes = (status("VmHWM") - before - beside).max(0.0) / ids as f64;
+    let peak_bytes = (status("VmHWM") - before).max(0.0) / ids as f64;
     let (filling, steady) = took.split_at(took.len() / 2);
     let ns = |epochs: &[f64]| epochs.iter().sum::<f64>() * 1e9 / (epochs.len() as u64 * arguments.epoch_events) as f64;
     let (filling_ns, steady_ns) = (ns(filling), ns(steady));
@@ -243,8 +249,8 @@ fn measure_dataflow(
     build: impl for<'s> FnOnce(Events<'s>, Marks<'s>) -> Events<'s> + Send + Sync + 'static,
 ) -> Figures {
     let arguments = arguments.clone();
-    let before = status("VmRSS");
     timely::execute_directly(move |worker| {
+        let before = held_before(&arguments);
         let mut events = InputHandle::<Epoch, CapacityContainerBuilder<Vec<Event>>>::new();
         let mut marks = InputHandle::<Epoch, CapacityContainerBuilder<Vec<EpochMark>>>::new();
         let probe = ProbeHandle::new();
@@ -274,7 +280,7 @@ fn run(arguments: &Arguments, contender: &str) -> Figures {
     let logs = contender == "with log";
     match contender {
         "plain loop" => {
-            let before = status("VmRSS");
+            let before = held_before(arguments);
             let mut plain = PlainLoop::new(expected);
             measure(arguments, before, |_, mut batches| plain.decide(&mut batches))
         }

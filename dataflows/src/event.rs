@@ -107,8 +107,8 @@ pub struct CuratedMembers {
 /// An event that passed R000 to R140.
 ///
 /// 80 bytes. The raw body stays where it was decoded; `origin` says on which worker, so that a verdict
-/// of the stream rules can find its way back to it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// of the stream rules can find its way back to it. How it is serialized stands in `wire.rs`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Event {
     /// Identity for deduplication.
     pub id: EventId,

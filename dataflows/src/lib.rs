@@ -22,3 +22,4 @@ pub mod quarantine;
 pub mod reason;
 pub mod tally;
 pub mod watermark;
+mod wire;

@@ -59,7 +59,7 @@ pub fn encode(mut ids: Vec<(EventId, Remembered)>, bucket_us: i64) -> (Bytes, Ru
 
 /// Sorts by id and keeps the last entry of each.
 fn keep_last(ids: &mut Vec<(EventId, Remembered)>) {
-    ids.sort_by_key(|(id, _)| *id);
+    sort_by_id(ids);
     ids.dedup_by(|later, kept| {
         let same = later.0 == kept.0;
         if same {
@@ -67,6 +67,20 @@ fn keep_last(ids: &mut Vec<(EventId, Remembered)>) {
         }
         same
     });
+}
+
+/// Sorts by id, entries of one id in the order in which they are.
+///
+/// A sort that need not keep an order takes two thirds of the time of one that does, and hardly an id occurs twice. So
+/// the place of each entry is written over its bucket, into bits that buckets of seconds up to the year 9999 leave free.
+fn sort_by_id(ids: &mut [(EventId, Remembered)]) {
+    const PLACE: u32 = 40;
+    if ids.len() >> (u64::BITS - PLACE) > 0 || ids.iter().any(|(_, remembered)| remembered.bucket.0 >> PLACE > 0) {
+        return ids.sort_by_key(|(id, _)| *id);
+    }
+    (0..).zip(ids.iter_mut()).for_each(|(place, (_, remembered))| remembered.bucket.0 |= place << PLACE);
+    ids.sort_unstable_by_key(|(id, remembered)| (*id, remembered.bucket));
+    ids.iter_mut().for_each(|(_, remembered)| remembered.bucket.0 &= (1 << PLACE) - 1);
 }
 
 /// The body of a run in the making: header, bucket table, then whatever is put.
