@@ -10,6 +10,17 @@ use std::process::{Child, Command, Stdio};
 /// Ticks of a second in `/proc`.
 const TICKS: f64 = 100.0;
 
+/// Cargo, without what the cargo that runs this program tells it of its package: build scripts that look at that would run
+/// again, and all that depends on them would be built again, here and then once more by whoever builds next.
+pub(crate) fn cargo() -> Command {
+    let mut process = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_package)) {
+        process.env_remove(name);
+    }
+    process
+}
+
 /// A process that ends with this one.
 pub(crate) struct Owned(pub(crate) Child);
 

@@ -27,6 +27,7 @@ mod data;
 #[path = "../tests/it/oracle.rs"]
 #[allow(dead_code)]
 mod oracle;
+mod process;
 #[path = "../tests/it/program.rs"]
 #[allow(dead_code)]
 mod program;
@@ -63,8 +64,7 @@ fn plan() -> Plan {
 
 /// Builds the program in the profile that users get, and says where it is.
 fn build() -> PathBuf {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo).args(["build", "--release", "--bin", "tidemark"]).status().unwrap();
+    let built = process::cargo().args(["build", "--release", "--bin", "tidemark"]).status().unwrap();
     assert!(built.success(), "the program does not build");
     // This program lies in the directory of its own profile, beside that of the other.
     let here = std::env::current_exe().unwrap();

@@ -18,6 +18,8 @@ mod figures;
 mod machine;
 mod page;
 mod plan;
+#[path = "../process.rs"]
+mod process;
 mod run;
 mod scale;
 mod svg;

@@ -2,12 +2,12 @@
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::process::Command as Process;
 
 use serde_json::Value;
 
 use crate::figures::{Figure, Measured};
 use crate::plan::Command;
+use crate::process::cargo;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -28,7 +28,6 @@ pub(crate) fn typed(command: Command) -> String {
 
 /// Runs a command to its end and returns its figures. What it prints goes to standard error.
 pub(crate) fn run(command: Command) -> Result<Vec<Figure>> {
-    let cargo = || Process::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     if matches!(command, Command::Program(program, _) if STARTS_TIDEMARK.contains(&program))
         && !cargo().args(["build", "--release", "--bin", "tidemark"]).status()?.success()
     {
