@@ -12,7 +12,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_wrap, missing_docs)]
 
-#[allow(dead_code, reason = "whole processes are measured here, and no single thread")]
 mod common;
 
 use std::cell::Cell;

@@ -111,7 +111,7 @@ async fn grow(epochs: i64, keys: i64, changed: i64, clean: i64, policy: Policy) 
             let batch = rows(writer.spec(), epoch, ids)?;
             let start = Instant::now();
             writer.publish(u64::try_from(epoch)?, Some(epoch), Some(&batch)).await?;
-            writer.checkpoint_log().await?;
+            writer.checkpoint_log(true).await?;
             spent.publishing.push(millis(start));
             let start = Instant::now();
             writer.maintain(SystemTime::now() + pretended).await?;

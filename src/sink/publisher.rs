@@ -465,8 +465,10 @@ impl Writer {
         let mut results: Vec<_> = results.into_iter().map(|done| done.map(drop)).collect();
         // One table after each group: commits of all tables come to the same number at the same time, and the next group
         // would wait for all their checkpoints.
-        if let Some(table) = self.tables.iter_mut().max_by_key(|table| table.commits_since_checkpoint()) {
-            results.push(self.runtime.block_on(table.checkpoint_log()).map(drop));
+        let turn = self.tables.iter().map(TableWriter::commits_since_checkpoint).max();
+        let turn = self.tables.iter().position(|table| Some(table.commits_since_checkpoint()) == turn);
+        for (index, table) in self.tables.iter_mut().enumerate() {
+            results.push(self.runtime.block_on(table.checkpoint_log(turn == Some(index))).map(drop));
         }
         for result in results {
             match result {

@@ -54,12 +54,14 @@ impl TableWriter {
 
     /// Writes a checkpoint of the log, from which readers start, if the
     /// [interval](crate::Policy::checkpoint_interval_commits) has passed since the last one; tells whether it did. It takes
-    /// as long as several commits, so several tables should not do it at once.
+    /// as long as several commits, so several tables should not do it at once: a table that is not `in_turn` waits until
+    /// the interval has passed twice.
     ///
     /// # Errors
     /// [`Error::Unavailable`]: nothing was lost, the next call tries again.
-    pub async fn checkpoint_log(&mut self) -> Result<bool, Error> {
-        if self.commits_since_checkpoint() < self.lake.policy.checkpoint_interval_commits {
+    pub async fn checkpoint_log(&mut self, in_turn: bool) -> Result<bool, Error> {
+        let interval = self.lake.policy.checkpoint_interval_commits;
+        if self.commits_since_checkpoint() < if in_turn { interval } else { interval.saturating_mul(2) } {
             return Ok(false);
         }
         let made = create_checkpoint(&self.table, None).await;

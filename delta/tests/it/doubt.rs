@@ -54,16 +54,17 @@ async fn a_checkpoint_of_the_log_that_failed_is_made_later() {
     let hint = path(&dir, &appended()).join("_delta_log/_last_checkpoint");
     let row = |epoch: u64| rejected([(i64::try_from(epoch).unwrap(), 0)]);
     writer.publish(1, None, Some(&row(1))).await.unwrap();
-    assert!(!writer.checkpoint_log().await.unwrap(), "one commit is too early");
+    assert!(!writer.checkpoint_log(true).await.unwrap(), "one commit is too early");
     for epoch in 2..4 {
         assert_eq!(writer.publish(epoch, None, Some(&row(epoch))).await.unwrap().outcome, Outcome::Committed);
-        let error = writer.checkpoint_log().await.unwrap_err();
+        let error = writer.checkpoint_log(true).await.unwrap_err();
         assert!(error.is_retryable() && !hint.exists(), "{error}");
     }
     store.pass();
     assert_eq!(writer.commits_since_checkpoint(), 3);
-    assert!(writer.checkpoint_log().await.unwrap() && hint.exists());
-    assert!(!writer.checkpoint_log().await.unwrap(), "it is there already");
+    assert!(!writer.checkpoint_log(false).await.unwrap(), "it is another table's turn");
+    assert!(writer.checkpoint_log(true).await.unwrap() && hint.exists());
+    assert!(!writer.checkpoint_log(true).await.unwrap(), "it is there already");
     assert_eq!(read_rejected(&dir, None).await, [(1, 0), (2, 0), (3, 0)]);
 }
 

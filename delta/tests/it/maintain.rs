@@ -29,7 +29,7 @@ async fn fill(writer: &mut TableWriter, from: i64, to: i64, now: SystemTime) -> 
     for epoch in from..to {
         let batch = rejected([(epoch, 0), (epoch, 1)]);
         writer.publish(u64::try_from(epoch).unwrap(), None, Some(&batch)).await.unwrap();
-        writer.checkpoint_log().await.unwrap();
+        writer.checkpoint_log(true).await.unwrap();
         let done = writer.maintain(now).await.unwrap();
         sum.files_compacted += done.files_compacted;
         sum.data_files_deleted += done.data_files_deleted;
@@ -161,7 +161,7 @@ async fn synced_tables_are_the_same_and_fenced_alike() {
     assert!(compacted >= 4, "{compacted} files");
     for epoch in 1..4 {
         merges.publish(epoch, None, Some(&users(&[("a", i128::from(epoch), 1)]))).await.unwrap();
-        merges.checkpoint_log().await.unwrap();
+        merges.checkpoint_log(true).await.unwrap();
     }
     for spec in [appended(), keyed()] {
         let table = path(&dir, &spec);
@@ -199,7 +199,7 @@ async fn many_epochs_leave_a_small_directory() {
             let rows = users(&[("a", i128::from(epoch), epoch), ("b", 1, 1)]);
             let rows = (epoch % 3 > 0).then_some(&rows);
             merges.publish(u64::try_from(epoch).unwrap(), None, rows).await.unwrap();
-            merges.checkpoint_log().await.unwrap();
+            merges.checkpoint_log(true).await.unwrap();
             merges.maintain(now).await.unwrap();
         }
     }

@@ -44,7 +44,7 @@ async fn the_history_is_unbroken_while_a_writer_goes_on_and_its_log_expires() {
     let writing = tokio::spawn(async move {
         for epoch in 1..41 {
             writer.publish(epoch, None, Some(&rejected([(i64::try_from(epoch).unwrap(), 0)]))).await.unwrap();
-            writer.checkpoint_log().await.unwrap();
+            writer.checkpoint_log(true).await.unwrap();
             writer.maintain(SystemTime::now() + 2 * HOUR).await.unwrap();
         }
         writer.version()

@@ -243,7 +243,7 @@ async fn a_full_disk_is_waited_out() {
                     // A commit counts, though a checkpoint of the log does not fit.
                     Ok(_) => {
                         assert_eq!(part, "checkpoint");
-                        let error = writer.checkpoint_log().await.unwrap_err();
+                        let error = writer.checkpoint_log(true).await.unwrap_err();
                         assert!(error.is_retryable() && error.cause() == Cause::Full, "{error}");
                     }
                 }
@@ -253,7 +253,7 @@ async fn a_full_disk_is_waited_out() {
         for epoch in [2, 3] {
             publish(&mut writer, epoch).await.unwrap();
         }
-        assert!(writer.checkpoint_log().await.unwrap());
+        assert!(writer.checkpoint_log(true).await.unwrap());
         assert_right(&dir, &spec, &format!("{} {verdict:?}", spec.name)).await;
         writer.maintain(SystemTime::now()).await.unwrap();
     }

@@ -25,7 +25,7 @@ async fn publish(writer: &mut TableWriter, generation: i64, epoch: u64) -> Resul
     let batch = rows(writer.spec(), generation, i64::try_from(epoch).unwrap());
     writer.publish(epoch, None, Some(&batch)).await?;
     // While the library makes a checkpoint it does not come back to whoever waits for a request of it that is held.
-    if epoch % 2 == 1 { writer.checkpoint_log().await.map(drop) } else { Ok(()) }
+    if epoch % 2 == 1 { writer.checkpoint_log(true).await.map(drop) } else { Ok(()) }
 }
 
 async fn all_rows(dir: &TempDir, spec: &TableSpec) -> String {

@@ -103,11 +103,12 @@ fn maintenance_deletes_what_is_dead_and_nothing_else() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let location = Storage::new(&config).tables().unwrap();
     let identity = Identity { pipeline: config.pipeline.name.clone(), generation: 1_000 };
-    let policy = Policy { checkpoint_interval_commits: 2, ..Policy::default() };
+    let policy = Policy { checkpoint_interval_commits: 1, ..Policy::default() };
     let lake = Lake::new(location, identity, policy).unwrap();
     for spec in [UserMetrics::spec(), StreamHealth::spec()] {
         let done = runtime.block_on(async {
             let mut writer = TableWriter::open_or_create(&lake, spec).await.unwrap();
+            assert!(writer.checkpoint_log(true).await.unwrap(), "taking over was a commit");
             // All that is dead by now has been so for longer than any retention then.
             writer.maintain(SystemTime::now() + Duration::from_secs(7 * 86_400)).await.unwrap()
         });
