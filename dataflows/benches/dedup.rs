@@ -359,15 +359,15 @@ fn compare(arguments: &Arguments, ids: u64, record_to: &mut Record) {
     }
 }
 
-fn record(to: &mut Record, contender: &str, ids: u64, held: u64, runs: &[Figures]) {
+fn record(to: &mut Record, contender: &str, ids: u64, held: f64, runs: &[Figures]) {
     let mut note = |figure, unit, of: &dyn Fn(&Figures) -> f64| {
         let values: Vec<f64> = runs.iter().map(of).collect();
         to.note(contender, &[("ids", ids as f64)], (figure, unit), &values);
     };
     note("filling", "ns/event", &|f| f.filling_ns);
     note("steady", "ns/event", &|f| f.steady_ns);
-    note("memory", "bytes/id", &|f| f.live_bytes / held as f64);
-    note("peak memory", "bytes/id", &|f| f.peak_bytes / held as f64);
+    note("memory", "bytes/id", &|f| f.live_bytes / held);
+    note("peak memory", "bytes/id", &|f| f.peak_bytes / held);
     note("slowest epoch", "ms", &|f| f.slowest_ms);
 }
 

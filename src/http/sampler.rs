@@ -58,10 +58,13 @@ pub(super) struct Moved {
     behind_since: Option<Instant>,
 }
 
+/// What there was at an instant, with the seconds of processor time that the process had used, where that is known.
+type Sample = (Instant, Counters, Option<f64>);
+
 /// Takes down how far everything has come.
 pub(super) struct Sampler {
     window: Duration,
-    samples: VecDeque<(Instant, Counters, Option<f64>)>,
+    samples: VecDeque<Sample>,
     history: VecDeque<Point>,
     /// The counters at the end of the newest step of the history.
     step: Option<(Instant, Counters)>,
@@ -139,7 +142,7 @@ impl Sampler {
     }
 
     /// The oldest sample of the window and the newest one.
-    fn ends(&self) -> Option<(&(Instant, Counters, Option<f64>), &(Instant, Counters, Option<f64>))> {
+    fn ends(&self) -> Option<(&Sample, &Sample)> {
         Some((self.samples.front()?, self.samples.back()?))
     }
 

@@ -48,7 +48,9 @@ fn seconds(seconds: f64) -> String {
 }
 
 fn per_second(number: f64) -> String {
-    rate(if number.is_finite() && number > 0.0 { number.round() as u64 } else { 0 }, Duration::from_secs(1))
+    #[allow(clippy::cast_sign_loss, reason = "it is not negative")]
+    let whole = if number.is_finite() { number.max(0.0).round() as u64 } else { 0 };
+    rate(whole, Duration::from_secs(1))
 }
 
 fn head(status: &Status) -> String {

@@ -117,8 +117,7 @@ async fn reads(store: &Judged, writer: &mut TableWriter, epoch: u64) -> usize {
         Verdict::Pass
     });
     writer.publish(epoch, None, Some(&users(&[("a", 1, 1)]))).await.unwrap();
-    let seen = *seen.lock().unwrap();
-    seen
+    *seen.lock().unwrap()
 }
 
 #[tokio::test]
