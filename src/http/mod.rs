@@ -4,8 +4,8 @@
 //! telemetry, health, intake -> board (one picture, four times a second at most) -> routes -> guard -> connections
 //! ```
 //!
-//! It runs on a thread of its own and only reads what others keep: see [`board`]. [`guard`] says who may ask what, and
-//! [`server`] how much. Nothing here changes anything in the pipeline.
+//! It runs on a thread of its own and only reads what others keep: see `board`. `guard` says who may ask what, and
+//! `server` how much. Nothing here changes anything in the pipeline.
 
 pub mod answers;
 mod board;
