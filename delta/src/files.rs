@@ -38,8 +38,8 @@ impl Resident {
         self.0.get(path)
     }
 
-    /// Takes in the rows of new files, and drops the oldest files of all: those that are not `live` any more. Above `limit`
-    /// bytes, nothing new is taken in.
+    /// Drops the rows of files that are not `live` any more, and takes in those of new ones, as long as all of them together
+    /// stay within `limit` bytes.
     pub(crate) fn replace(
         &mut self,
         new: impl IntoIterator<Item = (String, RecordBatch)>,
