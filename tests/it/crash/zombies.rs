@@ -50,10 +50,11 @@ fn displaced(ended: Ended) {
 
 fn counts(name: &str) -> bool {
     let kept = name.contains("_delta_log/") || name.contains("_tidemark/");
-    kept && !name.contains('#') && !name.contains("lock")
+    kept && !name.contains('#') && !name.contains("/_upload_") && !name.contains("lock")
 }
 
-/// What is stored, but for the lock, data files that no log names, and objects that are not yet complete (`#`).
+/// What is stored, but for the lock, data files that no log names, and objects that are not yet complete (`#`, or `_upload_`
+/// in a table): whoever was stopped in the middle of one takes it away when it wakes up.
 fn stored(output: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![output.to_owned()];
