@@ -285,3 +285,23 @@ fn merge_bucket(slices: &[Slice<'_>], ids: &mut Builder, fingerprints: &mut Vec<
     }
     count
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Also where the last one has the least bucket, and where a bucket leaves no room for places.
+    #[test]
+    fn the_last_entry_of_an_id_stays() {
+        for odd in [3, 1 << 41] {
+            let entry = |n: u64| {
+                let bucket = Bucket(if n == 7 { odd } else { 1_000 - n / 3 });
+                (EventId(u128::from(n * 5 % 97)), Remembered { bucket, fingerprint: Fingerprint(n) })
+            };
+            let mut ids: Vec<_> = (0..900).map(entry).collect();
+            let last: BTreeMap<EventId, Remembered> = ids.iter().copied().collect();
+            keep_last(&mut ids);
+            assert_eq!(ids, last.into_iter().collect::<Vec<_>>());
+        }
+    }
+}
