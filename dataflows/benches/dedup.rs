@@ -320,8 +320,9 @@ fn median(runs: &[Figures], figure: impl Fn(&Figures) -> f64) -> f64 {
 fn compare(arguments: &Arguments, ids: u64, record_to: &mut Record) {
     let mut runs: BTreeMap<&str, Vec<Figures>> = BTreeMap::new();
     let up_to = if ids > arguments.baselines_up_to { 4 } else { CONTENDERS.len() };
-    let chosen =
-        |contender: &&str| arguments.contenders.is_empty() || arguments.contenders.iter().any(|c| c == contender);
+    // The plain loop is what all others are compared with.
+    let wanted = |contender: &&str| arguments.contenders.iter().any(|wanted| wanted == contender);
+    let chosen = |contender: &&str| arguments.contenders.is_empty() || *contender == "plain loop" || wanted(contender);
     let contenders: Vec<&str> = CONTENDERS[..up_to].iter().copied().filter(chosen).collect();
     for _ in 0..arguments.rounds {
         for contender in &contenders {
