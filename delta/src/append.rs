@@ -53,7 +53,7 @@ pub(crate) async fn append(writer: &mut TableWriter, rows: RecordBatch, stamp: S
         .write([rows])
         .with_save_mode(SaveMode::Append)
         .with_session_state(std::sync::Arc::new(writer.lake.session.state()))
-        .with_writer_properties(writer_properties())
+        .with_writer_properties(writer_properties(&writer.spec.shape))
         .with_commit_properties(writer.lake.identity.commit_properties(stamp, vec![]))
         .await?;
     Ok(())

@@ -31,7 +31,7 @@ pub(super) async fn merge(
         .with_source_alias(SOURCE)
         .with_target_alias(TARGET)
         .with_session_state(std::sync::Arc::new(session.state()))
-        .with_writer_properties(writer_properties())
+        .with_writer_properties(writer_properties(&writer.spec.shape))
         .with_commit_properties(writer.lake.identity.commit_properties(stamp, vec![]))
         .when_matched_update(|update| {
             let changed = names.iter().filter(|name| !key.contains(name));

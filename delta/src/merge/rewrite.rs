@@ -7,13 +7,15 @@ use std::time::Instant;
 use arrow::array::RecordBatch;
 use arrow::compute::interleave_record_batch;
 use arrow::error::ArrowError;
-use deltalake::DeltaResult;
-use deltalake::kernel::Action;
+use deltalake::kernel::{Action, Add};
 use deltalake::protocol::{DeltaOperation, MergePredicate};
+use deltalake::{DeltaResult, DeltaTableError};
+use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 
 use super::keys::Keys;
 use super::plan;
+use crate::files::FileWriter;
 use crate::txn::Stamp;
 use crate::writer::TableWriter;
 
@@ -29,6 +31,9 @@ struct Counts {
     files_added: usize,
     files_removed: usize,
 }
+
+/// Groups of files that are merged and written at the same time. Each takes memory for a file's rows, twice.
+const AT_ONCE: usize = 2;
 
 /// Inserts or replaces the sorted rows.
 pub(super) async fn merge(
@@ -46,28 +51,36 @@ pub(super) async fn merge(
         let bounds = plan::bounds(&file, column)?;
         files.push((file, bounds));
     }
-    let (mut counts, mut actions, mut written) = (Counts::default(), Vec::new(), Vec::new());
-    for (group, range) in plan::deal(plan::groups(files), rows, column) {
-        if range.is_empty() {
-            continue;
-        }
+    let (mut counts, mut actions) = (Counts::default(), Vec::new());
+    let mut groups = Vec::new();
+    for (group, range) in plan::deal(plan::groups(files), rows, column).into_iter().filter(|(_, rows)| !rows.is_empty())
+    {
+        actions.extend(group.files.iter().map(|file| Action::Remove(file.remove_action(true))));
+        groups.push((group, rows.slice(range.start, range.len())));
+    }
+    counts.files_removed = actions.len();
+    let reader = &*writer;
+    let rewritten = stream::iter(groups).map(|(group, new)| async move {
         let mut batches = Vec::new();
         for file in &group.files {
-            batches.extend(writer.read_file(file).await?);
-            actions.push(Action::Remove(file.remove_action(true)));
-            counts.files_removed += 1;
+            batches.extend(reader.read_file(file).await?);
         }
-        batches.push(rows.slice(range.start, range.len()));
-        let order = merged(&batches, key, &mut counts)?;
-        let batches: Vec<&RecordBatch> = batches.iter().collect();
-        for part in order.chunks(part_rows(order.len(), writer.lake.policy.merged_file_rows)) {
-            let part = interleave_record_batch(&batches, part)?;
-            let add = writer.write_file(std::slice::from_ref(&part)).await?;
-            written.push((add.path.clone(), part));
+        batches.push(new);
+        let group = Rewrite { batches, key: key.to_vec(), file_rows: reader.lake.policy.merged_file_rows };
+        let files = reader.file_writer()?;
+        // On a thread of its own: encoding is what a MERGE of many rows spends its time on.
+        tokio::spawn(group.write(files)).await.map_err(|error| DeltaTableError::generic(error.to_string()))?
+    });
+    let rewritten: Vec<Rewritten> = rewritten.buffered(AT_ONCE).try_collect().await?;
+    let mut written = Vec::new();
+    for (added, of_group) in rewritten {
+        counts.add(&of_group);
+        for (add, rows) in added {
+            written.push((add.path.clone(), rows));
             actions.push(Action::Add(add));
-            counts.files_added += 1;
         }
     }
+    counts.files_added = written.len();
     let more = vec![
         ("operationMetrics".to_owned(), counts.metrics(rows.num_rows(), begun)),
         ("readVersion".to_owned(), json!(read_version)),
@@ -77,6 +90,33 @@ pub(super) async fn merge(
         writer.table.snapshot()?.log_data().iter().map(|file| file.path().into_owned()).collect();
     writer.resident.replace(written, |path| live.contains(path), RESIDENT_BYTES_MAX);
     Ok(())
+}
+
+/// The files that replace a group, each with its rows, and what was done to them.
+type Rewritten = (Vec<(Add, RecordBatch)>, Counts);
+
+/// A group of files that is replaced.
+struct Rewrite {
+    /// The rows of its files, and behind them the new rows, sorted.
+    batches: Vec<RecordBatch>,
+    key: Vec<String>,
+    /// Most rows of a file.
+    file_rows: usize,
+}
+
+impl Rewrite {
+    async fn write(self, mut files: FileWriter) -> DeltaResult<Rewritten> {
+        let mut counts = Counts::default();
+        let order = merged(&self.batches, &self.key, &mut counts)?;
+        let batches: Vec<&RecordBatch> = self.batches.iter().collect();
+        let mut added = Vec::new();
+        for part in order.chunks(part_rows(order.len(), self.file_rows)) {
+            let part = interleave_record_batch(&batches, part)?;
+            let add = files.write(std::slice::from_ref(&part)).await?;
+            added.push((add, part));
+        }
+        Ok((added, counts))
+    }
 }
 
 /// Rows of each file: as few files as can be, and equal ones, so they are at least half full.
@@ -148,6 +188,12 @@ fn operation(key: &[String]) -> DeltaOperation {
 }
 
 impl Counts {
+    fn add(&mut self, rows: &Counts) {
+        self.inserted += rows.inserted;
+        self.updated += rows.updated;
+        self.copied += rows.copied;
+    }
+
     /// By the names that the library uses.
     fn metrics(&self, source_rows: usize, begun: Instant) -> Value {
         json!({
