@@ -176,6 +176,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("epochs.max_bytes_in_flight", Kind::Size { min: MIB, max: MIB << 20 }),
     setting("contract.max_future_skew", millis(0, Duration::from_secs(365 * 86_400)))
         .flag("max-future-skew", FlagOf::Run),
+    setting("breaker.max_rejected_share", Kind::Share).flag("max-rejected-share", FlagOf::Run),
+    setting("breaker.min_events", integer(1, 1_000_000_000)),
     setting("dedup.watermark_delay", millis(0, DECADE)).flag("watermark-delay", FlagOf::Run),
     setting(
         "dedup.retention",

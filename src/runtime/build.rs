@@ -20,6 +20,7 @@ use super::{RunError, access, clock};
 use crate::config::units::micros;
 use crate::config::{Config, SourceKind};
 use crate::health::Health;
+use crate::sink::breaker::{Advice, Breaker};
 use crate::sink::publisher::Options;
 use crate::sink::tables::{ManifestText, specs};
 use crate::source::eventhubs::EventHubsOptions;
@@ -214,9 +215,18 @@ pub(super) fn publishing(
         give_up_after: config.store.give_up_after,
         health: Arc::clone(&watched.health),
         permit: watched.permit.clone(),
+        breaker: breaker(config),
         telemetry: Arc::clone(&watched.telemetry),
         now: clock::now,
     })
+}
+
+/// What ends the run when too much is rejected; no share exceeds 1.
+fn breaker(config: &Config) -> Option<Breaker> {
+    let wanted = &config.breaker;
+    let advice = Advice::Look(config.output.path.to_string());
+    let breaker = Breaker { max_rejected_share: wanted.max_rejected_share, min_events: wanted.min_events, advice };
+    (breaker.max_rejected_share < 1.0).then_some(breaker)
 }
 
 /// A live source sets the pace by its trigger. Epochs do not close on the dot, so only half of it is waited for: else an epoch

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod azure;
+mod breaker;
 mod cells;
 mod checkpoints;
 mod cluster;
