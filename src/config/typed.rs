@@ -29,6 +29,8 @@ pub struct Config {
     pub contract: Contract,
     /// When too much is rejected.
     pub breaker: Breaker,
+    /// What is kept of rejected events.
+    pub quarantine: Quarantine,
     /// Watermark and deduplication.
     pub dedup: Dedup,
     /// What is written, and where.
@@ -144,6 +146,14 @@ pub struct Breaker {
     pub max_rejected_share: f64,
     /// Epochs with fewer events are not judged.
     pub min_events: u64,
+}
+
+/// `[quarantine]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quarantine {
+    /// Bytes of payloads that are kept of each partition and epoch; `None` is without bound.
+    pub max_bytes_per_epoch: Option<u64>,
 }
 
 /// `[dedup]`

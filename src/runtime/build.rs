@@ -9,6 +9,7 @@ use tidemark_checkpoint::store::{Patience, Store};
 use tidemark_dataflows::arrangement::{Settings as IndexSettings, SweepRate};
 use tidemark_dataflows::contract::Contract;
 use tidemark_dataflows::event::Micros;
+use tidemark_dataflows::payloads::PayloadCap;
 use tidemark_dataflows::pipeline::Settings;
 use tidemark_dataflows::watermark::Horizon;
 use tidemark_delta::{Lake, Policy, Retry};
@@ -137,6 +138,7 @@ pub fn settings(config: &Config, workers: usize, identity: &Identity) -> Setting
             sweep: SweepRate::default(),
         },
         log_admissions: config.checkpoint.enabled.then_some(LOGGED_IDS),
+        payload_cap: PayloadCap(config.quarantine.max_bytes_per_epoch),
     }
 }
 

@@ -22,6 +22,7 @@ mod http;
 mod inside;
 mod live;
 mod notebook;
+mod omitted;
 mod oracle;
 mod program;
 mod properties;
