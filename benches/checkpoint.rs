@@ -35,6 +35,7 @@ use tidemark_dataflows::block::Block;
 use tidemark_dataflows::contract::Contract;
 use tidemark_dataflows::event::{Epoch, EpochMark, EventId, Micros, UserId};
 use tidemark_dataflows::metrics::Totals;
+use tidemark_dataflows::payloads::PayloadCap;
 use tidemark_dataflows::pipeline::{Inputs, Settings, tidemark};
 use tidemark_dataflows::watermark::Horizon;
 use timely::container::CapacityContainerBuilder;
@@ -181,6 +182,7 @@ fn settings(size: Size) -> Settings {
         contract: Contract { max_future_skew_us: HOUR, id_key: [1, 2], curated: false },
         index: IndexSettings { horizon: HORIZON, key: [3, 4], expected_ids, sweep: SweepRate::default() },
         log_admissions: None,
+        payload_cap: PayloadCap::default(),
     }
 }
 

@@ -24,6 +24,7 @@ use tidemark_dataflows::baselines::Plain;
 use tidemark_dataflows::block::{Arrival, Block};
 use tidemark_dataflows::contract::Contract;
 use tidemark_dataflows::event::*;
+use tidemark_dataflows::payloads::PayloadCap;
 use tidemark_dataflows::pipeline::{Inputs, Restored, Settings, tidemark};
 use tidemark_dataflows::watermark::Horizon;
 use timely::container::CapacityContainerBuilder;
@@ -106,6 +107,7 @@ fn settings(size: Size, workers: usize) -> Settings {
         contract: Contract { max_future_skew_us: HOUR, id_key: [1, 2], curated: false },
         index: IndexSettings { horizon, key: [3, 4], expected_ids, sweep: SweepRate::default() },
         log_admissions: None,
+        payload_cap: PayloadCap::default(),
     }
 }
 

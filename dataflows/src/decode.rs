@@ -15,6 +15,7 @@ use timely::dataflow::{Stream, StreamVec};
 use crate::block::{Block, Body, MAX_KEPT_BYTES};
 use crate::contract::{Contract, Violation};
 use crate::event::{Epoch, Event, Position};
+use crate::payloads::{Allowance, PayloadCap};
 use crate::reason::Reason;
 use crate::tally::Tally;
 
@@ -31,25 +32,28 @@ pub struct Rejected {
     pub event_id: Option<String>,
     /// What exactly was wrong.
     pub detail: Option<String>,
-    /// The body, at most [`MAX_KEPT_BYTES`] of it.
-    pub payload: Vec<u8>,
+    /// The body, at most [`MAX_KEPT_BYTES`] of it; none where the [cap](crate::payloads) leaves it out.
+    pub payload: Option<Vec<u8>>,
     /// Length of the whole body in bytes.
     pub whole_len: u64,
 }
 
 impl Rejected {
-    /// Keeps of `body` what the quarantine needs.
-    pub fn new(epoch: Epoch, body: &Body<'_>, violation: Violation) -> Self {
-        let kept = body.bytes.len().min(MAX_KEPT_BYTES);
-        Rejected {
-            epoch,
-            at: body.at,
-            reason: violation.reason,
-            event_id: violation.event_id,
-            detail: violation.detail,
-            payload: body.bytes.get(..kept).unwrap_or_default().to_vec(),
-            whole_len: body.whole_len,
+    /// Keeps of `body` what the quarantine needs, as far as there is room for its payload.
+    pub fn new(epoch: Epoch, body: &Body<'_>, violation: Violation, room: &mut Allowance) -> Self {
+        let Violation { reason, event_id, detail } = violation;
+        let (at, whole_len) = (body.at, body.whole_len);
+        let mut rejected = Rejected { epoch, at, reason, event_id, detail, payload: None, whole_len };
+        if room.admits(at, rejected.kept_len()) {
+            let kept = body.bytes.len().min(MAX_KEPT_BYTES);
+            rejected.payload = Some(body.bytes.get(..kept).unwrap_or_default().to_vec());
         }
+        rejected
+    }
+
+    /// Length of the payload where it is kept, and what it would be where it is left out.
+    pub fn kept_len(&self) -> u64 {
+        self.whole_len.min(MAX_KEPT_BYTES as u64)
     }
 }
 
@@ -63,7 +67,8 @@ pub struct Decoded<'s> {
     pub tallies: StreamVec<'s, Epoch, (Epoch, Tally)>,
 }
 
-/// Checks every body of every block against the contract.
+/// Checks every body of every block against the contract. Payloads of which this worker alone can tell that they are beyond
+/// the cap are left out.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -71,6 +76,7 @@ pub struct Decoded<'s> {
 /// use tidemark_dataflows::contract::Contract;
 /// use tidemark_dataflows::decode::decode;
 /// use tidemark_dataflows::event::Micros;
+/// use tidemark_dataflows::payloads::PayloadCap;
 /// use tidemark_dataflows::reason::Reason;
 /// use timely::dataflow::operators::{Capture, ToStream, rc::SharedStream, capture::Extract};
 ///
@@ -80,11 +86,12 @@ pub struct Decoded<'s> {
 /// };
 /// let contract = Contract { max_future_skew_us: 0, id_key: [1, 2], curated: false };
 /// let rejected = timely::example(move |scope| {
-///     decode(vec![block].to_stream(scope).container::<Vec<_>>().shared(), contract).rejected.capture()
+///     let blocks = vec![block].to_stream(scope).container::<Vec<_>>().shared();
+///     decode(blocks, contract, PayloadCap(None)).rejected.capture()
 /// });
 /// assert_eq!(rejected.extract()[0].1[0].reason, Reason::MalformedEvent);
 /// ```
-pub fn decode<'s>(blocks: Stream<'s, Epoch, Rc<Vec<Block>>>, contract: Contract) -> Decoded<'s> {
+pub fn decode<'s>(blocks: Stream<'s, Epoch, Rc<Vec<Block>>>, contract: Contract, payloads: PayloadCap) -> Decoded<'s> {
     let mut builder = OperatorBuilder::new("Decode".to_owned(), blocks.scope());
     let origin = u16::try_from(blocks.scope().index()).unwrap_or(u16::MAX);
     let mut input = builder.new_input(blocks, Pipeline);
@@ -96,7 +103,7 @@ pub fn decode<'s>(blocks: Stream<'s, Epoch, Rc<Vec<Block>>>, contract: Contract)
     let mut tallies_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<(Epoch, Tally)>>>::from(tallies_out);
 
     builder.build(move |_| {
-        let mut open: BTreeMap<Epoch, (Capability<Epoch>, Tally)> = BTreeMap::new();
+        let mut open: BTreeMap<Epoch, (Capability<Epoch>, Tally, Allowance)> = BTreeMap::new();
         move |frontiers| {
             let mut events_out = events_out.activate();
             let mut rejected_out = rejected_out.activate();
@@ -104,7 +111,8 @@ pub fn decode<'s>(blocks: Stream<'s, Epoch, Rc<Vec<Block>>>, contract: Contract)
                 let Some(epoch) = cap.least().copied() else { return };
                 let mut events = events_out.session(&cap);
                 let mut rejected = rejected_out.session(&cap);
-                let (_, tally) = open.entry(epoch).or_insert_with(|| (cap.delayed(&epoch, 2), Tally::default()));
+                let begin = || (cap.delayed(&epoch, 2), Tally::default(), Allowance::new(payloads));
+                let (_, tally, room) = open.entry(epoch).or_insert_with(begin);
                 for body in batches.flat_map(|batch| batch.iter()).flat_map(Block::iter) {
                     tally.received += 1;
                     match contract.check(&body, origin) {
@@ -114,14 +122,14 @@ pub fn decode<'s>(blocks: Stream<'s, Epoch, Rc<Vec<Block>>>, contract: Contract)
                         }
                         Err(violation) => {
                             tally.reject(violation.reason, 1);
-                            rejected.give(Rejected::new(epoch, &body, violation));
+                            rejected.give(Rejected::new(epoch, &body, violation, room));
                         }
                     }
                 }
             });
             let mut tallies_out = tallies_out.activate();
             while let Some(entry) = open.first_entry().filter(|e| !frontiers[0].less_equal(e.key())) {
-                let (epoch, (cap, tally)) = entry.remove_entry();
+                let (epoch, (cap, tally, _)) = entry.remove_entry();
                 tallies_out.session(&cap).give((epoch, tally));
             }
         }

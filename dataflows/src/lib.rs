@@ -17,6 +17,7 @@ pub mod distinct;
 pub mod event;
 pub mod metrics;
 pub mod oracle;
+pub mod payloads;
 pub mod pipeline;
 pub mod quarantine;
 pub mod reason;

@@ -22,6 +22,7 @@ use crate::metrics::{
     Accepted, ByChannel, ByUser, Changed, ChannelKey, Row, Totals, accumulated_totals, all_totals, changed_totals,
     net_flow, news,
 };
+use crate::payloads::{PayloadCap, cap_payloads};
 use crate::quarantine::quarantine;
 use crate::tally::{EpochSummary, summaries};
 
@@ -35,6 +36,8 @@ pub struct Settings {
     /// Whether checkpoints are asked for, and after how many admitted ids a worker hands them on unasked, at the end of
     /// an epoch. `None` means never, and costs nothing.
     pub log_admissions: Option<usize>,
+    /// How much is kept of the payloads of rejected events.
+    pub payload_cap: PayloadCap,
 }
 
 /// What goes in, on each worker.
@@ -88,7 +91,7 @@ pub struct Outputs<'s> {
     pub channels: StreamVec<'s, Epoch, Row<ChannelKey>>,
     /// Every accepted event, for the curated table.
     pub accepted: Accepted<'s>,
-    /// Every rejected event, on the worker that decoded it.
+    /// Every rejected event, on the worker that decoded it, or, where payloads are capped, one for each partition.
     pub rejected: StreamVec<'s, Epoch, Rejected>,
     /// One for each epoch, on worker 0.
     pub summaries: StreamVec<'s, Epoch, EpochSummary>,
@@ -125,7 +128,7 @@ pub struct Exports<'s> {
 pub fn tidemark<'s>(inputs: Inputs<'s>, settings: &Settings, restored: Restored) -> Outputs<'s> {
     let Inputs { blocks, marks, checkpoints } = inputs;
     let blocks = blocks.shared();
-    let decoded = decode(blocks.clone(), settings.contract.clone());
+    let decoded = decode(blocks.clone(), settings.contract.clone(), settings.payload_cap);
     let remembered = Rc::new(RefCell::new(restored.index));
     let distinct = distinct_within_watermark(
         decoded.events,
@@ -149,7 +152,7 @@ pub fn tidemark<'s>(inputs: Inputs<'s>, settings: &Settings, restored: Restored)
         changed_channels: changed_totals(channels.clone(), checkpoints),
     });
 
-    let refused = quarantine(blocks, distinct.refused, settings.contract.clone());
+    let refused = quarantine(blocks, distinct.refused, settings.contract.clone(), settings.payload_cap);
     let (decoded_probe, decoded_tallies) = decoded.tallies.probe();
     let (distinct_probe, distinct_tallies) = distinct.tallies.probe();
     let (aggregated_probe, user_rows) = users.rows.probe();
@@ -160,7 +163,7 @@ pub fn tidemark<'s>(inputs: Inputs<'s>, settings: &Settings, restored: Restored)
         users: user_rows,
         channels,
         accepted,
-        rejected: decoded.rejected.concat(refused),
+        rejected: cap_payloads(decoded.rejected.concat(refused), settings.payload_cap),
         summaries: summaries(tallies, marks),
         remembered,
         exports,

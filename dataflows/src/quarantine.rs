@@ -18,6 +18,7 @@ use crate::contract::{Contract, Violation};
 use crate::decode::Rejected;
 use crate::distinct::Refusal;
 use crate::event::{Epoch, Position};
+use crate::payloads::{Allowance, PayloadCap};
 use crate::reason::Reason;
 
 /// The blocks and refusals of an epoch that is not decided yet.
@@ -41,7 +42,8 @@ impl Open {
 
 /// Joins refusals with the bodies they are about.
 ///
-/// `blocks` are those this worker decoded; a refusal is routed to the worker it names as its origin.
+/// `blocks` are those this worker decoded; a refusal is routed to the worker it names as its origin. Payloads of which this
+/// worker alone can tell that they are beyond the cap are left out.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -49,6 +51,7 @@ impl Open {
 /// use tidemark_dataflows::contract::Contract;
 /// use tidemark_dataflows::distinct::Refusal;
 /// use tidemark_dataflows::event::Micros;
+/// use tidemark_dataflows::payloads::PayloadCap;
 /// use tidemark_dataflows::quarantine::quarantine;
 /// use tidemark_dataflows::reason::Reason;
 /// use timely::dataflow::operators::{Capture, ToStream, rc::SharedStream, capture::Extract};
@@ -64,14 +67,16 @@ impl Open {
 /// let contract = Contract { max_future_skew_us: 0, id_key: [1, 2], curated: false };
 /// let rejected = timely::example(move |scope| {
 ///     let blocks = vec![block].to_stream(scope).container::<Vec<_>>().shared();
-///     quarantine(blocks, vec![refusal].to_stream(scope).container::<Vec<_>>(), contract).capture()
+///     let refusals = vec![refusal].to_stream(scope).container::<Vec<_>>();
+///     quarantine(blocks, refusals, contract, PayloadCap(None)).capture()
 /// });
-/// assert_eq!(rejected.extract()[0].1[0].payload, b"{}");
+/// assert_eq!(rejected.extract()[0].1[0].payload.as_deref(), Some(&b"{}"[..]));
 /// ```
 pub fn quarantine<'s>(
     blocks: Stream<'s, Epoch, Rc<Vec<Block>>>,
     refusals: StreamVec<'s, Epoch, Refusal>,
     contract: Contract,
+    payloads: PayloadCap,
 ) -> StreamVec<'s, Epoch, Rejected> {
     let to_origin = Exchange::new(|refusal: &Refusal| u64::from(refusal.origin));
     blocks.binary_frontier::<_, CapacityContainerBuilder<Vec<_>>, _, _, _, _>(
@@ -94,13 +99,16 @@ pub fn quarantine<'s>(
                 });
                 let closed = |epoch: &Epoch| !blocks_frontier.less_equal(epoch) && !refusals_frontier.less_equal(epoch);
                 while let Some(entry) = open.first_entry().filter(|e| closed(e.key())) {
-                    let (epoch, decided) = entry.remove_entry();
+                    let (epoch, mut decided) = entry.remove_entry();
+                    decided.refusals.sort_unstable_by_key(|refusal| refusal.at);
+                    let mut room = Allowance::new(payloads);
                     let blocks = decided.by_position();
                     let mut session = output.session(&decided.cap);
                     for refusal in &decided.refusals {
                         let block = blocks.range(..=refusal.at).next_back().map(|(_, block)| *block);
                         if let Some(body) = block.and_then(|block| block.at_offset(refusal.at.offset)) {
-                            session.give(Rejected::new(epoch, &body, violation(&contract, &body, refusal)));
+                            let violation = violation(&contract, &body, refusal);
+                            session.give(Rejected::new(epoch, &body, violation, &mut room));
                         }
                     }
                 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::units::format_duration;
+use crate::config::units::{format_duration, format_size};
 use crate::config::{Config, SourceKind};
 
 /// Settings, and the version of the program, by the names that people know them by.
@@ -23,6 +23,10 @@ impl Fingerprint {
             ("pipeline.name", config.pipeline.name.clone()),
             ("source.kind", format!("{:?}", config.source.kind).to_lowercase()),
             ("contract.max_future_skew", format_duration(config.contract.max_future_skew)),
+            (
+                "quarantine.max_bytes_per_epoch",
+                config.quarantine.max_bytes_per_epoch.map_or_else(|| "not set".to_owned(), format_size),
+            ),
             ("dedup.watermark_delay", format_duration(config.dedup.watermark_delay)),
             ("dedup.retention", format_duration(config.dedup.retention)),
             ("output.curated", config.output.curated.to_string()),

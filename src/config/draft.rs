@@ -90,7 +90,7 @@ impl Draft {
     }
 
     fn check_shares(&mut self) {
-        let is_share = |setting: &&Setting| setting.kind == Kind::Share;
+        let is_share = |setting: &&Setting| setting.kind == Kind::Share && setting.path().0 == "generator";
         let shares: Vec<(&str, &Assigned)> =
             SETTINGS.iter().filter(is_share).filter_map(|s| Some((s.key, self.sound(s.key)?))).collect();
         let sum: f64 =

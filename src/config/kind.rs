@@ -74,6 +74,8 @@ pub enum Kind {
         min: u64,
         /// Greatest value in bytes.
         max: u64,
+        /// What an empty text stands for, where it is allowed.
+        empty: Option<&'static str>,
     },
     /// An instant; the field says what an empty text stands for.
     Instant {
@@ -191,7 +193,9 @@ impl Kind {
             Kind::Duration { min, max, empty } => {
                 or_empty(&format!("a duration from {} to {}", format_duration(*min), format_duration(*max)), *empty)
             }
-            Kind::Size { min, max } => format!("a size from {} to {}", format_size(*min), format_size(*max)),
+            Kind::Size { min, max, empty } => {
+                or_empty(&format!("a size from {} to {}", format_size(*min), format_size(*max)), *empty)
+            }
             Kind::Instant { empty } => format!("an RFC 3339 time, or \"\" for {empty}"),
             Kind::LogFilter => {
                 "off, error, warn, info, debug or trace, also by module (info,tidemark=debug)".to_owned()
@@ -234,6 +238,7 @@ impl Kind {
             Kind::Share => number_of(raw).filter(|share| (0.0..=1.0).contains(share)).map(Value::Share),
             Kind::Switch => switch_of(raw).map(Value::Switch),
             Kind::Duration { empty: Some(_), .. }
+            | Kind::Size { empty: Some(_), .. }
             | Kind::Path { empty: Some(_) }
             | Kind::Place { empty: Some(_) }
             | Kind::Text { .. }
@@ -262,7 +267,7 @@ impl Kind {
             Kind::Duration { min, max, .. } => {
                 parse_duration(&text?).filter(|d| (min..=max).contains(d)).map(Value::Duration)
             }
-            Kind::Size { min, max } => parse_size(&text?).filter(|n| (min..=max).contains(n)).map(Value::Size),
+            Kind::Size { min, max, .. } => parse_size(&text?).filter(|n| (min..=max).contains(n)).map(Value::Size),
             Kind::Instant { .. } => instant_of(&text?).map(Value::Instant),
         }
     }
@@ -389,7 +394,7 @@ mod tests {
         assert_eq!((word(kind, "1"), word(kind, "1001"), word(kind, "-2")), (None, None, None));
         assert_eq!(word(SECONDS, "9s"), Some(Value::Duration(Duration::from_secs(9))));
         assert_eq!(word(SECONDS, "9001ms"), None);
-        assert_eq!(word(Kind::Size { min: 1, max: 2 }, "3 B"), None);
+        assert_eq!(word(Kind::Size { min: 1, max: 2, empty: None }, "3 B"), None);
     }
 
     #[test]

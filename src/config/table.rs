@@ -173,9 +173,13 @@ pub const SETTINGS: &[Setting] = &[
     setting("epochs.trigger", millis(10, DAY)).flag("trigger", FlagOf::Run),
     setting("epochs.events", integer(1, 100_000_000)).flag("epoch-events", FlagOf::Run),
     setting("epochs.max_in_flight", integer(1, 100_000)),
-    setting("epochs.max_bytes_in_flight", Kind::Size { min: MIB, max: MIB << 20 }),
+    setting("epochs.max_bytes_in_flight", Kind::Size { min: MIB, max: MIB << 20, empty: None }),
     setting("contract.max_future_skew", millis(0, Duration::from_secs(365 * 86_400)))
         .flag("max-future-skew", FlagOf::Run),
+    setting("breaker.max_rejected_share", Kind::Share).flag("max-rejected-share", FlagOf::Run),
+    setting("breaker.min_events", integer(1, 1_000_000_000)),
+    setting("quarantine.max_bytes_per_epoch", Kind::Size { min: 0, max: MIB << 20, empty: Some("no bound") })
+        .flag("max-quarantine-bytes", FlagOf::Run),
     setting("dedup.watermark_delay", millis(0, DECADE)).flag("watermark-delay", FlagOf::Run),
     setting(
         "dedup.retention",
@@ -191,7 +195,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("sink.log_retention", millis(HOUR, DECADE)),
     setting("sink.file_retention", millis(HOUR, DECADE)),
     setting("sink.compact_after_files", integer(2, 100_000)),
-    setting("sink.compact_target", Kind::Size { min: MIB, max: MIB << 14 }),
+    setting("sink.compact_target", Kind::Size { min: MIB, max: MIB << 14, empty: None }),
     setting("sink.maintain_every", millis(1_000, DAY)),
     setting("checkpoint.path", Kind::Place { empty: Some("OUTPUT/_tidemark") }).flag("checkpoint", FlagOf::Run),
     setting("checkpoint.enabled", Kind::Switch),

@@ -27,6 +27,10 @@ pub struct Config {
     pub epochs: Epochs,
     /// The contract of an event.
     pub contract: Contract,
+    /// When too much is rejected.
+    pub breaker: Breaker,
+    /// What is kept of rejected events.
+    pub quarantine: Quarantine,
     /// Watermark and deduplication.
     pub dedup: Dedup,
     /// What is written, and where.
@@ -132,6 +136,24 @@ pub struct Epochs {
 pub struct Contract {
     /// How far an event time may lie after its arrival.
     pub max_future_skew: Duration,
+}
+
+/// `[breaker]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Breaker {
+    /// Share of rejected events beyond which an epoch ends the run; 1 never does.
+    pub max_rejected_share: f64,
+    /// Epochs with fewer events are not judged.
+    pub min_events: u64,
+}
+
+/// `[quarantine]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quarantine {
+    /// Bytes of payloads that are kept of each partition and epoch; `None` is without bound.
+    pub max_bytes_per_epoch: Option<u64>,
 }
 
 /// `[dedup]`

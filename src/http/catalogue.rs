@@ -270,6 +270,11 @@ pub const METRICS: &[Metric] = &[
     )
     .by(&["reason"]),
     counter(
+        "tidemark_omitted_payloads",
+        "Rejected events whose payload was left out by quarantine.max_bytes_per_epoch; of published epochs.",
+        of_vitals!(|vitals, _, to| plain(to, Value::Count(vitals.telemetry.omitted_payloads.load(Relaxed)))),
+    ),
+    counter(
         "tidemark_missing_events",
         "Events that were missing in the source.",
         of_vitals!(|vitals, _, to| plain(to, Value::Count(vitals.telemetry.outcomes.read().missing))),

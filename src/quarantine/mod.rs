@@ -10,7 +10,7 @@ use tidemark_dataflows::reason::Reason;
 
 use crate::report::reader::{Reader, literal, longs, texts};
 use crate::runtime::RunError;
-use crate::sink::tables::{RejectedEvents, Table as _, was_cut};
+use crate::sink::tables::{OMITTED, RejectedEvents, Table as _, was_cut};
 
 /// Which rejected events are meant: those to which everything that is given applies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,7 +102,7 @@ impl RejectedRow {
         let body = match self.encoding.as_str() {
             "utf-8" => self.payload.clone().into_bytes(),
             "base64" => STANDARD.decode(&self.payload).map_err(|_| Unplayable::Undecodable)?,
-            "omitted" => return Err(Unplayable::Omitted),
+            OMITTED => return Err(Unplayable::Omitted),
             _ => return Err(Unplayable::Undecodable),
         };
         if was_cut(&body, self.detail.as_deref()) { Err(Unplayable::Cut) } else { Ok(body) }

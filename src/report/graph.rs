@@ -9,6 +9,7 @@ use std::rc::Rc;
 use tidemark_dataflows::arrangement::{Settings as IndexSettings, SweepRate};
 use tidemark_dataflows::contract::Contract;
 use tidemark_dataflows::event::Epoch;
+use tidemark_dataflows::payloads::PayloadCap;
 use tidemark_dataflows::pipeline::{Inputs, Outputs, Restored, Settings, tidemark};
 use tidemark_dataflows::watermark::Horizon;
 use timely::dataflow::Stream;
@@ -111,7 +112,7 @@ fn name_the_ends(outputs: Outputs<'_>) {
     end(outputs.summaries, &RunManifest::spec().name);
 }
 
-/// The graph is the same for all settings.
+/// The graph is the same for all settings, but that a cap on payloads adds an operator.
 fn any_settings() -> Settings {
     Settings {
         contract: Contract { max_future_skew_us: 0, id_key: [0, 0], curated: false },
@@ -122,6 +123,7 @@ fn any_settings() -> Settings {
             sweep: SweepRate::default(),
         },
         log_admissions: None,
+        payload_cap: PayloadCap::default(),
     }
 }
 

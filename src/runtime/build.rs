@@ -9,6 +9,7 @@ use tidemark_checkpoint::store::{Patience, Store};
 use tidemark_dataflows::arrangement::{Settings as IndexSettings, SweepRate};
 use tidemark_dataflows::contract::Contract;
 use tidemark_dataflows::event::Micros;
+use tidemark_dataflows::payloads::PayloadCap;
 use tidemark_dataflows::pipeline::Settings;
 use tidemark_dataflows::watermark::Horizon;
 use tidemark_delta::{Lake, Policy, Retry};
@@ -20,6 +21,7 @@ use super::{RunError, access, clock};
 use crate::config::units::micros;
 use crate::config::{Config, SourceKind};
 use crate::health::Health;
+use crate::sink::breaker::{Advice, Breaker};
 use crate::sink::publisher::Options;
 use crate::sink::tables::{ManifestText, specs};
 use crate::source::eventhubs::EventHubsOptions;
@@ -136,6 +138,7 @@ pub fn settings(config: &Config, workers: usize, identity: &Identity) -> Setting
             sweep: SweepRate::default(),
         },
         log_admissions: config.checkpoint.enabled.then_some(LOGGED_IDS),
+        payload_cap: PayloadCap(config.quarantine.max_bytes_per_epoch),
     }
 }
 
@@ -214,9 +217,18 @@ pub(super) fn publishing(
         give_up_after: config.store.give_up_after,
         health: Arc::clone(&watched.health),
         permit: watched.permit.clone(),
+        breaker: breaker(config),
         telemetry: Arc::clone(&watched.telemetry),
         now: clock::now,
     })
+}
+
+/// What ends the run when too much is rejected; no share exceeds 1.
+fn breaker(config: &Config) -> Option<Breaker> {
+    let wanted = &config.breaker;
+    let advice = Advice::Look(config.output.path.to_string());
+    let breaker = Breaker { max_rejected_share: wanted.max_rejected_share, min_events: wanted.min_events, advice };
+    (breaker.max_rejected_share < 1.0).then_some(breaker)
 }
 
 /// A live source sets the pace by its trigger. Epochs do not close on the dot, so only half of it is waited for: else an epoch

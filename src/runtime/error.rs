@@ -107,6 +107,7 @@ impl RunError {
                 SourceErrorKind::Changed => ExitStatus::Corrupt,
                 SourceErrorKind::Displaced => ExitStatus::Refused,
             },
+            RunError::Sink(SinkError::Tripped(_)) => ExitStatus::CheckFailed,
             RunError::Sink(SinkError::Delta(error)) | RunError::Delta(error) => delta_status(error),
             RunError::Sink(SinkError::Rows(_)) | RunError::Worker(_) => ExitStatus::Bug,
             RunError::Sink(SinkError::Start(_))

@@ -6,7 +6,7 @@ use tidemark_checkpoint::records::Identity;
 use tidemark_dataflows::event::Micros;
 
 use super::{RunError, clock};
-use crate::config::units::format_duration;
+use crate::config::units::{format_duration, format_size};
 use crate::config::{Config, SourceKind};
 use crate::source::SourceIdentity;
 
@@ -53,12 +53,21 @@ fn first(config: &Config, source: &SourceIdentity) -> Result<Identity, RunError>
     })
 }
 
+/// What a pipeline was started with whose version did not know the setting yet.
+const BEFORE: [(&str, &str); 1] = [("quarantine.max_bytes_per_epoch", NO_CAP)];
+
+const NO_CAP: &str = "not set";
+
 /// The settings that results depend on, by key. What belongs to the source is in its own identity.
 fn settings(config: &Config) -> BTreeMap<String, String> {
     let mut settings = vec![
         ("dedup.watermark_delay", format_duration(config.dedup.watermark_delay)),
         ("dedup.retention", format_duration(config.dedup.retention)),
         ("contract.max_future_skew", format_duration(config.contract.max_future_skew)),
+        (
+            "quarantine.max_bytes_per_epoch",
+            config.quarantine.max_bytes_per_epoch.map_or(NO_CAP.to_owned(), format_size),
+        ),
         ("output.curated", config.output.curated.to_string()),
     ];
     if config.source.kind == SourceKind::File {
@@ -76,7 +85,9 @@ fn differences(config: &Config, source: &SourceIdentity, stored: &Identity) -> V
     };
     compare("pipeline.name", &stored.pipeline, &config.pipeline.name);
     let now = settings(config);
-    for (key, value) in &stored.settings {
+    let unknown = BEFORE.into_iter().filter(|(key, _)| !stored.settings.contains_key(*key));
+    let known = stored.settings.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    for (key, value) in known.chain(unknown) {
         // A setting that only the other kind of source has is told of as another source.
         if let Some(now) = now.get(key) {
             compare(key, value, now);

@@ -1,11 +1,13 @@
 //! What a publication changed, for those who show it: read off the batches that were just committed.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Decimal128Type, Int64Type, TimestampMicrosecondType};
 use tidemark_dataflows::event::{Epoch, Micros};
 
 use super::publisher::Options;
-use super::tables::{ChannelDistribution, NetFlow, RejectedEvents, Table, UserMetrics};
+use super::tables::{ChannelDistribution, NetFlow, OMITTED, RejectedEvents, Table, UserMetrics};
 use crate::telemetry::mask::masked;
 use crate::telemetry::{ChannelFigures, Figures, Refused, WholeFigures};
 
@@ -26,7 +28,10 @@ pub(super) fn show(options: &Options, epoch: Epoch, batches: &[Option<RecordBatc
             name if *name == whole => rows.whole(&mut figures),
             name if *name == users => rows.users(&mut figures),
             name if *name == channels => rows.channels(&mut figures),
-            name if *name == refused => rows.refused(&mut figures),
+            name if *name == refused => {
+                options.telemetry.omitted_payloads.fetch_add(rows.omitted(), Relaxed);
+                rows.refused(&mut figures)
+            }
             _ => None,
         };
     }
@@ -90,6 +95,12 @@ impl Rows<'_> {
             figures.channels.insert(key, row);
         }
         Some(())
+    }
+
+    /// How many payloads were left out.
+    fn omitted(&self) -> u64 {
+        let encodings = self.column("payload_encoding").and_then(|column| column.as_string_opt::<i32>());
+        encodings.into_iter().flatten().filter(|encoding| *encoding == Some(OMITTED)).count() as u64
     }
 
     fn refused(&self, figures: &mut Figures) -> Option<()> {

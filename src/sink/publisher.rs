@@ -1,38 +1,30 @@
-//! The one writer: gathers what the workers deliver, and publishes closed epochs in groups.
+//! The one writer, as everybody else sees it: takes what the workers deliver, and publishes closed epochs in groups.
 //!
 //! A group brings every table to the same epoch; then the next group starts. Epochs that close while a group is being
-//! written coalesce into the next one. Everything here runs on a thread and an async runtime of its own: a worker hands
-//! over a batch and goes on.
+//! written coalesce into the next one. The writing itself is done by `writer`, on a thread and an async runtime of its own:
+//! a worker hands over a batch and goes on.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
-use futures::future::join_all;
-use tidemark_checkpoint::reach::reach;
 use tidemark_checkpoint::records::Counters;
 use tidemark_dataflows::event::{Epoch, Micros};
 use tidemark_dataflows::tally::EpochSummary;
-use tidemark_delta::{Lake, Outcome, Published, TableSpec, TableWriter};
+use tidemark_delta::{Lake, TableSpec};
 use timely::scheduling::SyncActivator;
-use tokio::runtime::Runtime;
 
-use super::coalesce::coalesce;
+use super::breaker::{Breaker, Tripped};
 use super::opened::Tables;
-use super::patience::{PAUSE, Patience};
+use super::writer::Writer;
 use crate::health::Health;
 use crate::permit::Permit;
-use crate::sink::figures;
 use crate::sink::tables::Clock;
-use crate::telemetry::{Stage, TableMeter, Telemetry};
-
-/// Longest interval that slow publications bring about. What an outage took is no pace.
-const PACED_MAX: Duration = Duration::from_secs(5);
+use crate::telemetry::{Stage, Telemetry};
 
 /// Why publishing ended early.
 #[derive(Debug, thiserror::Error)]
@@ -46,9 +38,18 @@ pub enum SinkError {
     /// Another instance has our place.
     #[error(transparent)]
     Displaced(tidemark_checkpoint::Error),
+    /// The breaker has ended the run, after the epoch was published.
+    #[error("{0}")]
+    Tripped(Tripped),
     /// The writer could not be started.
     #[error("cannot start the table writer: {0}")]
     Start(#[from] std::io::Error),
+}
+
+impl From<Tripped> for SinkError {
+    fn from(tripped: Tripped) -> SinkError {
+        SinkError::Tripped(tripped)
+    }
 }
 
 /// What one worker has for one table in one closed epoch.
@@ -78,6 +79,8 @@ pub struct Options {
     pub health: Arc<Health>,
     /// Leave to write.
     pub permit: Permit,
+    /// Ends the run when too much is rejected, if anything does.
+    pub breaker: Option<Breaker>,
     /// Told of every publication.
     pub telemetry: Arc<Telemetry>,
     /// Tells the present time.
@@ -122,7 +125,8 @@ impl Progress {
     }
 }
 
-enum Message {
+/// What the writer is told.
+pub(super) enum Message {
     Delivery(Delivery),
     Summary(EpochSummary),
     Hurry,
@@ -130,18 +134,19 @@ enum Message {
     Finish,
 }
 
+/// What the writer and those who hand over to it both see.
 #[derive(Default)]
-struct Shared {
-    visible: AtomicU64,
+pub(super) struct Shared {
+    pub(super) visible: AtomicU64,
     failed: AtomicBool,
     failure: Mutex<Option<SinkError>>,
     wake: Mutex<Vec<SyncActivator>>,
-    told: Mutex<Option<Told>>,
-    progress: Mutex<Progress>,
+    pub(super) told: Mutex<Option<Told>>,
+    pub(super) progress: Mutex<Progress>,
 }
 
 /// Whoever is told of each epoch that readers see.
-type Told = Box<dyn Fn(Epoch) + Send>;
+pub(super) type Told = Box<dyn Fn(Epoch) + Send>;
 
 /// A handle to the writer, for the operators and for the runtime.
 #[derive(Clone)]
@@ -256,243 +261,19 @@ impl Publisher {
 }
 
 impl Shared {
-    fn fail(&self, error: SinkError) {
+    pub(super) fn fail(&self, error: SinkError) {
         lock(&self.failure).get_or_insert(error);
         self.failed.store(true, Ordering::Release);
         self.wake();
     }
 
-    fn wake(&self) {
+    pub(super) fn wake(&self) {
         // A worker that is gone needs no waking.
         lock(&self.wake).retain(|activator| activator.activate().is_ok());
     }
 }
 
 /// A mutex is poisoned only when a thread panicked, and a panic ends the process.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What has been delivered of one epoch.
-#[derive(Default)]
-struct Pending {
-    deliveries: usize,
-    batches: Vec<(usize, RecordBatch)>,
-}
-
-struct Writer {
-    tables: Vec<TableWriter>,
-    options: Options,
-    shared: Arc<Shared>,
-    runtime: Runtime,
-    pending: BTreeMap<Epoch, Pending>,
-    /// Watermark and closing time of each epoch that is not published yet.
-    times: BTreeMap<Epoch, (Option<Micros>, Micros)>,
-    /// Tables differ up to this epoch: the first group ends exactly there, and makes them equal.
-    first_group: Option<Epoch>,
-    last_start: Option<Instant>,
-    last_took: Duration,
-    hurried: bool,
-    draining: bool,
-    finishing: bool,
-}
-
-impl Writer {
-    fn new(tables: Tables, shared: Arc<Shared>, first_group: Option<Epoch>) -> Self {
-        let Tables { writers, options, runtime } = tables;
-        Writer {
-            tables: writers,
-            options,
-            shared,
-            runtime,
-            pending: BTreeMap::new(),
-            times: BTreeMap::new(),
-            first_group,
-            last_start: None,
-            last_took: Duration::ZERO,
-            hurried: false,
-            draining: false,
-            finishing: false,
-        }
-    }
-
-    fn run(mut self, messages: &Receiver<Message>) {
-        loop {
-            match messages.recv_timeout(self.wait()) {
-                Ok(message) => self.take(message),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => self.finishing = true,
-            }
-            messages.try_iter().for_each(|message| self.take(message));
-            let complete = self.complete();
-            if let Some(epoch) = complete.filter(|_| self.finishing || self.due_in().is_zero()) {
-                if let Err(error) = self.publish(epoch) {
-                    self.shared.fail(error);
-                    return;
-                }
-            } else if complete.is_none() && self.finishing {
-                return;
-            }
-        }
-    }
-
-    /// How long to wait for a message before looking again.
-    fn wait(&self) -> Duration {
-        const IDLE: Duration = Duration::from_secs(1);
-        if self.complete().is_some() { self.due_in().min(IDLE) } else { IDLE }
-    }
-
-    /// Time until the interval admits the next publication.
-    fn due_in(&self) -> Duration {
-        if self.hurried || self.draining {
-            return Duration::ZERO;
-        }
-        // Publishing takes half of the time at most: the more a group holds, the less each of its epochs costs.
-        let interval = self.options.interval.max((2 * self.last_took).min(PACED_MAX));
-        self.last_start.map_or(Duration::ZERO, |at| (at + interval).saturating_duration_since(Instant::now()))
-    }
-
-    fn take(&mut self, message: Message) {
-        match message {
-            Message::Delivery(Delivery { table, epoch, batch }) => {
-                let pending = self.pending.entry(epoch).or_default();
-                pending.deliveries += 1;
-                pending.batches.extend(batch.map(|batch| (table, batch)));
-            }
-            Message::Summary(summary) => {
-                self.times.insert(summary.mark.epoch, (summary.tally.watermark, summary.mark.closed));
-            }
-            Message::Hurry => self.hurried = true,
-            Message::Drain => self.draining = true,
-            Message::Finish => self.finishing = true,
-        }
-    }
-
-    /// The epoch up to which can be published: the newest one up to which every worker has delivered for every table.
-    fn complete(&self) -> Option<Epoch> {
-        let whole = self.tables.len() * self.options.workers;
-        let newest = self.pending.iter().take_while(|(_, p)| p.deliveries == whole).last().map(|(epoch, _)| *epoch);
-        match self.first_group {
-            Some(first) => newest.filter(|newest| *newest >= first).and(Some(first)),
-            None => newest,
-        }
-    }
-
-    /// Brings every table to `epoch`.
-    fn publish(&mut self, epoch: Epoch) -> Result<(), SinkError> {
-        let started = Instant::now();
-        self.last_start = Some(started);
-        self.hurried = false;
-        let later = self.pending.split_off(&(epoch + 1));
-        let group = std::mem::replace(&mut self.pending, later);
-        let mut batches: Vec<Vec<RecordBatch>> = vec![Vec::new(); self.tables.len()];
-        for (table, batch) in group.into_values().flat_map(|pending| pending.batches) {
-            if let Some(slot) = batches.get_mut(table) {
-                slot.push(batch);
-            }
-        }
-        let later = self.times.split_off(&(epoch + 1));
-        let times = std::mem::replace(&mut self.times, later);
-        let closed = times.last_key_value().map(|(_, (_, closed))| *closed);
-        let watermark_us = times.into_values().filter_map(|(watermark, _)| watermark).max().map(|w| w.0);
-
-        let whole = self.options.specs.iter().zip(&batches).map(|(spec, batches)| coalesce(spec, batches));
-        let whole = whole.collect::<Result<Vec<_>, _>>()?;
-        self.commit(epoch, watermark_us, &whole)?;
-        self.first_group = None;
-        self.last_took = started.elapsed();
-        figures::show(&self.options, epoch, &whole);
-        self.announce(epoch, self.last_took, closed);
-        reach("group-published");
-        self.maintain()?;
-        reach("maintained");
-        Ok(())
-    }
-
-    /// Commits to every table; waits for those that cannot be written, as long as that can help.
-    fn commit(
-        &mut self,
-        epoch: Epoch,
-        watermark_us: Option<i64>,
-        batches: &[Option<RecordBatch>],
-    ) -> Result<(), SinkError> {
-        let mut patience = Patience::new(&self.options);
-        loop {
-            reach("before-table");
-            self.options.permit.wait().map_err(SinkError::Displaced)?;
-            let meters = self.options.telemetry.tables.get().into_iter().flatten();
-            let tables = self.tables.iter_mut().zip(batches).zip(meters);
-            let commits = tables.map(|((table, batch), meter)| async move {
-                let (place, begun) = (format!("table {}", table.spec().name), Instant::now());
-                let committed = table.publish(epoch, watermark_us, batch.as_ref()).await;
-                reach("table-committed");
-                note(meter, epoch, batch.as_ref(), begun, &committed);
-                (place, committed)
-            });
-            let results = self.runtime.block_on(join_all(commits));
-            let mut whole = true;
-            for (place, result) in results {
-                whole &= patience.settle(&place, result.map(drop))?;
-            }
-            if whole {
-                return Ok(());
-            }
-            std::thread::sleep(PAUSE);
-        }
-    }
-
-    fn announce(&self, epoch: Epoch, took: Duration, closed: Option<Micros>) {
-        self.shared.visible.store(epoch, Ordering::Release);
-        self.options.telemetry.published(epoch, took, closed, (self.options.now)());
-        let mut progress = lock(&self.shared.progress);
-        progress.epoch = epoch;
-        progress.publications += 1;
-        progress.last_took = took;
-        drop(progress);
-        tracing::debug!(epoch, took_ms = took.as_millis(), "published");
-        self.shared.wake();
-        if let Some(told) = lock(&self.shared.told).as_ref() {
-            told(epoch);
-        }
-    }
-
-    /// Compaction, clean-up and checkpoints of logs, as far as they are due. What fails for want of the store is tried again
-    /// next time.
-    fn maintain(&mut self) -> Result<(), SinkError> {
-        let now = std::time::SystemTime::now();
-        self.options.permit.wait().map_err(SinkError::Displaced)?;
-        let results = self.runtime.block_on(join_all(self.tables.iter_mut().map(|table| table.maintain(now))));
-        let mut results: Vec<_> = results.into_iter().map(|done| done.map(drop)).collect();
-        // One table after each group: commits of all tables come to the same number at the same time, and the next group
-        // would wait for all their checkpoints.
-        let turn = self.tables.iter().map(TableWriter::commits_since_checkpoint).max();
-        let turn = self.tables.iter().position(|table| Some(table.commits_since_checkpoint()) == turn);
-        for (index, table) in self.tables.iter_mut().enumerate() {
-            results.push(self.runtime.block_on(table.checkpoint_log(turn == Some(index))).map(drop));
-        }
-        for result in results {
-            match result {
-                Err(error) if error.is_retryable() => tracing::warn!(%error, "maintenance put off"),
-                other => other?,
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Notes what came of an attempt to commit to a table.
-fn note(
-    meter: &TableMeter,
-    epoch: Epoch,
-    batch: Option<&RecordBatch>,
-    begun: Instant,
-    committed: &Result<Published, tidemark_delta::Error>,
-) {
-    match committed {
-        Ok(Published { outcome: Outcome::Skipped, .. }) => {}
-        Ok(Published { version, .. }) => {
-            meter.committed(*version, epoch, batch.map_or(0, RecordBatch::num_rows), begun.elapsed());
-        }
-        Err(_) => meter.failed(),
-    }
 }

@@ -31,6 +31,8 @@ pub struct Telemetry {
     pub stages: Stages,
     /// What became of the events.
     pub outcomes: Outcomes,
+    /// Rejected events whose payloads the cap has left out.
+    pub omitted_payloads: AtomicU64,
     /// What came before this run.
     pub before: OnceLock<Decided>,
     /// How far each partition had been read at the last cut.

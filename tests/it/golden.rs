@@ -30,6 +30,9 @@ fn a_checkpoint_of_format_version_1_is_gone_on_from() {
     let partitions = Partition::of_directory(&case.path("in"));
     let manifests = || fs::read_dir(case.path("out/_tidemark/manifests/0000000001")).unwrap().count();
     assert_eq!(manifests(), 1, "it was restored from something");
+    // That version kept every payload.
+    let capped = ["run", "--input", "in", "--output", "out", "--epoch-events", "9", "--max-quarantine-bytes", "1KiB"];
+    case.tidemark(&capped).fails_with(5, &["quarantine.max_bytes_per_epoch was not set, now 1 KiB"]);
     for workers in ["3", "1"] {
         let ended = case.run("out", &["--epoch-events", "9", "--workers", workers]);
         assert!(ended.stderr.contains("checkpoint read"), "{}", ended.stderr);

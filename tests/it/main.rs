@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod azure;
+mod breaker;
 mod cells;
 mod checkpoints;
 mod cluster;
@@ -21,6 +22,7 @@ mod http;
 mod inside;
 mod live;
 mod notebook;
+mod omitted;
 mod oracle;
 mod program;
 mod properties;

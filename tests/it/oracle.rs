@@ -28,6 +28,8 @@ pub(crate) struct Rules {
     pub(crate) watermark_delay_us: i64,
     pub(crate) dedup_retention_us: i64,
     pub(crate) max_future_skew_us: i64,
+    /// Bytes of rejected bodies that are kept of a partition and epoch.
+    pub(crate) payload_cap: Option<u64>,
 }
 
 impl Default for Rules {
@@ -37,6 +39,7 @@ impl Default for Rules {
             watermark_delay_us: 24 * HOUR_US,
             dedup_retention_us: 24 * HOUR_US,
             max_future_skew_us: HOUR_US,
+            payload_cap: None,
         }
     }
 }
@@ -49,12 +52,13 @@ impl Rules {
     /// The flags that say the same to the program.
     pub(crate) fn flags(&self) -> Vec<String> {
         let hours = |us: i64| format!("{}h", us / HOUR_US);
-        let flags = [
+        let mut flags = vec![
             ("--epoch-events", self.epoch_events.to_string()),
             ("--watermark-delay", hours(self.watermark_delay_us)),
             ("--dedup-retention", hours(self.dedup_retention_us)),
             ("--max-future-skew", hours(self.max_future_skew_us)),
         ];
+        flags.extend(self.payload_cap.map(|cap| ("--max-quarantine-bytes", format!("{cap}B"))));
         flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
     }
 }
@@ -164,7 +168,7 @@ pub(crate) fn judge(tables: Tables, partitions: &[Partition], cuts: &[Vec<usize>
         (NET_FLOW.name, vec![net_flow(&oracle, &marks)]),
         (USER_METRICS.name, user_metrics(&oracle, &marks)),
         (CHANNELS.name, channels(&oracle, &marks)),
-        (REJECTED.name, rejected(&oracle, &arrived)),
+        (REJECTED.name, rejected(&oracle, &arrived, rules.payload_cap)),
         (HEALTH.name, health(&oracle, &marks)),
         (MANIFEST.name, manifest(&oracle, &marks)),
     ];
@@ -229,17 +233,21 @@ fn channels(oracle: &Oracle, marks: &[Mark]) -> Vec<Row> {
     rows
 }
 
-fn rejected(oracle: &Oracle, arrived: &Arrived<'_>) -> Vec<Row> {
+fn rejected(oracle: &Oracle, arrived: &Arrived<'_>, cap: Option<u64>) -> Vec<Row> {
     #[derive(Deserialize)]
     struct Id {
         event_id: String,
     }
     let mut rows = Vec::new();
+    let mut taken: BTreeMap<(u64, PartitionId), u64> = BTreeMap::new();
     for (epoch, at, reason) in &oracle.rejected {
         let event = &arrived[at];
         let kept = &event.body.bytes[..event.body.bytes.len().min(KEPT_BYTES)];
         let cut = event.body.whole_len > kept.len() as u64;
+        let taken = taken.entry((*epoch, at.partition)).or_default();
+        *taken += kept.len() as u64;
         let (payload, encoding) = match std::str::from_utf8(kept) {
+            _ if cap.is_some_and(|cap| *taken > cap) => (String::new(), "omitted"),
             Ok(text) => (text.to_owned(), "utf-8"),
             // The cut went through a character.
             Err(error) if cut && error.error_len().is_none() => {

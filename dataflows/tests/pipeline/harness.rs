@@ -12,6 +12,7 @@ use tidemark_dataflows::distinct::Admitted;
 use tidemark_dataflows::event::{Epoch, EpochMark, EventId, Micros, Offset, PartitionId, Position, UserId};
 use tidemark_dataflows::metrics::{Changed, ChannelKey, Row, Totals};
 use tidemark_dataflows::oracle::Oracle;
+use tidemark_dataflows::payloads::PayloadCap;
 use tidemark_dataflows::pipeline::{Inputs, Outputs, Restored, Settings, tidemark};
 use tidemark_dataflows::reason::Reason;
 use tidemark_dataflows::tally::EpochSummary;
@@ -33,6 +34,7 @@ pub(crate) fn settings(delay_hours: i64, retention_hours: i64) -> Settings {
         contract: Contract { max_future_skew_us: 200 * HOUR_US, id_key: [3, 4], curated: false },
         index: IndexSettings { horizon, key: [5, 6], expected_ids: 16, sweep: SweepRate::default() },
         log_admissions: None,
+        payload_cap: PayloadCap(None),
     }
 }
 
@@ -87,7 +89,7 @@ pub(crate) struct Results {
     pub(crate) net_flow: BTreeMap<Epoch, Totals>,
     pub(crate) accepted: BTreeMap<(Epoch, Position), EventId>,
     pub(crate) rejected: BTreeSet<(Epoch, Position, Reason)>,
-    pub(crate) payloads: BTreeMap<(Epoch, Position), Vec<u8>>,
+    pub(crate) payloads: BTreeMap<(Epoch, Position), Option<Vec<u8>>>,
     pub(crate) summaries: BTreeMap<Epoch, EpochSummary>,
 }
 
@@ -319,7 +321,14 @@ pub(crate) fn expected(stream: &Stream, settings: &Settings) -> Results {
     }
     results.accepted = oracle.accepted.iter().map(|key| (*key, ids[key])).collect();
     results.rejected = oracle.rejected.iter().copied().collect();
-    results.payloads = oracle.rejected.iter().map(|(e, at, _)| ((*e, *at), payloads[&(*e, *at)].clone())).collect();
+    let mut taken: BTreeMap<(Epoch, PartitionId), u64> = BTreeMap::new();
+    for (epoch, at, _) in &oracle.rejected {
+        let (key, payload) = ((*epoch, *at), &payloads[&(*epoch, *at)]);
+        let taken = taken.entry((*epoch, at.partition)).or_default();
+        *taken += payload.len() as u64;
+        let fits = settings.payload_cap.0.is_none_or(|cap| *taken <= cap);
+        results.payloads.insert(key, fits.then(|| payload.clone()));
+    }
     let summary = |(epoch, tally): (Epoch, _)| (epoch, EpochSummary { mark: mark(epoch), tally });
     results.summaries = (1..).zip(oracle.epochs).map(summary).collect();
     results

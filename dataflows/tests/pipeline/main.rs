@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use harness::{Results, Session, Stream, expected, run, settings};
 use proptest::prelude::*;
+use tidemark_dataflows::payloads::PayloadCap;
 use tidemark_dataflows::pipeline::{Restored, Settings};
 
 /// One session over all of the stream, without checkpoints.
@@ -46,6 +47,14 @@ proptest! {
     fn equals_the_oracle(stream in streams(), workers in 1..=3usize, size in 1..5usize, deal: u64,
                          delay in 1..30i64, retention in 1..40i64) {
         let settings = settings(delay, retention);
+        prop_assert_eq!(run_all(&stream, &settings, workers, size, deal), expected(&stream, &settings));
+    }
+
+    /// Bodies have some 180 bytes, and a third of them is rejected: a cap of nothing, of a few payloads, and of all.
+    #[test]
+    fn payloads_are_left_out_in_the_order_of_offsets(stream in streams(), workers in 1..=4usize, size in 1..5usize,
+                                                     deal: u64, cap in 0..1_500u64) {
+        let settings = Settings { payload_cap: PayloadCap(Some(cap)), ..settings(3, 8) };
         prop_assert_eq!(run_all(&stream, &settings, workers, size, deal), expected(&stream, &settings));
     }
 

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use tidemark_dataflows::arrangement::{Hashes, Remembered, TimeBoundedArrangement};
 use tidemark_dataflows::event::{Epoch, EventId, Micros, UserId};
 use tidemark_dataflows::metrics::{ChannelKey, Totals};
+use tidemark_dataflows::payloads::PayloadCap;
 use tidemark_dataflows::pipeline::{Restored, Settings};
 
 use crate::harness::{Export, Recorded, Results, Session, Stream, expected, run, settings};
@@ -184,9 +185,10 @@ proptest! {
     #[test]
     fn a_restart_after_any_epoch_changes_nothing(
         stream in streams(), lives in lives(), limit in prop_oneof![1..6usize, Just(usize::MAX)],
-        delay in 1..30i64, retention in 1..40i64,
+        delay in 1..30i64, retention in 1..40i64, cap in prop_oneof![Just(None), (0..1_500u64).prop_map(Some)],
     ) {
-        survive(&stream, &Settings { log_admissions: Some(limit), ..settings(delay, retention) }, &lives)?;
+        let payload_cap = PayloadCap(cap);
+        survive(&stream, &Settings { log_admissions: Some(limit), payload_cap, ..settings(delay, retention) }, &lives)?;
     }
 }
 

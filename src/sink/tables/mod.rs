@@ -19,7 +19,7 @@ use tidemark_delta::TableSpec;
 
 pub use channel_distribution::ChannelDistribution;
 pub use net_flow::NetFlow;
-pub use rejected_events::{RejectedEvents, was_cut};
+pub use rejected_events::{OMITTED, RejectedEvents, was_cut};
 pub use run_manifest::{ManifestText, RunManifest, SoFar};
 pub use stream_health::{Clock, StreamHealth};
 pub use transaction_events::TransactionEvents;

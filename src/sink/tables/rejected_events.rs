@@ -16,6 +16,9 @@ use super::columns::{appended, long, long_array, text, text_array, time, time_ar
 use super::transaction_events::partition_name;
 use super::{PartitionNames, Table};
 
+/// What `payload_encoding` says where a payload is left out.
+pub const OMITTED: &str = "omitted";
+
 /// The quarantine.
 pub struct RejectedEvents {
     /// What `source_partition` says.
@@ -68,13 +71,14 @@ impl Table for RejectedEvents {
 
 /// The kept bytes as text, and how they became text. A cut in the middle of a character drops the rest of it.
 fn readable(row: &Rejected) -> (String, &'static str) {
-    let cut = (row.payload.len() as u64) < row.whole_len;
-    match std::str::from_utf8(&row.payload) {
+    let Some(payload) = &row.payload else { return (String::new(), OMITTED) };
+    let cut = (payload.len() as u64) < row.whole_len;
+    match std::str::from_utf8(payload) {
         Ok(text) => (text.to_owned(), "utf-8"),
         Err(e) if cut && e.error_len().is_none() => {
-            (String::from_utf8_lossy(&row.payload[..e.valid_up_to()]).into_owned(), "utf-8")
+            (String::from_utf8_lossy(&payload[..e.valid_up_to()]).into_owned(), "utf-8")
         }
-        Err(_) => (STANDARD.encode(&row.payload), "base64"),
+        Err(_) => (STANDARD.encode(payload), "base64"),
     }
 }
 
@@ -92,8 +96,11 @@ fn kept(bytes: usize) -> String {
 
 /// What was wrong, and how long the body was when not all of it is kept.
 fn detail(row: &Rejected) -> Option<String> {
-    let cut = (row.payload.len() as u64) < row.whole_len;
-    let length = cut.then(|| format!("{}{}", row.whole_len, kept(row.payload.len())));
+    let whole = row.whole_len;
+    let length = match &row.payload {
+        None => Some(format!("{whole} bytes in all, none kept")),
+        Some(payload) => ((payload.len() as u64) < whole).then(|| format!("{whole}{}", kept(payload.len()))),
+    };
     match (row.detail.clone(), length) {
         (Some(detail), Some(length)) => Some(format!("{detail}; {length}")),
         (detail, length) => detail.or(length),

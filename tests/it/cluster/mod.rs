@@ -1,6 +1,6 @@
 //! Several processes as one pipeline: the same tables as one process, whatever is lost on the way.
 
-mod crew;
+pub(crate) mod crew;
 mod exact;
 mod joining;
 mod losses;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tidemark::http::openapi;
 
 use super::ask::{Answer, Served};
+use crate::data::Event;
 use crate::program::Case;
 use crate::tables::{MANIFEST, Tables};
 
@@ -140,4 +141,16 @@ fn what_was_counted_before_a_restart_is_shown_after_it() {
     assert_eq!((all["checkpoints"]["restore"]["epoch"].as_u64(), all["tables"]["epoch"].as_u64()), (Some(4), Some(4)));
     // Counters of the process are another thing: they begin anew.
     assert_eq!(samples(&served.get("/metrics"))["tidemark_received_events_total"], 0.0);
+}
+
+#[test]
+fn payloads_that_are_left_out_are_counted() {
+    let lines: Vec<String> = (10..30).map(|index| Event::new(&format!("e{index}"), 0).amount("0").line()).collect();
+    let case = Case::of(&[lines.clone()]);
+    let flags = format!("--input in --epoch-events 20 --max-quarantine-bytes {}B", 3 * lines[0].len());
+    let mut served = Served::start(&case, &flags, &[("FAILPOINTS", "group-published=return")]);
+    served.running.await_line("stopped at group-published");
+    let metrics = served.get("/metrics").body;
+    assert!(metrics.contains("tidemark_omitted_payloads_total 17"), "{metrics}");
+    assert_eq!(served.json("/api/v1/quarantine")["events"][0]["masked_payload"], "(omitted)");
 }

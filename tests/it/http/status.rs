@@ -3,6 +3,7 @@
 use std::process::Stdio;
 
 use super::ask::Served;
+use crate::data::Event;
 use crate::program::{Case, Running, tidemark};
 
 #[test]
@@ -50,6 +51,21 @@ fn a_stage_at_which_epochs_wait_is_named() {
     assert_eq!((ready.status, ready.body.as_str()), (503, "not ready\nepochs wait: no epoch is published\n"));
     let metrics = served.get("/metrics").body;
     assert!(metrics.contains("tidemark_ready 0"), "{metrics}");
+}
+
+#[test]
+fn what_ends_the_run_is_told_until_it_has_ended() {
+    let case = Case::of(&[(0..40).map(|index| Event::new(&format!("e{index}"), 0).amount("0").line()).collect()]);
+    let bound = "--input in --epoch-events 20 --max-rejected-share 0.5 --set breaker.min_events=1 --workers 1";
+    // The publication of the epoch stands still.
+    let served = Served::start(&case, bound, &[("FAILPOINTS", "before-table=return")]);
+    let all = served.await_that("/api/v1/all", |all| all["status"]["services"].to_string().contains("breaker"));
+    assert_eq!(all["status"]["ready"], false);
+    let ready = served.get("/readyz");
+    assert_eq!(ready.status, 503);
+    assert!(ready.body.contains("breaker: ") && ready.body.contains("20 of 20 events of epoch 1"), "{}", ready.body);
+    let status = case.tidemark(&["status", "--url", &format!("http://{}", served.address)]);
+    assert!(status.code() == 1 && status.stdout.contains("breaker fails"), "{}", status.stdout);
 }
 
 #[test]

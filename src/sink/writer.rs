@@ -1,0 +1,278 @@
+//! The thread that writes: gathers what was delivered of each epoch, and brings all tables to the same one.
+//!
+//! It is told everything by a [`Publisher`](super::publisher::Publisher), and tells what it did by what both share.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use futures::future::join_all;
+use tidemark_checkpoint::reach::reach;
+use tidemark_checkpoint::store::Watch;
+use tidemark_dataflows::event::{Epoch, Micros};
+use tidemark_dataflows::tally::EpochSummary;
+use tidemark_delta::{Outcome, Published, TableWriter};
+use tokio::runtime::Runtime;
+
+use super::breaker::Tripped;
+use super::coalesce::coalesce;
+use super::figures;
+use super::opened::Tables;
+use super::patience::{PAUSE, Patience};
+use super::publisher::{Delivery, Message, Options, Shared, SinkError, lock};
+use crate::telemetry::TableMeter;
+
+/// Longest interval that slow publications bring about. What an outage took is no pace.
+const PACED_MAX: Duration = Duration::from_secs(5);
+
+/// What has been delivered of one epoch.
+#[derive(Default)]
+struct Pending {
+    deliveries: usize,
+    batches: Vec<(usize, RecordBatch)>,
+}
+
+/// Writes the tables until it is told to finish, or cannot go on.
+pub(super) struct Writer {
+    tables: Vec<TableWriter>,
+    options: Options,
+    shared: Arc<Shared>,
+    runtime: Runtime,
+    pending: BTreeMap<Epoch, Pending>,
+    /// Watermark and closing time of each epoch that is not published yet.
+    times: BTreeMap<Epoch, (Option<Micros>, Micros)>,
+    /// Tables differ up to this epoch: the first group ends exactly there, and makes them equal.
+    first_group: Option<Epoch>,
+    /// Every table held the epochs up to this one at the start: they have been judged.
+    judged: Epoch,
+    /// The first epoch that broke the bound of the breaker: nothing after it is published.
+    tripped: Option<Tripped>,
+    last_start: Option<Instant>,
+    last_took: Duration,
+    hurried: bool,
+    draining: bool,
+    finishing: bool,
+}
+
+impl Writer {
+    pub(super) fn new(tables: Tables, shared: Arc<Shared>, first_group: Option<Epoch>) -> Self {
+        let judged = tables.in_all().unwrap_or(0);
+        let Tables { writers, options, runtime } = tables;
+        Writer {
+            tables: writers,
+            options,
+            shared,
+            runtime,
+            pending: BTreeMap::new(),
+            times: BTreeMap::new(),
+            first_group,
+            judged,
+            tripped: None,
+            last_start: None,
+            last_took: Duration::ZERO,
+            hurried: false,
+            draining: false,
+            finishing: false,
+        }
+    }
+
+    pub(super) fn run(mut self, messages: &Receiver<Message>) {
+        loop {
+            match messages.recv_timeout(self.wait()) {
+                Ok(message) => self.take(message),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => self.finishing = true,
+            }
+            messages.try_iter().for_each(|message| self.take(message));
+            let complete = self.complete();
+            if let Some(epoch) = complete.filter(|_| self.finishing || self.due_in().is_zero()) {
+                let published = self.publish(epoch);
+                let tripped = self.tripped.take_if(|tripped| tripped.epoch <= epoch);
+                if let Err(error) = published.and(tripped.map_or(Ok(()), |tripped| Err(tripped.into()))) {
+                    self.shared.fail(error);
+                    return;
+                }
+            } else if complete.is_none() && self.finishing {
+                return;
+            }
+        }
+    }
+
+    /// How long to wait for a message before looking again.
+    fn wait(&self) -> Duration {
+        const IDLE: Duration = Duration::from_secs(1);
+        if self.complete().is_some() { self.due_in().min(IDLE) } else { IDLE }
+    }
+
+    /// Time until the interval admits the next publication.
+    fn due_in(&self) -> Duration {
+        if self.hurried || self.draining || self.tripped.is_some() {
+            return Duration::ZERO;
+        }
+        // Publishing takes half of the time at most: the more a group holds, the less each of its epochs costs.
+        let interval = self.options.interval.max((2 * self.last_took).min(PACED_MAX));
+        self.last_start.map_or(Duration::ZERO, |at| (at + interval).saturating_duration_since(Instant::now()))
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Delivery(Delivery { table, epoch, batch }) => {
+                let pending = self.pending.entry(epoch).or_default();
+                pending.deliveries += 1;
+                pending.batches.extend(batch.map(|batch| (table, batch)));
+            }
+            Message::Summary(summary) => {
+                self.judge(&summary);
+                self.times.insert(summary.mark.epoch, (summary.tally.watermark, summary.mark.closed));
+            }
+            Message::Hurry => self.hurried = true,
+            Message::Drain => self.draining = true,
+            Message::Finish => self.finishing = true,
+        }
+    }
+
+    /// Asks the breaker about an epoch, before anything of it is published. One that has been published is not asked about
+    /// again: whoever started the run anew has seen it.
+    fn judge(&mut self, summary: &EpochSummary) {
+        if self.tripped.is_some() || summary.mark.epoch <= self.judged {
+            return;
+        }
+        self.tripped = self.options.breaker.as_ref().and_then(|breaker| breaker.judge(summary));
+        if let Some(tripped) = &self.tripped {
+            Watch::failing(self.options.health.as_ref(), "breaker", &tripped.to_string());
+        }
+    }
+
+    /// The epoch up to which can be published: the newest one up to which every worker has delivered for every table, and
+    /// none after one that has broken the bound of the breaker. Its summary comes before it is whole.
+    fn complete(&self) -> Option<Epoch> {
+        let whole = self.tables.len() * self.options.workers;
+        let newest = self.pending.iter().take_while(|(_, p)| p.deliveries == whole).last().map(|(epoch, _)| *epoch);
+        let last = self.tripped.as_ref().map_or(Epoch::MAX, |tripped| tripped.epoch);
+        match self.first_group {
+            Some(first) => newest.filter(|newest| *newest >= first).and(Some(first)),
+            None => newest.map(|newest| newest.min(last)),
+        }
+    }
+
+    /// Brings every table to `epoch`.
+    fn publish(&mut self, epoch: Epoch) -> Result<(), SinkError> {
+        let started = Instant::now();
+        self.last_start = Some(started);
+        self.hurried = false;
+        let later = self.pending.split_off(&(epoch + 1));
+        let group = std::mem::replace(&mut self.pending, later);
+        let mut batches: Vec<Vec<RecordBatch>> = vec![Vec::new(); self.tables.len()];
+        for (table, batch) in group.into_values().flat_map(|pending| pending.batches) {
+            if let Some(slot) = batches.get_mut(table) {
+                slot.push(batch);
+            }
+        }
+        let later = self.times.split_off(&(epoch + 1));
+        let times = std::mem::replace(&mut self.times, later);
+        let closed = times.last_key_value().map(|(_, (_, closed))| *closed);
+        let watermark_us = times.into_values().filter_map(|(watermark, _)| watermark).max().map(|w| w.0);
+
+        let whole = self.options.specs.iter().zip(&batches).map(|(spec, batches)| coalesce(spec, batches));
+        let whole = whole.collect::<Result<Vec<_>, _>>()?;
+        self.commit(epoch, watermark_us, &whole)?;
+        self.first_group = None;
+        self.last_took = started.elapsed();
+        figures::show(&self.options, epoch, &whole);
+        self.announce(epoch, self.last_took, closed);
+        reach("group-published");
+        self.maintain()?;
+        reach("maintained");
+        Ok(())
+    }
+
+    /// Commits to every table; waits for those that cannot be written, as long as that can help.
+    fn commit(
+        &mut self,
+        epoch: Epoch,
+        watermark_us: Option<i64>,
+        batches: &[Option<RecordBatch>],
+    ) -> Result<(), SinkError> {
+        let mut patience = Patience::new(&self.options);
+        loop {
+            reach("before-table");
+            self.options.permit.wait().map_err(SinkError::Displaced)?;
+            let meters = self.options.telemetry.tables.get().into_iter().flatten();
+            let tables = self.tables.iter_mut().zip(batches).zip(meters);
+            let commits = tables.map(|((table, batch), meter)| async move {
+                let (place, begun) = (format!("table {}", table.spec().name), Instant::now());
+                let committed = table.publish(epoch, watermark_us, batch.as_ref()).await;
+                reach("table-committed");
+                note(meter, epoch, batch.as_ref(), begun, &committed);
+                (place, committed)
+            });
+            let results = self.runtime.block_on(join_all(commits));
+            let mut whole = true;
+            for (place, result) in results {
+                whole &= patience.settle(&place, result.map(drop))?;
+            }
+            if whole {
+                return Ok(());
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    fn announce(&self, epoch: Epoch, took: Duration, closed: Option<Micros>) {
+        self.shared.visible.store(epoch, Ordering::Release);
+        self.options.telemetry.published(epoch, took, closed, (self.options.now)());
+        let mut progress = lock(&self.shared.progress);
+        progress.epoch = epoch;
+        progress.publications += 1;
+        progress.last_took = took;
+        drop(progress);
+        tracing::debug!(epoch, took_ms = took.as_millis(), "published");
+        self.shared.wake();
+        if let Some(told) = lock(&self.shared.told).as_ref() {
+            told(epoch);
+        }
+    }
+
+    /// Compaction, clean-up and checkpoints of logs, as far as they are due. What fails for want of the store is tried again
+    /// next time.
+    fn maintain(&mut self) -> Result<(), SinkError> {
+        let now = std::time::SystemTime::now();
+        self.options.permit.wait().map_err(SinkError::Displaced)?;
+        let results = self.runtime.block_on(join_all(self.tables.iter_mut().map(|table| table.maintain(now))));
+        let mut results: Vec<_> = results.into_iter().map(|done| done.map(drop)).collect();
+        // One table after each group: commits of all tables come to the same number at the same time, and the next group
+        // would wait for all their checkpoints.
+        let turn = self.tables.iter().map(TableWriter::commits_since_checkpoint).max();
+        let turn = self.tables.iter().position(|table| Some(table.commits_since_checkpoint()) == turn);
+        for (index, table) in self.tables.iter_mut().enumerate() {
+            results.push(self.runtime.block_on(table.checkpoint_log(turn == Some(index))).map(drop));
+        }
+        for result in results {
+            match result {
+                Err(error) if error.is_retryable() => tracing::warn!(%error, "maintenance put off"),
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Notes what came of an attempt to commit to a table.
+fn note(
+    meter: &TableMeter,
+    epoch: Epoch,
+    batch: Option<&RecordBatch>,
+    begun: Instant,
+    committed: &Result<Published, tidemark_delta::Error>,
+) {
+    match committed {
+        Ok(Published { outcome: Outcome::Skipped, .. }) => {}
+        Ok(Published { version, .. }) => {
+            meter.committed(*version, epoch, batch.map_or(0, RecordBatch::num_rows), begun.elapsed());
+        }
+        Err(_) => meter.failed(),
+    }
+}
