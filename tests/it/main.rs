@@ -22,6 +22,7 @@ mod inside;
 mod live;
 mod notebook;
 mod oracle;
+mod packaging;
 mod program;
 mod properties;
 mod python;
