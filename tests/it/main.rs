@@ -24,6 +24,7 @@ mod live;
 mod notebook;
 mod omitted;
 mod oracle;
+mod packaging;
 mod program;
 mod properties;
 mod python;

@@ -183,3 +183,32 @@ fn other_processes_serve_their_own_only_where_that_was_asked_for() {
     leader.running.ended().well();
     follower.running.ended().well();
 }
+
+#[test]
+fn probes_by_the_address_of_a_pod_need_no_name_and_no_token() {
+    let case = Case::new();
+    case.file("token", "correct-horse-battery");
+    let args = format!("run --output out {SLOWLY} --console 0.0.0.0:0 --set http.token_file=token");
+    let mut command = tidemark(case.root(), args.split_whitespace());
+    let served = Served::of(Running::start(command.stdin(Stdio::null())));
+    for host in [&served.address, "10.244.1.7:9464", "tidemark-0.tidemark:9464"] {
+        let ask = |path: &str, token: &str| served.ask("GET", path, &[("Host", host), ("Authorization", token)]);
+        assert_eq!(ask("/livez", "").status, 200, "{host}");
+        assert!(matches!(ask("/readyz", "").status, 200 | 503), "{host}");
+        assert_eq!(ask("/metrics", "").status, 401, "{host}");
+        assert_eq!(ask("/metrics", "Bearer correct-horse-battery").status, 200, "{host}");
+    }
+}
+
+#[test]
+fn a_process_that_waits_for_the_others_is_alive_and_not_ready() {
+    let case = Case::new();
+    let args = format!("run --output out --processes 2 --process 0 {SLOWLY} --console 127.0.0.1:0");
+    let mut command = tidemark(case.root(), args.split_whitespace());
+    let hosts: Vec<String> =
+        (0..2).map(|_| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()).collect();
+    command.env("TIDEMARK__CLUSTER__SECRET", "0123456789abcdef").env("TIDEMARK__CLUSTER__HOSTS", hosts.join(","));
+    let served = Served::of(Running::start(command.stdin(Stdio::null())));
+    assert_eq!(served.get("/livez").status, 200);
+    assert_eq!(served.get("/readyz").status, 503);
+}
