@@ -24,6 +24,7 @@ use crate::health::Health;
 use crate::sink::breaker::{Advice, Breaker};
 use crate::sink::publisher::Options;
 use crate::sink::tables::{ManifestText, specs};
+use crate::sink::writer::Pace;
 use crate::source::eventhubs::EventHubsOptions;
 use crate::source::generator::{EventGenerator, GeneratorOptions, GeneratorSource, Pacing};
 use crate::source::{EventHubsSource, FileSource, ReadAhead, Share, Source, SourceError, SourceIdentity};
@@ -212,7 +213,7 @@ pub(super) fn publishing(
     Ok(Options {
         lake: Lake::new(storage.tables()?, identity, policy)?,
         specs: specs(config.output.curated),
-        interval: publish_interval(config),
+        pace: pace(config),
         workers,
         give_up_after: config.store.give_up_after,
         health: Arc::clone(&watched.health),
@@ -233,10 +234,14 @@ fn breaker(config: &Config) -> Option<Breaker> {
 
 /// A live source sets the pace by its trigger. Epochs do not close on the dot, so only half of it is waited for: else an epoch
 /// that closed late would make the one after it late as well.
-fn publish_interval(config: &Config) -> Duration {
+///
+/// Publishing takes half of the time at most where somebody waits for what has just happened, and a quarter where what is read
+/// has long been there: then it is the end that is waited for.
+fn pace(config: &Config) -> Pace {
+    let least = config.sink.publish_interval;
     match cut_rule(config) {
-        CutRule::Trigger(trigger) => config.sink.publish_interval.min(trigger / 2),
-        CutRule::Events(_) => config.sink.publish_interval,
+        CutRule::Trigger(trigger) => Pace { least: least.min(trigger / 2), rest: 1 },
+        CutRule::Events(_) => Pace { least, rest: 3 },
     }
 }
 

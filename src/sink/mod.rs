@@ -13,4 +13,4 @@ mod patience;
 pub mod publisher;
 mod ratio;
 pub mod tables;
-mod writer;
+pub mod writer;

@@ -20,7 +20,7 @@ use timely::scheduling::SyncActivator;
 
 use super::breaker::{Breaker, Tripped};
 use super::opened::Tables;
-use super::writer::Writer;
+use super::writer::{Pace, Writer};
 use crate::health::Health;
 use crate::permit::Permit;
 use crate::sink::tables::Clock;
@@ -69,8 +69,8 @@ pub struct Options {
     pub lake: Lake,
     /// The tables.
     pub specs: Vec<TableSpec>,
-    /// Shortest time from the start of one publication to the start of the next.
-    pub interval: Duration,
+    /// How often to publish.
+    pub pace: Pace,
     /// How many workers deliver.
     pub workers: usize,
     /// How long a table that cannot be written is tried again. A full disk is waited for without end.

@@ -28,6 +28,26 @@ use crate::telemetry::TableMeter;
 /// Longest interval that slow publications bring about. What an outage took is no pace.
 const PACED_MAX: Duration = Duration::from_secs(5);
 
+/// How often to publish.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Shortest time from the start of one publication to the start of the next.
+    pub least: Duration,
+    /// How many times as long as it took nothing is published after a publication. It bounds the share of the time that
+    /// publishing takes: the more a group holds, the less each of its epochs costs.
+    pub rest: u32,
+}
+
+impl Pace {
+    /// Time from the start of a publication that took so long to the start of the next.
+    fn interval(self, took: Duration) -> Duration {
+        self.least.max(took.saturating_mul(self.rest.saturating_add(1)).min(PACED_MAX))
+    }
+}
+
+/// Bytes of rows that may wait for the interval.
+const HELD_MAX: usize = 256 << 20;
+
 /// What has been delivered of one epoch.
 #[derive(Default)]
 struct Pending {
@@ -42,6 +62,8 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     runtime: Runtime,
     pending: BTreeMap<Epoch, Pending>,
+    /// Bytes of the rows that are pending.
+    held: usize,
     /// Watermark and closing time of each epoch that is not published yet.
     times: BTreeMap<Epoch, (Option<Micros>, Micros)>,
     /// Tables differ up to this epoch: the first group ends exactly there, and makes them equal.
@@ -67,6 +89,7 @@ impl Writer {
             shared,
             runtime,
             pending: BTreeMap::new(),
+            held: 0,
             times: BTreeMap::new(),
             first_group,
             judged,
@@ -109,11 +132,10 @@ impl Writer {
 
     /// Time until the interval admits the next publication.
     fn due_in(&self) -> Duration {
-        if self.hurried || self.draining || self.tripped.is_some() {
+        if self.hurried || self.draining || self.tripped.is_some() || self.held > HELD_MAX {
             return Duration::ZERO;
         }
-        // Publishing takes half of the time at most: the more a group holds, the less each of its epochs costs.
-        let interval = self.options.interval.max((2 * self.last_took).min(PACED_MAX));
+        let interval = self.options.pace.interval(self.last_took);
         self.last_start.map_or(Duration::ZERO, |at| (at + interval).saturating_duration_since(Instant::now()))
     }
 
@@ -122,6 +144,7 @@ impl Writer {
             Message::Delivery(Delivery { table, epoch, batch }) => {
                 let pending = self.pending.entry(epoch).or_default();
                 pending.deliveries += 1;
+                self.held += batch.as_ref().map_or(0, RecordBatch::get_array_memory_size);
                 pending.batches.extend(batch.map(|batch| (table, batch)));
             }
             Message::Summary(summary) => {
@@ -167,6 +190,7 @@ impl Writer {
         let group = std::mem::replace(&mut self.pending, later);
         let mut batches: Vec<Vec<RecordBatch>> = vec![Vec::new(); self.tables.len()];
         for (table, batch) in group.into_values().flat_map(|pending| pending.batches) {
+            self.held = self.held.saturating_sub(batch.get_array_memory_size());
             if let Some(slot) = batches.get_mut(table) {
                 slot.push(batch);
             }
@@ -274,5 +298,21 @@ fn note(
             meter.committed(*version, epoch, batch.map_or(0, RecordBatch::num_rows), begun.elapsed());
         }
         Err(_) => meter.failed(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pace_bounds_the_share_of_the_time_that_publishing_takes() {
+        let ms = Duration::from_millis;
+        for (rest, took, interval) in [(1, 0, 500), (1, 200, 500), (1, 400, 800), (3, 400, 1600), (3, 100, 500)] {
+            assert_eq!(Pace { least: ms(500), rest }.interval(ms(took)), ms(interval), "{rest} {took}");
+        }
+        // An outage is no pace, but what was asked for is.
+        assert_eq!(Pace { least: ms(500), rest: 3 }.interval(ms(600_000)), PACED_MAX);
+        assert_eq!(Pace { least: ms(60_000), rest: 3 }.interval(ms(600_000)), ms(60_000));
     }
 }
