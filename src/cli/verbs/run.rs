@@ -6,16 +6,20 @@ use crate::cluster::supervisor::obey;
 use crate::config::Config;
 use crate::exit::{ExitStatus, Failure};
 use crate::http::{HttpError, Server};
+use crate::quarantine::newest::newest;
+use crate::report::reader::Reader;
 use crate::report::{live::Live, summary};
 use crate::runtime::coordinator::Ended;
 use crate::runtime::{Observer, Stores};
 use crate::source::PartitionStatus;
+use crate::telemetry::{NEWEST_REFUSED, Telemetry};
 use crate::{runtime, signals};
 use clap::Args;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::thread::Builder;
 
 const EXAMPLES: &str = "Examples:
   tidemark run                                   generated events into ./data, until Ctrl-C
@@ -82,6 +86,7 @@ impl Run {
             partitions.clone_from(&vitals.partitions);
             if let Some(console) = console {
                 console.observe(vitals.clone());
+                show_what_was_rejected(config, &vitals.telemetry);
             }
             live = Some(Live::start(observer));
         };
@@ -145,6 +150,22 @@ fn follow(config: &Config, stop: &Arc<AtomicBool>, console: Option<&Server>) -> 
 
 fn not_served(error: HttpError) -> Failure {
     Failure::new(if error.is_usage() { ExitStatus::Usage } else { ExitStatus::Unavailable }, error)
+}
+
+/// Reads the newest rejected events of earlier runs, beside the pipeline: nobody waits for them. What was rejected after the
+/// restored epoch is computed again, and comes by itself.
+fn show_what_was_rejected(config: &Config, telemetry: &Arc<Telemetry>) {
+    let Some(epoch) = telemetry.restore.get().map(|restore| restore.epoch) else { return };
+    let (config, telemetry) = (config.clone(), Arc::clone(telemetry));
+    let read = move || {
+        let found = Reader::new(&config).and_then(|reader| newest(&reader, epoch, NEWEST_REFUSED));
+        match found {
+            Ok(events) => drop(telemetry.refused_before.set(events)),
+            Err(error) => tracing::info!(%error, "the console does not show what earlier runs have rejected"),
+        }
+    };
+    // Without the thread they are not shown, and nothing else is lost.
+    drop(Builder::new().name("rejected-before".to_owned()).spawn(read));
 }
 
 /// How reading a partition went.
