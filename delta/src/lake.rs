@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -83,7 +84,7 @@ impl Location {
     /// A handle without state. A local table's directory is created.
     pub(crate) fn table(&self, name: &str) -> Result<DeltaTable, Error> {
         let url = self.url(name)?;
-        if let Ok(path) = url.to_file_path() {
+        if let Some(path) = local_path(&url) {
             let made = if self.sync { durable::create_dir_all(&path) } else { std::fs::create_dir_all(path) };
             made.map_err(|error| Error::unavailable(name, 1, error.into()))?;
         }
@@ -93,7 +94,7 @@ impl Location {
     /// A handle without state, unless a local table's directory is missing. Nothing is created.
     pub(crate) fn existing(&self, name: &str) -> Result<Option<DeltaTable>, Error> {
         let url = self.url(name)?;
-        let exists = url.to_file_path().map_or(Ok(true), |path| path.try_exists());
+        let exists = local_path(&url).map_or(Ok(true), |path| path.try_exists());
         if !exists.map_err(|error| Error::unavailable(name, 1, error.into()))? {
             return Ok(None);
         }
@@ -118,6 +119,11 @@ impl Location {
         };
         builder.with_storage_backend(Arc::new(Deferred::new(store)), url).build().map_err(bug)
     }
+}
+
+/// The directory that a URL names on this machine. The conversion itself does not look at the scheme.
+pub(crate) fn local_path(url: &Url) -> Option<PathBuf> {
+    if url.scheme() == "file" { url.to_file_path().ok() } else { None }
 }
 
 /// The store that the library makes for a URL; its `/` is the root of the URL's authority.
@@ -196,6 +202,13 @@ mod tests {
     use deltalake::logstore::object_store::memory::InMemory;
 
     use super::*;
+
+    #[test]
+    fn only_files_are_local() {
+        let path = |url| local_path(&Url::parse(url).unwrap());
+        assert_eq!(path("file:///a/b/"), Some("/a/b/".into()));
+        assert_eq!((path("memory:///a/b/"), path("memory://a/b/"), path("az://a/b/")), (None, None, None));
+    }
 
     /// Also a store that the library makes from the URL.
     #[test]

@@ -232,7 +232,7 @@ pub struct Rule {
     pub rejected: u64,
 }
 
-/// The rejected events that came last since the process was started.
+/// The rejected events that came last. Those of earlier runs are there once they have been read from the table.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Quarantine {

@@ -17,7 +17,7 @@ use super::sampler::behind;
 use crate::health::Condition;
 use crate::runtime::{Vitals, clock};
 use crate::source::Lag;
-use crate::telemetry::{Decided, Refused, Stage, TableMeter, WholeFigures};
+use crate::telemetry::{Decided, NEWEST_REFUSED, Refused, Stage, TableMeter, WholeFigures};
 
 /// Partitions that are shown one by one.
 const PARTITIONS: usize = 64;
@@ -273,7 +273,9 @@ fn quarantine(vitals: &Vitals) -> Quarantine {
         epoch: refused.epoch,
         masked_payload: refused.payload.clone(),
     };
-    Quarantine { events: vitals.telemetry.shown.get().refused.iter().rev().map(shown).collect() }
+    let figures = vitals.telemetry.shown.get();
+    let before = vitals.telemetry.refused_before.get().into_iter().flatten();
+    Quarantine { events: figures.refused.iter().rev().chain(before).take(NEWEST_REFUSED).map(shown).collect() }
 }
 
 fn tables(vitals: &Vitals) -> Tables {

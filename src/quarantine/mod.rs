@@ -1,6 +1,7 @@
 //! The quarantine as somebody sees it who looks for rejected events, or wants to feed them once more.
 
 pub mod list;
+pub(crate) mod newest;
 pub mod replay;
 
 use base64::Engine;

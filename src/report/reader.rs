@@ -8,7 +8,7 @@ use tidemark_delta::{Location, held, query};
 use crate::config::Config;
 use crate::runtime::RunError;
 use crate::sink::publisher::SinkError;
-use crate::storage::Storage;
+use crate::storage::{Storage, Stores};
 
 /// Reads the tables of a configuration.
 pub(crate) struct Reader {
@@ -24,7 +24,16 @@ impl Reader {
     ///
     /// When the output is no place for tables, or no thread can be started.
     pub(crate) fn new(config: &Config) -> Result<Self, RunError> {
-        let location = Storage::new(config).tables()?;
+        Reader::with(config, Stores::default())
+    }
+
+    /// The same, with stores that the caller has made.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::new`].
+    pub(crate) fn with(config: &Config, stores: Stores) -> Result<Self, RunError> {
+        let location = Storage::with(config, stores).tables()?;
         // The reader blocks inside its own tasks: a runtime of one thread could wait for itself.
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let pipeline = config.pipeline.name.clone();

@@ -11,17 +11,22 @@ use super::reader::Reader;
 use crate::config::Config;
 use crate::runtime::{Outcome, RunError};
 use crate::sink::tables::{ChannelDistribution, NetFlow, Table as _, UserMetrics};
+use crate::storage::Stores;
 
 /// Users shown of M2.
 const TOP_USERS: usize = 5;
 
-/// The summary of a run that has ended.
+/// The summary of a run that has ended, which wrote to the configured output, or to stores of its own.
 ///
 /// # Errors
 ///
 /// When the tables cannot be read back.
-pub fn of(config: &Config, outcome: &Outcome) -> Result<String, RunError> {
-    let reader = Reader::new(config)?;
+pub fn of(config: &Config, outcome: &Outcome, stores: Stores) -> Result<String, RunError> {
+    let place = match stores.are_dry() {
+        true => "a dry run: nothing was written, and nothing below the output was read".to_owned(),
+        false => format!("tables below {}", config.output.path.display()),
+    };
+    let reader = Reader::with(config, stores)?;
     let mut text = String::new();
     let progress = &outcome.progress;
     let since = match outcome.resumed_after {
@@ -33,7 +38,7 @@ pub fn of(config: &Config, outcome: &Outcome) -> Result<String, RunError> {
     // Writing to a string cannot fail.
     let _ = writeln!(
         text,
-        "{} in {:.2} s ({}), {} in {}\n{since}accepted {}, duplicates {}, rejected {}\ntables below {}\n",
+        "{} in {:.2} s ({}), {} in {}\n{since}accepted {}, duplicates {}, rejected {}\n{place}\n",
         counted(outcome.events, "event"),
         outcome.took.as_secs_f64(),
         rate(outcome.events, outcome.took),
@@ -42,7 +47,6 @@ pub fn of(config: &Config, outcome: &Outcome) -> Result<String, RunError> {
         grouped(progress.accepted),
         grouped(progress.duplicates),
         grouped(progress.rejected),
-        config.output.path.display(),
     );
     for (title, table, sql) in [
         ("M1 net flow", NetFlow::spec().name, NET_FLOW.to_owned()),

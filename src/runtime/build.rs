@@ -36,6 +36,9 @@ const CLASSIC_RATE: u64 = 100;
 /// The same for a stream without end: faster than any machine generates, so that no event comes from the future.
 const UNREACHED_RATE: u64 = 100_000_000;
 
+/// How long what was replaced stays in the memory of a dry run.
+const DRY_RETENTION: Duration = Duration::from_secs(5);
+
 /// Admitted ids after which a worker hands them on, checkpoint or not: 12 MiB of them.
 const LOGGED_IDS: usize = 1 << 18;
 
@@ -74,6 +77,19 @@ pub fn source_share(
             Box::new(EventHubsSource::open(options, health)?)
         }
     })
+}
+
+/// The same for a dry run, which displaces no reader.
+///
+/// # Errors
+///
+/// As for [`source`].
+pub fn source_beside(config: &Config, health: &Arc<Health>) -> Result<Box<dyn Source>, SourceError> {
+    if config.source.kind != SourceKind::EventHubs {
+        return source(config, None, health);
+    }
+    let options = EventHubsOptions { exclusive: false, ..access::eventhubs(config)? };
+    Ok(Box::new(EventHubsSource::open(options, health)?))
 }
 
 /// The partitions that this process reads.
@@ -208,6 +224,7 @@ pub(super) fn publishing(
         retry: Retry { attempts: 3, ..Retry::default() },
         ..Policy::default()
     };
+    let policy = if storage.is_dry() { in_memory(policy) } else { policy };
     let generation = i64::try_from(generation).unwrap_or(i64::MAX);
     let identity = tidemark_delta::Identity { pipeline: config.pipeline.name.clone(), generation };
     Ok(Options {
@@ -218,16 +235,28 @@ pub(super) fn publishing(
         give_up_after: config.store.give_up_after,
         health: Arc::clone(&watched.health),
         permit: watched.permit.clone(),
-        breaker: breaker(config),
+        breaker: breaker(config, storage.is_dry()),
         telemetry: Arc::clone(&watched.telemetry),
         now: clock::now,
     })
 }
 
+/// Nobody reads older versions of tables in memory, and all of them would stay there.
+fn in_memory(policy: Policy) -> Policy {
+    Policy {
+        retention: DRY_RETENTION,
+        log_retention: DRY_RETENTION,
+        clean_every: DRY_RETENTION,
+        allow_short_retention: true,
+        sync: false,
+        ..policy
+    }
+}
+
 /// What ends the run when too much is rejected; no share exceeds 1.
-fn breaker(config: &Config) -> Option<Breaker> {
+fn breaker(config: &Config, dry: bool) -> Option<Breaker> {
     let wanted = &config.breaker;
-    let advice = Advice::Look(config.output.path.to_string());
+    let advice = if dry { Advice::Nothing } else { Advice::Look(config.output.path.to_string()) };
     let breaker = Breaker { max_rejected_share: wanted.max_rejected_share, min_events: wanted.min_events, advice };
     (breaker.max_rejected_share < 1.0).then_some(breaker)
 }

@@ -59,6 +59,9 @@ use crate::telemetry::Telemetry;
 pub use crate::storage::Stores;
 pub use error::RunError;
 
+/// Where the tables of a dry run are, in words.
+const NOWHERE: &str = "nowhere: this is a dry run";
+
 /// What somebody who only watches a run can see of it.
 #[derive(Clone)]
 pub struct Observer {
@@ -125,7 +128,8 @@ pub fn run(
     run_in(config, take_over, stop, watch, Stores::default())
 }
 
-/// As [`run`], with stores that the caller has made.
+/// As [`run`], with stores that the caller has made. With those of [`Stores::in_memory`] it is a dry run: everything is read
+/// and computed from the beginning, and nothing is written but to them; it needs a configuration without checkpoints.
 ///
 /// # Errors
 ///
@@ -157,7 +161,7 @@ fn lead(
     others: Option<Others>,
 ) -> Result<Outcome, RunError> {
     let workers = config.runtime.worker_count();
-    let output = config.output.path.display().to_string();
+    let output = if stores.are_dry() { NOWHERE.to_owned() } else { config.output.path.display().to_string() };
     let watched = Watched::default();
     let (begun, outputs) = begin(config, workers, take_over, &watched, stores)?;
     if let Some(give_back) = begun.lock.give_back().filter(|_| others.is_some()) {

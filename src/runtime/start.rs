@@ -88,13 +88,15 @@ pub(super) enum Guard {
     Lock(InstanceLock),
     /// In an object store.
     Lease(Lease),
+    /// Nothing: a dry run is in nobody's way.
+    Nobody,
 }
 
 impl Guard {
     /// Gives it back early, from another thread; none where the operating system does so.
     pub(super) fn give_back(&self) -> Option<GiveBack> {
         match self {
-            Guard::Lock(_) => None,
+            Guard::Lock(_) | Guard::Nobody => None,
             Guard::Lease(lease) => Some(lease.give_back()),
         }
     }
@@ -103,6 +105,7 @@ impl Guard {
         match self {
             Guard::Lock(lock) => lock.set_generation(generation),
             Guard::Lease(lease) => lease.set_generation(generation),
+            Guard::Nobody => {}
         }
     }
 }
@@ -119,6 +122,9 @@ pub(super) fn begin(
     watched: &Watched,
     stores: Stores,
 ) -> Result<(Begun, Outputs), RunError> {
+    if stores.are_dry() {
+        return begin_dry(config, workers, watched, stores);
+    }
     // Before anything is made: a wrong input leaves no trace.
     let share = build::share(config);
     let missing_input = build::source_share(config, None, &watched.health, share)?;
@@ -180,6 +186,15 @@ pub(super) fn begin(
     let (generation, nonce) = (claimed_generation, Some(nonce));
     let begun = Begun { lock, source, identity, loaded, after, counters, positions, replay, generation, nonce };
     Ok((begun, (tables, durable)))
+}
+
+/// A dry run begins with nothing, whatever is there, and reads beside all others.
+fn begin_dry(config: &Config, workers: usize, watched: &Watched, stores: Stores) -> Result<(Begun, Outputs), RunError> {
+    let mut source = build::source_beside(config, &watched.health)?;
+    source.settle(None)?;
+    let identity = identity::settle(config, &source.identity(), None)?;
+    let storage = Storage::with(config, stores);
+    without_checkpoints(config, workers, watched, (Guard::Nobody, source, identity), false, &storage)
 }
 
 /// A run of which nothing is kept writes to an output of its own.

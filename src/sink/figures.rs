@@ -8,11 +8,7 @@ use tidemark_dataflows::event::{Epoch, Micros};
 
 use super::publisher::Options;
 use super::tables::{ChannelDistribution, NetFlow, OMITTED, RejectedEvents, Table, UserMetrics};
-use crate::telemetry::mask::masked;
 use crate::telemetry::{ChannelFigures, Figures, Refused, WholeFigures};
-
-/// Most characters of an event id that are shown.
-const ID_SHOWN: usize = 64;
 
 /// Shows what every table holds now: what it held before, and the rows that `epoch` has changed since.
 pub(super) fn show(options: &Options, epoch: Epoch, batches: &[Option<RecordBatch>]) {
@@ -107,19 +103,14 @@ impl Rows<'_> {
         let times = self.column("rejected_at")?.as_primitive_opt::<TimestampMicrosecondType>()?;
         let rows = self.0.num_rows();
         for row in rows.saturating_sub(figures.room_for_refused())..rows {
-            let payload = match self.text("payload_encoding", row)? {
-                "utf-8" => masked(self.text("raw_payload", row)?),
-                other => format!("({other})"),
-            };
-            figures.refuse(Refused {
-                event_id: self.text("event_id", row).map(|id| id.chars().take(ID_SHOWN).collect()),
-                reason: self.text("rejection_reason", row)?.to_owned(),
-                payload,
-                partition: self.text("source_partition", row)?.to_owned(),
-                offset: self.long("source_offset", row)?,
-                epoch: self.long("epoch", row)?,
-                at: Micros(times.value(row)),
-            });
+            figures.refuse(Refused::masked(
+                self.text("event_id", row),
+                self.text("rejection_reason", row)?.to_owned(),
+                (self.text("payload_encoding", row)?, self.text("raw_payload", row)?),
+                (self.text("source_partition", row)?.to_owned(), self.long("source_offset", row)?),
+                self.long("epoch", row)?,
+                Micros(times.value(row)),
+            ));
         }
         Some(())
     }

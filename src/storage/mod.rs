@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use object_store::ObjectStore;
+use object_store::memory::InMemory;
 use tidemark_checkpoint::names;
 use tidemark_checkpoint::store::{Patience, Store};
 use tidemark_delta::Location;
@@ -25,7 +26,24 @@ pub struct Stores {
     pub tables: Option<Arc<dyn ObjectStore>>,
     /// Of cuts and checkpoints; its root is the folder.
     pub checkpoint: Option<Arc<dyn ObjectStore>>,
+    /// Of the tables of a dry run, which has no other place: what is configured is neither read nor written.
+    pub dry: Option<Arc<dyn ObjectStore>>,
 }
+
+impl Stores {
+    /// Tables in memory and nothing else, for a dry run.
+    pub fn in_memory() -> Stores {
+        Stores { dry: Some(Arc::new(InMemory::new())), ..Stores::default() }
+    }
+
+    /// Whether nothing may be written anywhere else.
+    pub fn are_dry(&self) -> bool {
+        self.dry.is_some()
+    }
+}
+
+/// Where the tables of a dry run lie. It is no place on any disk, so no directory is made for it.
+const DRY_ROOT: &str = "memory:///dry-run";
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -81,12 +99,20 @@ impl<'a> Storage<'a> {
         Storage { config, given, clients: Mutex::default() }
     }
 
+    /// Whether nothing may be written.
+    pub fn is_dry(&self) -> bool {
+        self.given.are_dry()
+    }
+
     /// Where the tables lie.
     ///
     /// # Errors
     ///
     /// When the account refuses us or cannot be reached, or a setting leads nowhere.
     pub fn tables(&self) -> Result<Location, StorageError> {
+        if let Some(store) = &self.given.dry {
+            return Ok(Location::parse(DRY_ROOT, HashMap::new())?.with_store(Arc::clone(store)));
+        }
         let place = &self.config.output.path;
         let location = match place {
             Place::Local(path) => Location::parse(&path.to_string_lossy(), HashMap::new())?,

@@ -5,11 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tidemark_dataflows::event::{Epoch, Micros};
 
+use super::mask::masked;
+
 /// How many of the users with the most events are kept.
 pub const TOP_USERS: usize = 10;
 
 /// How many of the newest rejected events are kept.
-const NEWEST_REFUSED: usize = 50;
+pub const NEWEST_REFUSED: usize = 50;
+
+/// Most characters of an event id that are shown.
+const ID_SHOWN: usize = 64;
 
 /// M1: sums in pence, and counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,6 +71,22 @@ pub struct Refused {
     pub epoch: Epoch,
     /// When it was rejected.
     pub at: Micros,
+}
+
+impl Refused {
+    /// What is shown of an event: its payload, which comes with its encoding, is masked, or described where it is no text.
+    pub fn masked(
+        event_id: Option<&str>,
+        reason: String,
+        (encoding, payload): (&str, &str),
+        (partition, offset): (String, u64),
+        epoch: Epoch,
+        at: Micros,
+    ) -> Refused {
+        let event_id = event_id.map(|id| id.chars().take(ID_SHOWN).collect());
+        let payload = if encoding == "utf-8" { masked(payload) } else { format!("({encoding})") };
+        Refused { event_id, reason, payload, partition, offset, epoch, at }
+    }
 }
 
 /// What readers see in every table at one epoch.

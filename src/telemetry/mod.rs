@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tidemark_dataflows::event::{Epoch, Micros};
 
-pub use figures::{ChannelFigures, Figures, Refused, Shown, TOP_USERS, UserFigures, WholeFigures};
+pub use figures::{ChannelFigures, Figures, NEWEST_REFUSED, Refused, Shown, TOP_USERS, UserFigures, WholeFigures};
 pub use histogram::{Counted, Histogram};
 pub use outcomes::{Decided, Outcomes};
 pub use stages::{Stage, Stages};
@@ -51,6 +51,8 @@ pub struct Telemetry {
     pub restore: OnceLock<Restore>,
     /// What the tables hold.
     pub shown: Shown,
+    /// The newest rejected events of earlier runs, newest first; there once they have been read.
+    pub refused_before: OnceLock<Vec<Refused>>,
 }
 
 impl Telemetry {

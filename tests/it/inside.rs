@@ -79,8 +79,9 @@ impl Pipeline {
         tables: Option<&Arc<Faulty>>,
     ) -> Result<Outcome, RunError> {
         let (config, stop) = (self.config.clone(), Arc::new(AtomicBool::new(false)));
-        let stores =
-            Stores { checkpoint: checkpoint.cloned().map(|s| s as _), tables: tables.cloned().map(|s| s as _) };
+        let (checkpoint_store, table_store) =
+            (checkpoint.cloned().map(|store| store as _), tables.cloned().map(|store| store as _));
+        let stores = Stores { checkpoint: checkpoint_store, tables: table_store, ..Stores::default() };
         let watching: Vec<Arc<Faulty>> = checkpoint.into_iter().chain(tables).cloned().collect();
         let (done, ended) = channel();
         std::thread::spawn(move || {

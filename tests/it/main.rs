@@ -10,6 +10,7 @@ mod commits;
 mod crash;
 mod damage;
 mod data;
+mod dry;
 mod errors;
 mod eventhubs;
 mod evidence;

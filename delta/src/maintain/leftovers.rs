@@ -7,10 +7,11 @@ use deltalake::DeltaResult;
 use url::Url;
 
 use crate::durable::is_upload;
+use crate::lake::local_path;
 
 /// Deletes the temporary files of a local table, and of its log, that were last written before `expired`.
 pub(super) fn delete(table: &Url, expired: SystemTime) -> DeltaResult<usize> {
-    let Ok(table) = table.to_file_path() else {
+    let Some(table) = local_path(table) else {
         return Ok(0);
     };
     let mut deleted = 0;

@@ -6,19 +6,25 @@ use crate::cluster::supervisor::obey;
 use crate::config::Config;
 use crate::exit::{ExitStatus, Failure};
 use crate::http::{HttpError, Server};
+use crate::quarantine::newest::newest;
+use crate::report::reader::Reader;
 use crate::report::{live::Live, summary};
 use crate::runtime::coordinator::Ended;
+use crate::runtime::{Observer, Stores};
 use crate::source::PartitionStatus;
+use crate::telemetry::{NEWEST_REFUSED, Telemetry};
 use crate::{runtime, signals};
 use clap::Args;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::thread::Builder;
 
 const EXAMPLES: &str = "Examples:
   tidemark run                                   generated events into ./data, until Ctrl-C
   tidemark run --input events/ --output tables   every file below events, then end
+  tidemark run --input events/ --dry-run         what that would count, without a trace
   tidemark generate --stdout | tidemark run --input -";
 
 /// Arguments of `run`.
@@ -28,6 +34,9 @@ pub struct Run {
     /// Displace an instance that is still running on this checkpoint; it can write nothing any more
     #[arg(long)]
     pub take_over: bool,
+    /// Read and compute everything from the beginning, print the summary, and write nothing anywhere
+    #[arg(long, conflicts_with_all = ["take_over", "supervised"])]
+    pub dry_run: bool,
     /// Standard input says when to end: for those whom `tidemark cluster` has started
     #[arg(long, hide = true)]
     pub supervised: bool,
@@ -39,7 +48,10 @@ pub struct Run {
 impl Run {
     /// Runs until the source ends or a signal comes, and prints the three metrics as they then stand.
     pub(super) fn execute(&self, global: &Global, out: &mut dyn Write) -> Result<ExitStatus, Failure> {
-        let effective = global.start(&self.settings)?;
+        let mut effective = global.start(&self.settings)?;
+        if self.dry_run {
+            rehearse(&mut effective.config)?;
+        }
         let config = &effective.config;
         let stop = signals::stop_flag().map_err(|error| Failure::new(ExitStatus::Unavailable, error))?;
         if self.supervised {
@@ -64,7 +76,8 @@ impl Run {
         out: &mut dyn Write,
     ) -> Result<ExitStatus, Failure> {
         let (mut live, mut partitions) = (None, Vec::new());
-        let outcome = runtime::run(config, self.take_over, stop, |observer| {
+        let stores = if self.dry_run { Stores::in_memory() } else { Stores::default() };
+        let watch = |observer: Observer| {
             let vitals = &observer.vitals;
             tracing::info!(tables = vitals.output, workers = config.runtime.worker_count(), "running");
             if vitals.resumed_after > 0 {
@@ -73,9 +86,11 @@ impl Run {
             partitions.clone_from(&vitals.partitions);
             if let Some(console) = console {
                 console.observe(vitals.clone());
+                show_what_was_rejected(config, &vitals.telemetry);
             }
             live = Some(Live::start(observer));
-        });
+        };
+        let outcome = runtime::run_in(config, self.take_over, stop, watch, stores.clone());
         if let Some(live) = live {
             live.end();
         }
@@ -92,11 +107,32 @@ impl Run {
         {
             tracing::info!(epoch = outcome.resumed_after, "nothing to do: an earlier run had read the whole input");
         }
-        tracing::info!(events = outcome.events, epochs = outcome.progress.epoch, "{ended}; everything is published");
-        let text = summary::of(config, &outcome)?;
+        tracing::info!(
+            events = outcome.events,
+            epochs = outcome.progress.epoch,
+            "{ended}; {}",
+            if self.dry_run { "nothing was written" } else { "everything is published" }
+        );
+        let text = summary::of(config, &outcome, stores)?;
         out.write_all(text.as_bytes()).map_err(Failure::output)?;
         Ok(ExitStatus::Done)
     }
+}
+
+/// What a dry run does not do: write checkpoints, keep accepted events, and speak with other processes.
+fn rehearse(config: &mut Config) -> Result<(), Failure> {
+    if config.cluster.is_shared() {
+        let problem = format!(
+            "--dry-run: one process alone runs dry, and cluster.processes is {}; set it to 1: the result does not depend on it",
+            config.cluster.processes
+        );
+        return Err(Failure::new(ExitStatus::Usage, problem));
+    }
+    config.checkpoint.enabled = false;
+    // In memory they would take as much as the input.
+    config.output.curated = false;
+    tracing::info!("a dry run: everything is read and computed from the beginning, and nothing is written");
+    Ok(())
 }
 
 /// Takes part in what process 0 runs, which has the summary.
@@ -114,6 +150,22 @@ fn follow(config: &Config, stop: &Arc<AtomicBool>, console: Option<&Server>) -> 
 
 fn not_served(error: HttpError) -> Failure {
     Failure::new(if error.is_usage() { ExitStatus::Usage } else { ExitStatus::Unavailable }, error)
+}
+
+/// Reads the newest rejected events of earlier runs, beside the pipeline: nobody waits for them. What was rejected after the
+/// restored epoch is computed again, and comes by itself.
+fn show_what_was_rejected(config: &Config, telemetry: &Arc<Telemetry>) {
+    let Some(epoch) = telemetry.restore.get().map(|restore| restore.epoch) else { return };
+    let (config, telemetry) = (config.clone(), Arc::clone(telemetry));
+    let read = move || {
+        let found = Reader::new(&config).and_then(|reader| newest(&reader, epoch, NEWEST_REFUSED));
+        match found {
+            Ok(events) => drop(telemetry.refused_before.set(events)),
+            Err(error) => tracing::info!(%error, "the console does not show what earlier runs have rejected"),
+        }
+    };
+    // Without the thread they are not shown, and nothing else is lost.
+    drop(Builder::new().name("rejected-before".to_owned()).spawn(read));
 }
 
 /// How reading a partition went.

@@ -185,7 +185,7 @@ function showQuarantine({ events }) {
     rows("quarantine", events.map((event) => node("tr", { class: known && !known.has(`${event.partition}:${event.offset}`) ? "fresh" : undefined },
       node("td", { class: "when" }, moment(event.at)), cell(event.reason, "rule"), node("td", {}, node("code", {}, event.event_id ?? "–")),
       cell(`${event.partition}:${event.offset}`, "mono"), node("td", { class: "payload" }, node("code", {}, event.masked_payload)))), 5,
-      "Nothing was rejected since this process was started.");
+      "Nothing was rejected so far.");
   });
 }
 

@@ -8,7 +8,7 @@ use tidemark::http::openapi;
 use super::ask::{Answer, Served};
 use crate::data::Event;
 use crate::program::Case;
-use crate::tables::{MANIFEST, Tables};
+use crate::tables::{MANIFEST, REJECTED, Tables};
 
 /// Every sample of `/metrics`, by name with labels.
 fn samples(answer: &Answer) -> BTreeMap<String, f64> {
@@ -139,6 +139,17 @@ fn what_was_counted_before_a_restart_is_shown_after_it() {
     assert_eq!(all["contract"]["events"]["accepted"], count);
     assert_eq!(all["tables"]["top_users"].as_array().unwrap().len(), 10);
     assert_eq!((all["checkpoints"]["restore"]["epoch"].as_u64(), all["tables"]["epoch"].as_u64()), (Some(4), Some(4)));
+    // What was rejected is read beside, and comes when it comes.
+    let all = served.await_that("/api/v1/all", |all| all["quarantine"]["events"] != json!([]));
+    let tables = Tables::read(&case.path("out"));
+    let rejected = tables.texts(&REJECTED, "rejection_reason").len().min(50);
+    let events = all["quarantine"]["events"].as_array().unwrap();
+    assert_eq!(events.len(), rejected);
+    let place = |event: &Value| (event["epoch"].as_u64(), event["offset"].as_u64());
+    assert!(events.is_sorted_by_key(|event| std::cmp::Reverse(place(event))) && place(&events[0]).0 == Some(4));
+    let masked =
+        |event: &Value| event["masked_payload"].as_str().unwrap().chars().all(|c| !c.is_ascii_digit() || c == '9');
+    assert!(rejected > 10 && events.iter().all(masked), "{events:?}");
     // Counters of the process are another thing: they begin anew.
     assert_eq!(samples(&served.get("/metrics"))["tidemark_received_events_total"], 0.0);
 }
