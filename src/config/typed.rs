@@ -126,7 +126,7 @@ pub struct Epochs {
     pub events: u64,
     /// Epochs cut and not yet published, at least 1.
     pub max_in_flight: usize,
-    /// Bytes read and not yet processed.
+    /// Bytes of bodies not yet computed and of rows not yet published.
     pub max_bytes_in_flight: u64,
 }
 

@@ -12,6 +12,7 @@ use tidemark_dataflows::event::{Epoch, Micros};
 use super::RunError;
 use super::clock;
 use super::cutter::Cutter;
+use super::flight::Reached;
 use super::share::{Halt, IDLE, Share, Surroundings, Wanted};
 use crate::checkpoint::writer::Faults;
 use crate::sink::publisher::Publisher;
@@ -54,8 +55,9 @@ impl Surroundings for Inside {
         if self.publisher.has_failed() { Err(RunError::PublishingFailed.into()) } else { Ok(()) }
     }
 
-    fn visible(&self) -> Epoch {
-        self.publisher.visible()
+    fn reached(&self) -> Reached {
+        let (delivered, rows) = self.publisher.held();
+        Reached { delivered: Some(delivered), visible: self.publisher.visible(), rows }
     }
 
     fn hurry(&self) {

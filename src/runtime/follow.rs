@@ -16,6 +16,7 @@ use tidemark_dataflows::watermark::Horizon;
 use super::coordinator::CutRule;
 use super::crew::Workers;
 use super::feed::{Announcer, lanes};
+use super::flight::Reached;
 use super::others::Others;
 use super::share::{Halt, IDLE, Intake, Parts, Share, Surroundings};
 use super::start::Watched;
@@ -443,8 +444,8 @@ impl Surroundings for Arc<Outside> {
         Outside::check(self)
     }
 
-    fn visible(&self) -> Epoch {
-        self.told.visible.load(Ordering::Acquire)
+    fn reached(&self) -> Reached {
+        Reached { visible: self.told.visible.load(Ordering::Acquire), ..Reached::default() }
     }
 
     fn hurry(&self) {

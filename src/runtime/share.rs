@@ -12,7 +12,7 @@ use tidemark_dataflows::event::{Epoch, Micros, Offset, PartitionId};
 use super::RunError;
 use super::clock;
 use super::feed::Feeder;
-use super::flight::{InFlight, Limits};
+use super::flight::{InFlight, Limits, Reached, Room};
 use crate::cluster::messages::Report;
 use crate::source::{Pull, Source, SourceError, source_bytes};
 
@@ -56,8 +56,8 @@ pub(super) trait Surroundings {
     /// Whether reading may go on.
     fn check(&self) -> Result<(), Halt>;
 
-    /// The newest epoch that readers see in every table.
-    fn visible(&self) -> Epoch;
+    /// How far epochs have come.
+    fn reached(&self) -> Reached;
 
     /// Reading waits for a publication.
     fn hurry(&self);
@@ -360,12 +360,15 @@ impl Share {
     /// Waits until `bytes` more may be on their way.
     fn wait_for_room(&mut self, bytes: u64) -> Result<(), Halt> {
         loop {
-            self.in_flight.forget(self.parts.around.visible());
-            if self.epoch <= self.together || self.in_flight.has_room(bytes, self.parts.limits) {
+            self.in_flight.note(self.parts.around.reached());
+            let room = self.in_flight.room(bytes, self.parts.limits);
+            if self.epoch <= self.together || room == Room::Enough {
                 return Ok(());
             }
             self.check()?;
-            self.parts.around.hurry();
+            if room == Room::AfterPublication {
+                self.parts.around.hurry();
+            }
             std::thread::park_timeout(IDLE);
         }
     }

@@ -138,6 +138,8 @@ pub(super) enum Message {
 #[derive(Default)]
 pub(super) struct Shared {
     pub(super) visible: AtomicU64,
+    /// Bytes of rows that were delivered and are not published.
+    pub(super) held: AtomicU64,
     failed: AtomicBool,
     failure: Mutex<Option<SinkError>>,
     wake: Mutex<Vec<SyncActivator>>,
@@ -179,10 +181,16 @@ impl Publisher {
 
     /// Hands over what a worker has for a table in a closed epoch. Every worker does so for every table and epoch.
     pub fn deliver(&self, delivery: Delivery) {
+        self.shared.held.fetch_add(delivery.batch.as_ref().map_or(0, bytes_of), Ordering::Relaxed);
         if let Some(epoch) = self.telemetry.deliveries.delivered(delivery.epoch, self.whole) {
             self.telemetry.stages.reached(Stage::Delivered, epoch);
         }
         self.send(Message::Delivery(delivery));
+    }
+
+    /// The newest epoch of which everything was delivered, and the bytes of rows that are not published yet.
+    pub fn held(&self) -> (Epoch, u64) {
+        (self.telemetry.stages.of(Stage::Delivered), self.shared.held.load(Ordering::Relaxed))
     }
 
     /// Tells of an epoch that the dataflow has closed, before anything of it is delivered by the same worker.
@@ -271,6 +279,11 @@ impl Shared {
         // A worker that is gone needs no waking.
         lock(&self.wake).retain(|activator| activator.activate().is_ok());
     }
+}
+
+/// Bytes of memory that rows take.
+pub(super) fn bytes_of(rows: &RecordBatch) -> u64 {
+    rows.get_array_memory_size() as u64
 }
 
 /// A mutex is poisoned only when a thread panicked, and a panic ends the process.

@@ -22,7 +22,7 @@ use super::coalesce::coalesce;
 use super::figures;
 use super::opened::Tables;
 use super::patience::{PAUSE, Patience};
-use super::publisher::{Delivery, Message, Options, Shared, SinkError, lock};
+use super::publisher::{Delivery, Message, Options, Shared, SinkError, bytes_of, lock};
 use crate::telemetry::TableMeter;
 
 /// Longest interval that slow publications bring about. What an outage took is no pace.
@@ -46,7 +46,7 @@ impl Pace {
 }
 
 /// Bytes of rows that may wait for the interval.
-const HELD_MAX: usize = 256 << 20;
+const HELD_MAX: u64 = 256 << 20;
 
 /// What has been delivered of one epoch.
 #[derive(Default)]
@@ -62,8 +62,6 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     runtime: Runtime,
     pending: BTreeMap<Epoch, Pending>,
-    /// Bytes of the rows that are pending.
-    held: usize,
     /// Watermark and closing time of each epoch that is not published yet.
     times: BTreeMap<Epoch, (Option<Micros>, Micros)>,
     /// Tables differ up to this epoch: the first group ends exactly there, and makes them equal.
@@ -89,7 +87,6 @@ impl Writer {
             shared,
             runtime,
             pending: BTreeMap::new(),
-            held: 0,
             times: BTreeMap::new(),
             first_group,
             judged,
@@ -132,7 +129,11 @@ impl Writer {
 
     /// Time until the interval admits the next publication.
     fn due_in(&self) -> Duration {
-        if self.hurried || self.draining || self.tripped.is_some() || self.held > HELD_MAX {
+        if self.hurried
+            || self.draining
+            || self.tripped.is_some()
+            || self.shared.held.load(Ordering::Relaxed) > HELD_MAX
+        {
             return Duration::ZERO;
         }
         let interval = self.options.pace.interval(self.last_took);
@@ -144,7 +145,6 @@ impl Writer {
             Message::Delivery(Delivery { table, epoch, batch }) => {
                 let pending = self.pending.entry(epoch).or_default();
                 pending.deliveries += 1;
-                self.held += batch.as_ref().map_or(0, RecordBatch::get_array_memory_size);
                 pending.batches.extend(batch.map(|batch| (table, batch)));
             }
             Message::Summary(summary) => {
@@ -189,8 +189,9 @@ impl Writer {
         let later = self.pending.split_off(&(epoch + 1));
         let group = std::mem::replace(&mut self.pending, later);
         let mut batches: Vec<Vec<RecordBatch>> = vec![Vec::new(); self.tables.len()];
+        let mut bytes = 0;
         for (table, batch) in group.into_values().flat_map(|pending| pending.batches) {
-            self.held = self.held.saturating_sub(batch.get_array_memory_size());
+            bytes += bytes_of(&batch);
             if let Some(slot) = batches.get_mut(table) {
                 slot.push(batch);
             }
@@ -204,6 +205,7 @@ impl Writer {
         let whole = whole.collect::<Result<Vec<_>, _>>()?;
         self.commit(epoch, watermark_us, &whole)?;
         self.first_group = None;
+        self.shared.held.fetch_sub(bytes, Ordering::Relaxed);
         self.last_took = started.elapsed();
         figures::show(&self.options, epoch, &whole);
         self.announce(epoch, self.last_took, closed);
