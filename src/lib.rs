@@ -22,3 +22,5 @@ pub mod sink;
 pub mod source;
 pub mod storage;
 pub mod telemetry;
+#[cfg(feature = "traces")]
+pub mod traces;

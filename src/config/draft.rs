@@ -82,6 +82,7 @@ impl Draft {
         self.check_azure();
         self.check_cluster();
         self.check_http();
+        self.check_traces();
     }
 
     /// The value of a key, if nothing is wrong with it.
@@ -105,6 +106,18 @@ impl Draft {
         let origin = uppermost.cloned().unwrap_or(Origin::Default);
         let complaint = "shares of the same events; allowed: a sum of at most 1".to_owned();
         self.problems.push(Problem { subject: subject.join(", "), origin, complaint });
+    }
+
+    fn check_traces(&mut self) {
+        let Some(endpoint) = self.sound("traces.endpoint").filter(|endpoint| endpoint.value != Value::Empty) else {
+            return;
+        };
+        if !cfg!(feature = "traces") {
+            let complaint = "this program was built without traces; build it with --features traces, or leave it empty";
+            let subject = format!("traces.endpoint = {}", endpoint.value.to_toml());
+            let (origin, complaint) = (endpoint.origin.clone(), complaint.to_owned());
+            self.problems.push(Problem { subject, origin, complaint });
+        }
     }
 
     fn check_inputs(&mut self) {
@@ -211,6 +224,14 @@ mod tests {
         let default = vec![flag("source.inputs", "")];
         let wrong = problems(vec![default, vec![flag("source.kind", "file"), flag("source.inputs", "s3://x")]]);
         assert!(wrong.len() == 1 && wrong[0].contains("a list of files"), "{wrong:?}");
+    }
+
+    #[test]
+    fn an_endpoint_for_traces_needs_a_build_with_them() {
+        let found = problems(vec![vec![flag("traces.endpoint", "http://127.0.0.1:4318")]]);
+        let refused = found.len() == 1 && found[0].contains("built without traces") && found[0].contains("--features");
+        assert_eq!(refused, !cfg!(feature = "traces"), "{found:?}");
+        assert_eq!(problems(vec![vec![flag("traces.endpoint", "")]]), Vec::<String>::new());
     }
 
     #[test]

@@ -236,6 +236,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("http.token", Kind::Secret).secret(),
     setting("http.token_file", NO_FILE),
     setting("http.allow_unauthenticated", Kind::Switch),
+    setting("traces.endpoint", Kind::Endpoint { empty: "none" }),
     setting("log.level", Kind::LogFilter).flag("log-level", FlagOf::Every),
     setting("log.format", Kind::Choice(&["human", "json"])).flag("log-format", FlagOf::Every),
 ];

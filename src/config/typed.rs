@@ -49,6 +49,8 @@ pub struct Config {
     pub cluster: Cluster,
     /// Console, API and metrics.
     pub http: Http,
+    /// Spans for a collector.
+    pub traces: Traces,
     /// Logging.
     pub log: Log,
 }
@@ -242,6 +244,14 @@ impl Runtime {
             workers => workers,
         }
     }
+}
+
+/// `[traces]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Traces {
+    /// Where spans are sent, if anywhere.
+    pub endpoint: Option<String>,
 }
 
 /// The form of log lines.

@@ -275,6 +275,11 @@ pub const METRICS: &[Metric] = &[
         of_vitals!(|vitals, _, to| plain(to, Value::Count(vitals.telemetry.omitted_payloads.load(Relaxed)))),
     ),
     counter(
+        "tidemark_lost_spans",
+        "Spans that no collector has got: it did not take them, or did not take them in time. Nothing else depends on them.",
+        of_vitals!(|vitals, _, to| plain(to, Value::Count(vitals.telemetry.stages.follower.lost()))),
+    ),
+    counter(
         "tidemark_missing_events",
         "Events that were missing in the source.",
         of_vitals!(|vitals, _, to| plain(to, Value::Count(vitals.telemetry.outcomes.read().missing))),

@@ -261,7 +261,7 @@ impl State {
             return;
         };
         pace.ask(epoch, self.at_cut.clone());
-        self.telemetry.checkpoints.ask(epoch, clock::now());
+        self.telemetry.ask_for_checkpoint(epoch, clock::now());
         cuts.write(Announced::Checkpoint(epoch));
         reach("checkpoint-asked");
     }

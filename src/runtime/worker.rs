@@ -156,7 +156,7 @@ fn connect<'s>(
     let summaries = {
         let (publisher, telemetry) = (plan.publisher.clone(), Arc::clone(&plan.telemetry));
         outputs.summaries.inspect(move |summary| {
-            telemetry.outcomes.add(summary);
+            telemetry.decided(summary);
             if let Some(publisher) = &publisher {
                 publisher.summarise(summary.clone());
             }

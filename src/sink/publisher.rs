@@ -40,7 +40,7 @@ pub enum SinkError {
     Displaced(tidemark_checkpoint::Error),
     /// The breaker has ended the run, after the epoch was published.
     #[error("{0}")]
-    Tripped(Tripped),
+    Tripped(Box<Tripped>),
     /// The writer could not be started.
     #[error("cannot start the table writer: {0}")]
     Start(#[from] std::io::Error),
@@ -48,7 +48,7 @@ pub enum SinkError {
 
 impl From<Tripped> for SinkError {
     fn from(tripped: Tripped) -> SinkError {
-        SinkError::Tripped(tripped)
+        SinkError::Tripped(Box::new(tripped))
     }
 }
 

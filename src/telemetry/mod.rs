@@ -4,6 +4,7 @@
 //! reads without holding anybody up. It knows nobody: not what is measured, and not who looks.
 
 mod figures;
+pub mod follow;
 mod histogram;
 pub mod mask;
 mod outcomes;
@@ -15,7 +16,9 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tidemark_dataflows::event::{Epoch, Micros};
+use tidemark_dataflows::tally::EpochSummary;
 
+use self::follow::Told;
 pub use figures::{ChannelFigures, Figures, NEWEST_REFUSED, Refused, Shown, TOP_USERS, UserFigures, WholeFigures};
 pub use histogram::{Counted, Histogram};
 pub use outcomes::{Decided, Outcomes};
@@ -56,6 +59,18 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
+    /// Notes what became of the events of an epoch. To be called by one thread only.
+    pub fn decided(&self, summary: &EpochSummary) {
+        self.outcomes.add(summary);
+        self.stages.follower.tell(|_| Told::Decided(Box::new(summary.clone())));
+    }
+
+    /// Notes that a checkpoint is wanted as of the end of an epoch.
+    pub fn ask_for_checkpoint(&self, epoch: Epoch, at: Micros) {
+        self.checkpoints.ask(epoch, at);
+        self.stages.follower.tell(|at| Told::Asked { epoch, at });
+    }
+
     /// Notes a publication up to `epoch`, which was closed at `closed` and is seen by readers now.
     pub fn published(&self, epoch: Epoch, took: Duration, closed: Option<Micros>, now: Micros) {
         let latency_us = closed.map_or(0, |closed| u64::try_from(now.0.saturating_sub(closed.0)).unwrap_or(0));
@@ -222,7 +237,7 @@ pub struct CheckpointMeter {
 
 impl CheckpointMeter {
     /// Notes that one is wanted as of the end of an epoch.
-    pub fn ask(&self, epoch: Epoch, at: Micros) {
+    fn ask(&self, epoch: Epoch, at: Micros) {
         self.asked_at.set(Some(at));
         self.asked.store(epoch, Relaxed);
     }

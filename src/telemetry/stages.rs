@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tidemark_dataflows::event::Epoch;
 
+use super::follow::{Follower, Told};
+
 /// A stage of the way, in order. An epoch that one has finished goes on to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -55,12 +57,19 @@ impl Stage {
 
 /// The newest epoch that each stage has finished; 0 before the first.
 #[derive(Debug, Default)]
-pub struct Stages([AtomicU64; Stage::ALL.len()]);
+pub struct Stages {
+    newest: [AtomicU64; Stage::ALL.len()],
+    /// Whoever follows single epochs.
+    pub follower: Follower,
+}
 
 impl Stages {
     /// Notes that a stage has finished an epoch, and with it all before.
     pub fn reached(&self, stage: Stage, epoch: Epoch) {
-        self.0[stage as usize].fetch_max(epoch, Relaxed);
+        let before = self.newest[stage as usize].fetch_max(epoch, Relaxed);
+        if before < epoch {
+            self.follower.tell(|at| Told::Reached { stage, epoch, at });
+        }
     }
 
     /// The newest epoch that a stage has finished. Read from the last stage to the first, so that no epoch is seen further on
@@ -75,6 +84,6 @@ impl Stages {
 
     /// The newest epoch that one stage has finished.
     pub fn of(&self, stage: Stage) -> Epoch {
-        self.0[stage as usize].load(Relaxed)
+        self.newest[stage as usize].load(Relaxed)
     }
 }

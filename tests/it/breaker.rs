@@ -1,7 +1,6 @@
 //! The breaker: an epoch with too many rejected events is the last one that is published, the run ends with status 1, and a
 //! restart goes on after it.
 
-use std::ops::Range;
 use std::process::Stdio;
 
 use crate::cluster::crew::{SECRET, ended_because, start_all};
@@ -17,14 +16,14 @@ const EVENTS: usize = 40;
 /// More than a quarter is too much, of however few.
 const BOUND: &str = "--max-rejected-share 0.25 --set breaker.min_events=20";
 
-/// So many events: those at `bad` have another currency, the one at `late` comes a week late.
-fn lines(name: &str, events: usize, bad: &[Range<usize>], late: usize) -> Vec<String> {
+/// So many events: those that are `bad` have another currency, the one at `late` comes a week late.
+fn lines(name: &str, events: usize, bad: fn(usize) -> bool, late: usize) -> Vec<String> {
     let line = |index: usize| {
         let mut event = Event::new(&format!("{name}{index}"), 60 * i64::try_from(index).unwrap());
         if index == late {
             event = Event::new(&format!("{name}{index}"), -7 * 86_400);
         }
-        if bad.iter().any(|bad| bad.contains(&index)) {
+        if bad(index) {
             event.currency = r#""EUR""#.to_owned();
         }
         event.line()
@@ -35,7 +34,7 @@ fn lines(name: &str, events: usize, bad: &[Range<usize>], late: usize) -> Vec<St
 /// Six epochs: of the third 10 events have another currency and one is late, of the fifth 20 have another currency. One
 /// more than there may be, and twice as many.
 fn job(settings: &str) -> Job {
-    let lines = lines("e", 6 * EVENTS, &[80..90, 165..185], 100);
+    let lines = lines("e", 6 * EVENTS, |index| matches!(index, 80..90 | 165..185), 100);
     Job::new(&[lines], Rules::epochs_of(EVENTS), settings)
 }
 
@@ -87,7 +86,7 @@ fn with_a_raised_bound_a_restart_gives_what_an_undisturbed_run_gives() {
 
 #[test]
 fn the_bound_is_off_by_default_and_is_not_exceeded_by_being_reached() {
-    let all_bad = Job::new(&[lines("e", 120, &[0..120], 0)], Rules::epochs_of(40), "");
+    let all_bad = Job::new(&[lines("e", 120, |_| true, 0)], Rules::epochs_of(40), "");
     all_bad.finish(2);
     all_bad.check();
     let job = job("");
@@ -102,7 +101,13 @@ fn the_bound_is_off_by_default_and_is_not_exceeded_by_being_reached() {
 #[test]
 fn an_epoch_that_not_all_tables_hold_is_judged_again_after_a_crash() {
     // Nothing is published together with the first epoch: it is alone in the first group.
-    let of_first = || Job::new(&[lines("e", 6 * EVENTS, &[5..16, 165..185], 100)], Rules::epochs_of(EVENTS), BOUND);
+    let of_first = || {
+        Job::new(
+            &[lines("e", 6 * EVENTS, |index| matches!(index, 5..16 | 165..185), 100)],
+            Rules::epochs_of(EVENTS),
+            BOUND,
+        )
+    };
     let job = of_first();
     job.kill_at(2, &Stop { place: "table-committed", passed: ALWAYS.len() - 1 });
     // Which of the tables are ahead when a process dies is chance, so one commit is taken back.
@@ -120,7 +125,7 @@ fn an_epoch_that_not_all_tables_hold_is_judged_again_after_a_crash() {
 
 #[test]
 fn of_several_processes_the_first_decides_and_all_end() {
-    let halves = [lines("a", 120, &[40..60], 0), lines("b", 120, &[], 0)];
+    let halves = [lines("a", 120, |index| (40..60).contains(&index), 0), lines("b", 120, |_| false, 0)];
     let job = Job::new(&halves, Rules::epochs_of(20), "");
     let mut crew = start_all(&job, 2, 1, BOUND);
     let other = crew.pop().unwrap().ended();

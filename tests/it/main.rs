@@ -32,4 +32,6 @@ mod python;
 mod quarantine;
 mod rules;
 mod tables;
+#[cfg(feature = "traces")]
+mod traces;
 mod verbs;

@@ -75,7 +75,7 @@ impl Run {
         console: Option<&Server>,
         out: &mut dyn Write,
     ) -> Result<ExitStatus, Failure> {
-        let (mut live, mut partitions) = (None, Vec::new());
+        let (mut live, mut traces, mut partitions) = (None, None, Vec::new());
         let stores = if self.dry_run { Stores::in_memory() } else { Stores::default() };
         let watch = |observer: Observer| {
             let vitals = &observer.vitals;
@@ -88,11 +88,15 @@ impl Run {
                 console.observe(vitals.clone());
                 show_what_was_rejected(config, &vitals.telemetry);
             }
+            traces = Traced::start(config, &vitals.telemetry);
             live = Some(Live::start(observer));
         };
         let outcome = runtime::run_in(config, self.take_over, stop, watch, stores.clone());
         if let Some(live) = live {
             live.end();
+        }
+        if let Some(traces) = traces {
+            traces.end();
         }
         partitions.iter().for_each(|partition| tell(partition));
         let outcome = outcome?;
@@ -133,6 +137,31 @@ fn rehearse(config: &mut Config) -> Result<(), Failure> {
     config.output.curated = false;
     tracing::info!("a dry run: everything is read and computed from the beginning, and nothing is written");
     Ok(())
+}
+
+/// Spans for a collector, in a build that has them.
+struct Traced(#[cfg(feature = "traces")] crate::traces::Traces);
+
+impl Traced {
+    /// Starts to send them where that is wanted. A run goes without them sooner than not at all.
+    #[cfg(feature = "traces")]
+    fn start(config: &Config, telemetry: &Arc<Telemetry>) -> Option<Traced> {
+        let endpoint = config.traces.endpoint.as_deref()?;
+        let started = crate::traces::Traces::start(endpoint, &config.pipeline.name, telemetry, runtime::clock::now);
+        let started = started.inspect_err(|error| tracing::warn!(%error, "traces cannot be sent"));
+        started.ok().flatten().map(Traced)
+    }
+
+    /// The configuration refuses to ask for them.
+    #[cfg(not(feature = "traces"))]
+    fn start(_config: &Config, _telemetry: &Arc<Telemetry>) -> Option<Traced> {
+        None
+    }
+
+    fn end(self) {
+        #[cfg(feature = "traces")]
+        self.0.end();
+    }
 }
 
 /// Takes part in what process 0 runs, which has the summary.

@@ -157,7 +157,7 @@ fn what_was_counted_before_a_restart_is_shown_after_it() {
 #[test]
 fn payloads_that_are_left_out_are_counted() {
     let lines: Vec<String> = (10..30).map(|index| Event::new(&format!("e{index}"), 0).amount("0").line()).collect();
-    let case = Case::of(&[lines.clone()]);
+    let case = Case::of(std::slice::from_ref(&lines));
     let flags = format!("--input in --epoch-events 20 --max-quarantine-bytes {}B", 3 * lines[0].len());
     let mut served = Served::start(&case, &flags, &[("FAILPOINTS", "group-published=return")]);
     served.running.await_line("stopped at group-published");
