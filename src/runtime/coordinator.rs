@@ -91,19 +91,19 @@ impl Coordinator {
         ended(self.share.replay(cuts, held).map(|()| Ended::Exhausted)).map(drop)
     }
 
-    /// Runs until the source ends, a stop is asked for, or something fails; then asks for a last checkpoint.
+    /// Runs until the source ends, a stop is asked for, or something fails; then asks for a last checkpoint. Returns the last
+    /// epoch as well.
     ///
     /// # Errors
     ///
     /// When the source cannot be read, or something cannot be written.
-    pub(super) fn run(mut self) -> Result<Ended, RunError> {
+    pub(super) fn run(mut self) -> Result<(Ended, Epoch), RunError> {
         let ended = ended(match self.rule {
             CutRule::Events(count) => self.by_events(count),
             CutRule::Trigger(trigger) => self.by_time(trigger),
         })?;
         reach("source-ended");
-        self.cutter.finish();
-        Ok(ended)
+        Ok((ended, self.cutter.finish()))
     }
 
     fn stopping(&self) -> bool {

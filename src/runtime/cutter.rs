@@ -177,13 +177,14 @@ impl Cutter {
         self.lock().checkpoint(false);
     }
 
-    /// Cuts nothing any more: asks for a last checkpoint, and lets go of the writer of cuts.
-    pub(super) fn finish(&self) {
+    /// Cuts nothing any more: asks for a last checkpoint, and lets go of the writer of cuts. Returns the last epoch.
+    pub(super) fn finish(&self) -> Epoch {
         self.discard();
         let mut state = self.lock();
         state.checkpoint(true);
         state.cuts = None;
         state.pace = None;
+        state.next - 1
     }
 }
 

@@ -305,8 +305,9 @@ fn coordinate(
     // The first publication waits for the newest epoch that a table holds, and would wait for ever.
     coordinator.replay(replay, held).inspect_err(|_| publisher.abandon())?;
     reach("replayed");
-    // Everything has been read: no publication needs to wait for more.
-    coordinator.run().inspect(|_| publisher.drain())
+    let (ended, last) = coordinator.run()?;
+    publisher.drain(last);
+    Ok(ended)
 }
 
 /// An input without events still has tables: a row of zeros in the two that always have one.

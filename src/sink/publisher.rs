@@ -130,7 +130,7 @@ pub(super) enum Message {
     Delivery(Delivery),
     Summary(EpochSummary),
     Hurry,
-    Drain,
+    Drain(Epoch),
     Finish,
 }
 
@@ -216,9 +216,9 @@ impl Publisher {
         self.send(Message::Hurry);
     }
 
-    /// Lets no publication wait for the interval any more: everything has been read.
-    pub fn drain(&self) {
-        self.send(Message::Drain);
+    /// Tells the last epoch, since everything has been read: it is published as soon as it is whole, with all before it.
+    pub fn drain(&self, last: Epoch) {
+        self.send(Message::Drain(last));
     }
 
     /// Ends the writer once all that was delivered is published.

@@ -73,7 +73,8 @@ pub(super) struct Writer {
     last_start: Option<Instant>,
     last_took: Duration,
     hurried: bool,
-    draining: bool,
+    /// The last epoch, once it is known.
+    last: Option<Epoch>,
     finishing: bool,
 }
 
@@ -94,7 +95,7 @@ impl Writer {
             last_start: None,
             last_took: Duration::ZERO,
             hurried: false,
-            draining: false,
+            last: None,
             finishing: false,
         }
     }
@@ -129,14 +130,14 @@ impl Writer {
 
     /// Time until the interval admits the next publication.
     fn due_in(&self) -> Duration {
-        if self.hurried
-            || self.draining
-            || self.tripped.is_some()
-            || self.shared.held.load(Ordering::Relaxed) > HELD_MAX
-        {
+        let whole = self.last.is_some() && self.complete() >= self.last;
+        let held = self.shared.held.load(Ordering::Relaxed);
+        if self.hurried || whole || self.tripped.is_some() || held > HELD_MAX {
             return Duration::ZERO;
         }
         let interval = self.options.pace.interval(self.last_took);
+        // The last epoch should not be long in coming.
+        let interval = if self.last.is_some() { interval.min(PACED_MAX) } else { interval };
         self.last_start.map_or(Duration::ZERO, |at| (at + interval).saturating_duration_since(Instant::now()))
     }
 
@@ -152,7 +153,7 @@ impl Writer {
                 self.times.insert(summary.mark.epoch, (summary.tally.watermark, summary.mark.closed));
             }
             Message::Hurry => self.hurried = true,
-            Message::Drain => self.draining = true,
+            Message::Drain(last) => self.last = Some(last),
             Message::Finish => self.finishing = true,
         }
     }
