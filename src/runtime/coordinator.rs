@@ -13,7 +13,7 @@ use super::RunError;
 use super::clock;
 use super::cutter::Cutter;
 use super::flight::Reached;
-use super::share::{Halt, IDLE, Share, Surroundings, Wanted};
+use super::share::{Halt, IDLE, Rest, Share, Surroundings, Wanted};
 use crate::checkpoint::writer::Faults;
 use crate::sink::publisher::Publisher;
 
@@ -183,6 +183,7 @@ impl Coordinator {
     /// Epochs that end `trigger` after their first event; none while nothing comes.
     fn by_time(&mut self, trigger: Duration) -> Result<Ended, Halt> {
         let trigger_us = i64::try_from(trigger.as_micros()).unwrap_or(i64::MAX);
+        let mut rest = Rest::default();
         loop {
             // Also while nothing comes: a displaced instance should end, and not wait for its next event.
             self.share.check()?;
@@ -207,9 +208,9 @@ impl Coordinator {
                 self.settle()?;
                 return Ok(if exhausted { Ended::Exhausted } else { Ended::Stopped });
             }
-            if read == 0 {
+            if let Some(rest) = rest.after(read) {
                 let left = left_us.and_then(|left| u64::try_from(left).ok()).map(Duration::from_micros);
-                std::thread::park_timeout(left.unwrap_or(IDLE).min(IDLE));
+                std::thread::park_timeout(left.unwrap_or(rest).min(rest));
             }
         }
     }

@@ -18,7 +18,7 @@ use super::crew::Workers;
 use super::feed::{Announcer, lanes};
 use super::flight::Reached;
 use super::others::Others;
-use super::share::{Halt, IDLE, Intake, Parts, Share, Surroundings};
+use super::share::{Halt, IDLE, Intake, Parts, Rest, Share, Surroundings};
 use super::start::Watched;
 use super::threads::join;
 use super::worker::Plan;
@@ -210,7 +210,7 @@ fn by_events(share: &mut Share, around: &Outside, count: u64) -> Result<(), Halt
 
 /// Reads whatever comes into the epoch that is open, and has one opened if there is none.
 fn by_time(share: &mut Share, around: &Outside) -> Result<(), Halt> {
-    let mut over = false;
+    let (mut over, mut rest) = (false, Rest::default());
     loop {
         share.check()?;
         if share.opened().is_none()
@@ -228,8 +228,8 @@ fn by_time(share: &mut Share, around: &Outside) -> Result<(), Halt> {
             over = true;
             around.links.send(LEADER, Message::Over);
         }
-        if read == 0 {
-            std::thread::park_timeout(IDLE);
+        if let Some(rest) = rest.after(read) {
+            std::thread::park_timeout(rest);
         }
     }
 }

@@ -19,6 +19,28 @@ use crate::source::{Pull, Source, SourceError, source_bytes};
 /// How long whoever reads sleeps when there is nothing to do and nobody wakes it.
 pub(super) const IDLE: Duration = Duration::from_millis(5);
 
+/// How long to rest where nothing comes: the longer nothing has come, the longer, and never so long that the first event
+/// after it would be late by anything that one sees.
+#[derive(Debug, Default)]
+pub(super) struct Rest {
+    rounds: u32,
+}
+
+impl Rest {
+    /// Rounds after which it is quiet: half a second.
+    const QUIET: u32 = 100;
+
+    /// After a round in which so much came.
+    pub(super) fn after(&mut self, read: u64) -> Option<Duration> {
+        self.rounds = if read > 0 { 0 } else { self.rounds.saturating_add(1) };
+        match self.rounds {
+            0 => None,
+            rounds if rounds < Self::QUIET => Some(IDLE),
+            _ => Some(4 * IDLE),
+        }
+    }
+}
+
 /// What has been read so far, for whoever shows it.
 #[derive(Debug, Default)]
 pub struct Intake {
@@ -405,4 +427,18 @@ fn missing_in(cut: &Cut, next: &mut [u64]) -> u64 {
         }
     }
     missing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rest_is_longer_only_where_nothing_has_come_for_long() {
+        let mut rest = Rest::default();
+        assert_eq!(rest.after(1), None);
+        assert!((1..Rest::QUIET).all(|_| rest.after(0) == Some(IDLE)));
+        assert_eq!((rest.after(0), rest.after(0)), (Some(4 * IDLE), Some(4 * IDLE)));
+        assert_eq!((rest.after(3), rest.after(0)), (None, Some(IDLE)));
+    }
 }
