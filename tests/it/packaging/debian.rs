@@ -104,8 +104,8 @@ fn the_drop_in_for_several_hosts_is_taken() {
 #[test]
 fn a_start_is_repeated_for_those_statuses_that_it_may_mend() {
     assert_eq!(one(UNIT, "Restart"), "on-failure");
-    let statuses =
-        [ExitStatus::Usage, ExitStatus::Refused, ExitStatus::Corrupt].map(|status| (status as u8).to_string());
+    let statuses = [ExitStatus::CheckFailed, ExitStatus::Usage, ExitStatus::Refused, ExitStatus::Corrupt];
+    let statuses = statuses.map(|status| (status as u8).to_string());
     assert_eq!(one(UNIT, "RestartPreventExitStatus").split(' ').collect::<Vec<_>>(), statuses);
     assert_eq!(one(UNIT, "StartLimitIntervalSec"), "0");
     assert!(one(UNIT, "TimeoutStopSec").parse::<u32>().unwrap() >= 60, "draining takes its time");
