@@ -68,7 +68,7 @@ impl Telemetry {
     /// Notes that a checkpoint is wanted as of the end of an epoch.
     pub fn ask_for_checkpoint(&self, epoch: Epoch, at: Micros) {
         self.checkpoints.ask(epoch, at);
-        self.stages.follower.tell(|at| Told::Asked { epoch, at });
+        self.stages.follower.tell(|_| Told::Asked { epoch, at });
     }
 
     /// Notes a publication up to `epoch`, which was closed at `closed` and is seen by readers now.
