@@ -26,7 +26,7 @@ use tidemark_dataflows::contract::Contract;
 use tidemark_dataflows::event::*;
 use tidemark_dataflows::payloads::PayloadCap;
 use tidemark_dataflows::pipeline::{Inputs, Restored, Settings, tidemark};
-use tidemark_dataflows::watermark::Horizon;
+use tidemark_dataflows::watermark::{Behind, Horizon};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::{Input, Probe};
 use timely::dataflow::{InputHandle, ProbeHandle};
@@ -93,6 +93,7 @@ fn blocks(size: Size) -> Vec<(Epoch, Block)> {
             bytes: Bytes::from(text),
             bodies,
             oversized: Vec::new(),
+            sections: Vec::new(),
         };
         blocks.push((epoch, block));
         first = last;
@@ -108,6 +109,8 @@ fn settings(size: Size, workers: usize) -> Settings {
         index: IndexSettings { horizon, key: [3, 4], expected_ids, sweep: SweepRate::default() },
         log_admissions: None,
         payload_cap: PayloadCap::default(),
+        witnesses: 10,
+        uncounted: None,
     }
 }
 
@@ -128,10 +131,12 @@ fn dataflow(size: Size, workers: usize, blocks: &Arc<Vec<(Epoch, Block)>>) {
         let settings = settings(size, peers);
         let mut input = InputHandle::<Epoch, CapacityContainerBuilder<Vec<Block>>>::new();
         let mut marks = InputHandle::<Epoch, CapacityContainerBuilder<Vec<EpochMark>>>::new();
+        let mut behind = InputHandle::<Epoch, CapacityContainerBuilder<Vec<Behind>>>::new();
         let probe = ProbeHandle::new();
         worker.dataflow(|scope| {
             let (_, checkpoints) = scope.new_input::<Vec<()>>();
-            let inputs = Inputs { blocks: input.to_stream(scope), marks: marks.to_stream(scope), checkpoints };
+            let (blocks, marks, behind) = (input.to_stream(scope), marks.to_stream(scope), behind.to_stream(scope));
+            let inputs = Inputs { blocks, marks, behind, checkpoints };
             let outputs = tidemark(inputs, &settings, Restored::nothing(&settings));
             outputs.users.probe_with(&probe);
             outputs.summaries.probe_with(&probe);
@@ -141,8 +146,10 @@ fn dataflow(size: Size, workers: usize, blocks: &Arc<Vec<(Epoch, Block)>>) {
             if *epoch > now {
                 now = *epoch;
                 input.advance_to(now);
+                behind.advance_to(now);
+                behind.send(Behind { partition: PartitionId(0), head: None });
                 marks.advance_to(now);
-                marks.send(EpochMark { epoch: now, opened: Micros(0), closed: Micros(0), missing: 0 });
+                marks.send(EpochMark { epoch: now, opened: Micros(0), closed: Micros(0), missing: 0, waits: true });
                 while probe.less_than(&now.saturating_sub(2)) {
                     worker.step_or_park(None);
                 }

@@ -59,7 +59,7 @@ fn contract() -> Contract {
 
 fn body(bytes: &[u8]) -> Body<'_> {
     let arrival = Micros(1_772_000_000_000_000);
-    Body { bytes, whole_len: bytes.len() as u64, at: Position::default(), arrival }
+    Body { bytes, whole_len: bytes.len() as u64, at: Position::default(), arrival, section: None }
 }
 
 fn decode(criterion: &mut Criterion) {

@@ -26,9 +26,9 @@ use hashbrown::hash_table::Entry;
 use mimalloc::MiMalloc;
 use tidemark_dataflows::arrangement::{Hashes, Settings, SweepRate, TimeBoundedArrangement};
 use tidemark_dataflows::baselines;
-use tidemark_dataflows::distinct::distinct_within_watermark;
+use tidemark_dataflows::distinct::{Inputs, distinct_within_watermark};
 use tidemark_dataflows::event::*;
-use tidemark_dataflows::watermark::Horizon;
+use tidemark_dataflows::watermark::{self, Horizon, Progress, Watermarks};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::Probe;
 use timely::dataflow::operators::generic::operator::empty;
@@ -260,7 +260,7 @@ fn measure_dataflow(
         measure(&arguments, before, |epoch, batches| {
             events.advance_to(epoch);
             marks.advance_to(epoch);
-            marks.send(EpochMark { epoch, opened: Micros(0), closed: Micros(0), missing: 0 });
+            marks.send(EpochMark { epoch, opened: Micros(0), closed: Micros(0), missing: 0, waits: true });
             for mut batch in batches {
                 events.send_batch(&mut batch);
             }
@@ -287,9 +287,13 @@ fn run(arguments: &Arguments, contender: &str) -> Figures {
         "operator" | "with log" => measure_dataflow(arguments, move |events, marks| {
             let expected_ids = usize::try_from(expected).unwrap();
             let settings = Settings { horizon: HORIZON, key: [1, 2], expected_ids, sweep: SweepRate::default() };
-            let (no_requests, index) = (empty(events.scope()), TimeBoundedArrangement::shared(settings));
-            let limit = logs.then_some(LOGGED);
-            distinct_within_watermark(events, marks, no_requests, index, None, limit).accepted
+            let index = TimeBoundedArrangement::shared(settings);
+            let (behind, checkpoints) = (empty(events.scope()), empty(events.scope()));
+            let rule = watermark::Settings { horizon: HORIZON, witnesses: 10, uncounted: None };
+            let (events, times) = baselines::event_times(events, rule.witnesses);
+            let inputs = Inputs { events, times, marks, behind, checkpoints };
+            let watermarks = Watermarks::new(rule, Progress::default());
+            distinct_within_watermark(inputs, index, watermarks, logs.then_some(LOGGED)).accepted
         }),
         "ring" => measure_dataflow(arguments, |events, _| baselines::ring(events, HORIZON)),
         "threshold" => measure_dataflow(arguments, |events, _| baselines::threshold(events)),

@@ -25,6 +25,25 @@ pub enum Arrival {
     Each(Arc<[Micros]>),
 }
 
+/// A part of an AMQP message that carries a value and no bytes.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Section {
+    /// One value of any type.
+    Value,
+    /// Lists of values.
+    Sequence,
+}
+
+impl Section {
+    /// What a rejected event says of it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Section::Value => "AMQP value section",
+            Section::Sequence => "AMQP sequence section",
+        }
+    }
+}
+
 /// Consecutive event bodies of one partition.
 #[derive(Clone, Debug)]
 pub struct Block {
@@ -41,6 +60,9 @@ pub struct Block {
     /// Bodies of more than [`MAX_BODY_BYTES`], as (index, whole length in bytes): of these `bytes` holds the first
     /// [`MAX_KEPT_BYTES`] only. In order of index, and almost always empty.
     pub oversized: Vec<(u32, u64)>,
+    /// Bodies that came as values and no bytes, as (index, section): `bytes` holds them as JSON text. In order of index, and
+    /// almost always empty.
+    pub sections: Vec<(u32, Section)>,
 }
 
 /// One event body, with all that the contract needs to judge it.
@@ -54,6 +76,8 @@ pub struct Body<'a> {
     pub at: Position,
     /// When it arrived.
     pub arrival: Micros,
+    /// The section that it came in, if that was not bytes: the contract admits none.
+    pub section: Option<Section>,
 }
 
 impl Block {
@@ -82,7 +106,13 @@ impl Block {
             Arrival::Each(times) => *times.get(index)?,
         };
         let at = Position { partition: self.partition, offset: Offset(self.first_offset.0 + index as u64) };
-        Some(Body { bytes, whole_len, at, arrival })
+        let section = if self.sections.is_empty() {
+            None
+        } else {
+            let found = self.sections.binary_search_by_key(&index, |(i, _)| *i as usize);
+            found.ok().map(|i| self.sections[i].1)
+        };
+        Some(Body { bytes, whole_len, at, arrival, section })
     }
 
     /// All bodies, in the order of their offsets.

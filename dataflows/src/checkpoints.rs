@@ -14,24 +14,28 @@ use timely::progress::frontier::MutableAntichain;
 use crate::event::Epoch;
 
 /// What an operator does next.
-pub(crate) enum Turn {
+pub(crate) enum Turn<const OUTPUTS: usize> {
     /// Take up this epoch: it is closed, and every request before it has been answered.
     Close(Epoch),
     /// Answer the request for this epoch: it and all before it have been taken up.
-    Answer(Epoch, Capability<Epoch>),
+    Answer(Epoch, [Capability<Epoch>; OUTPUTS]),
 }
 
-/// The requests that have come and are not answered yet.
-#[derive(Default)]
-pub(crate) struct Requests {
-    asked: BTreeMap<Epoch, Capability<Epoch>>,
+/// The requests that have come and are not answered yet, each at so many outputs.
+pub(crate) struct Requests<const OUTPUTS: usize> {
+    asked: BTreeMap<Epoch, [Capability<Epoch>; OUTPUTS]>,
 }
 
-impl Requests {
-    /// Takes up a request, to be answered at `output`.
-    pub(crate) fn ask(&mut self, request: &InputCapability<Epoch>, output: usize) {
-        if let (Some(epoch), Some(cap)) = (request.least().copied(), request.retain_least(output)) {
-            self.asked.entry(epoch).or_insert(cap);
+impl<const OUTPUTS: usize> Requests<OUTPUTS> {
+    /// None so far.
+    pub(crate) fn new() -> Self {
+        Requests { asked: BTreeMap::new() }
+    }
+
+    /// Takes up a request, to be answered at `outputs`.
+    pub(crate) fn ask(&mut self, request: &InputCapability<Epoch>, outputs: [usize; OUTPUTS]) {
+        if let Some(epoch) = request.least() {
+            self.asked.entry(*epoch).or_insert_with(|| outputs.map(|output| request.delayed(epoch, output)));
         }
     }
 
@@ -42,10 +46,10 @@ impl Requests {
         frontier: &MutableAntichain<Epoch>,
         open: Option<Epoch>,
         closed: impl Fn(&Epoch) -> bool,
-    ) -> Option<Turn> {
+    ) -> Option<Turn<OUTPUTS>> {
         let ready = |epoch: &Epoch| closed(epoch) && !frontier.less_than(epoch);
         if let Some(asked) = self.asked.first_entry().filter(|asked| open.is_none_or(|open| *asked.key() < open)) {
-            return ready(asked.key()).then(|| asked.remove_entry()).map(|(epoch, cap)| Turn::Answer(epoch, cap));
+            return ready(asked.key()).then(|| asked.remove_entry()).map(|(epoch, caps)| Turn::Answer(epoch, caps));
         }
         open.filter(ready).map(Turn::Close)
     }

@@ -144,4 +144,7 @@ pub struct EpochMark {
     pub closed: Micros,
     /// Events that should have been in it and were not in the source any more, or never came.
     pub missing: u64,
+    /// Whether the watermark after the epoch waits for the partitions that were behind at its closing. False where its cut
+    /// does not say which these are, as cuts of earlier releases do not; see [`crate::watermark::Watermarks`].
+    pub waits: bool,
 }

@@ -16,6 +16,7 @@ pub mod decode;
 pub mod distinct;
 pub mod event;
 pub mod metrics;
+pub mod newest;
 pub mod oracle;
 pub mod payloads;
 pub mod pipeline;

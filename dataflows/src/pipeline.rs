@@ -16,15 +16,16 @@ use crate::arrangement::{Settings as IndexSettings, SharedArrangement, TimeBound
 use crate::block::Block;
 use crate::contract::Contract;
 use crate::decode::{Rejected, decode};
-use crate::distinct::{Admitted, distinct_within_watermark};
-use crate::event::{Epoch, EpochMark, Micros, UserId};
+use crate::distinct::{self, Admitted, distinct_within_watermark};
+use crate::event::{Epoch, EpochMark, PartitionId, UserId};
 use crate::metrics::{
     Accepted, ByChannel, ByUser, Changed, ChannelKey, Row, Totals, accumulated_totals, all_totals, changed_totals,
     net_flow, news,
 };
 use crate::payloads::{PayloadCap, cap_payloads};
 use crate::quarantine::quarantine;
-use crate::tally::{EpochSummary, summaries};
+use crate::tally::{EpochSummary, Part, summaries};
+use crate::watermark::{self, Behind, Progress, Watermarks};
 
 /// What the computation depends on besides its input.
 #[derive(Clone, Debug)]
@@ -38,6 +39,18 @@ pub struct Settings {
     pub log_admissions: Option<usize>,
     /// How much is kept of the payloads of rejected events.
     pub payload_cap: PayloadCap,
+    /// n, from 1 to 1000: the watermark follows from the n-th greatest event time, so fewer than n wrong ones decide nothing.
+    pub witnesses: usize,
+    /// The partition whose events came before, and are sent once more: it takes no part in the watermark.
+    pub uncounted: Option<PartitionId>,
+}
+
+impl Settings {
+    /// What the watermark depends on.
+    pub fn of_watermark(&self) -> watermark::Settings {
+        let Settings { witnesses, uncounted, .. } = *self;
+        watermark::Settings { horizon: self.index.horizon, witnesses, uncounted }
+    }
 }
 
 /// What goes in, on each worker.
@@ -46,6 +59,9 @@ pub struct Inputs<'s> {
     pub blocks: StreamVec<'s, Epoch, Block>,
     /// One mark for each epoch, on every worker.
     pub marks: StreamVec<'s, Epoch, EpochMark>,
+    /// On every worker, at the time of an epoch, the partitions that were behind at its closing, as its cut has them. An
+    /// epoch is decided only once this has passed it, so it is advanced along with the marks.
+    pub behind: StreamVec<'s, Epoch, Behind>,
     /// On every worker, a message at the time of each epoch that a checkpoint is asked for; see
     /// [`crate::checkpoints`]. An epoch is decided only once this has come to it, so it is advanced along with the
     /// epochs. Not looked at where checkpoints are off.
@@ -56,8 +72,8 @@ pub struct Inputs<'s> {
 /// to the epoch after it at once.
 #[derive(Debug)]
 pub struct Restored {
-    /// The greatest event time of all epochs so far.
-    pub newest: Option<Micros>,
+    /// How far event time has come: the same on every worker.
+    pub progress: Progress,
     /// The remembered ids that [`Hashes::route`](crate::arrangement::Hashes::route) gives to this worker.
     pub index: TimeBoundedArrangement,
     /// M2: any share of the users, each on one worker.
@@ -69,15 +85,15 @@ pub struct Restored {
 impl Restored {
     /// The state before epoch 1.
     pub fn nothing(settings: &Settings) -> Self {
-        Self::up_to(None, settings)
+        Self::up_to(Progress::default(), settings)
     }
 
-    /// No ids and no totals yet, after epochs whose greatest event time was `newest`. The index has been advanced to the
-    /// watermark that follows, so it takes up only ids that are still remembered.
-    pub fn up_to(newest: Option<Micros>, settings: &Settings) -> Self {
+    /// No ids and no totals yet, after epochs up to whose end event time has come as far as `progress` says. The index has
+    /// been advanced to the watermark that follows, so it takes up only ids that are still remembered.
+    pub fn up_to(progress: Progress, settings: &Settings) -> Self {
         let mut index = TimeBoundedArrangement::new(settings.index);
-        index.advance(settings.index.horizon.watermark(newest));
-        Restored { newest, index, users: Vec::new(), channels: Vec::new() }
+        index.advance(progress.watermark);
+        Restored { progress, index, users: Vec::new(), channels: Vec::new() }
     }
 }
 
@@ -118,6 +134,8 @@ pub struct Stages {
 pub struct Exports<'s> {
     /// The ids that were admitted.
     pub admitted: StreamVec<'s, Epoch, Admitted>,
+    /// On worker 0 one for each request, at its time: how far event time has come up to the end of that epoch.
+    pub progress: StreamVec<'s, Epoch, Progress>,
     /// The totals of the users that changed.
     pub changed_users: StreamVec<'s, Epoch, Changed<UserId>>,
     /// The totals of the channels that changed.
@@ -126,18 +144,19 @@ pub struct Exports<'s> {
 
 /// Builds the computation, to go on after what was restored.
 pub fn tidemark<'s>(inputs: Inputs<'s>, settings: &Settings, restored: Restored) -> Outputs<'s> {
-    let Inputs { blocks, marks, checkpoints } = inputs;
+    let Inputs { blocks, marks, behind, checkpoints } = inputs;
     let blocks = blocks.shared();
-    let decoded = decode(blocks.clone(), settings.contract.clone(), settings.payload_cap);
+    let decoded = decode(blocks.clone(), settings.contract.clone(), settings.payload_cap, settings.witnesses);
     let remembered = Rc::new(RefCell::new(restored.index));
-    let distinct = distinct_within_watermark(
-        decoded.events,
-        marks.clone(),
-        checkpoints.clone(),
-        remembered.clone(),
-        restored.newest,
-        settings.log_admissions,
-    );
+    let events = distinct::Inputs {
+        events: decoded.events,
+        times: decoded.times,
+        marks: marks.clone(),
+        behind,
+        checkpoints: checkpoints.clone(),
+    };
+    let watermarks = Watermarks::new(settings.of_watermark(), restored.progress);
+    let distinct = distinct_within_watermark(events, remembered.clone(), watermarks, settings.log_admissions);
     let accepted = distinct.accepted.shared();
 
     let saves = settings.log_admissions.is_some();
@@ -148,6 +167,7 @@ pub fn tidemark<'s>(inputs: Inputs<'s>, settings: &Settings, restored: Restored)
     let channels = news(all_channels);
     let exports = settings.log_admissions.map(|_| Exports {
         admitted: distinct.admitted,
+        progress: distinct.progress,
         changed_users: users.changed,
         changed_channels: changed_totals(channels.clone(), checkpoints),
     });
@@ -156,7 +176,7 @@ pub fn tidemark<'s>(inputs: Inputs<'s>, settings: &Settings, restored: Restored)
     let (decoded_probe, decoded_tallies) = decoded.tallies.probe();
     let (distinct_probe, distinct_tallies) = distinct.tallies.probe();
     let (aggregated_probe, user_rows) = users.rows.probe();
-    let tallies = decoded_tallies.concat(distinct_tallies.map(|tally| (tally.epoch, tally.into())));
+    let tallies = decoded_tallies.concat(distinct_tallies.map(Part::from));
 
     Outputs {
         net_flow,

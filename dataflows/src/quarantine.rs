@@ -58,7 +58,7 @@ impl Open {
 ///
 /// let block = Block {
 ///     partition: Default::default(), first_offset: Default::default(), arrival: Arrival::Opening(Micros(0)),
-///     bytes: Bytes::from_static(b"{}"), bodies: vec![0..2], oversized: vec![],
+///     bytes: Bytes::from_static(b"{}"), bodies: vec![0..2], oversized: vec![], sections: vec![],
 /// };
 /// let refusal = Refusal {
 ///     epoch: 0, at: Default::default(), origin: 0, reason: Reason::LateEvent, id: Default::default(), time: Micros(5),

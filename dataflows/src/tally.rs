@@ -14,6 +14,7 @@ use timely::dataflow::operators::generic::Operator;
 use crate::distinct::DistinctTally;
 use crate::event::{Epoch, EpochMark, Micros};
 use crate::reason::Reason;
+use crate::watermark::{EpochTimes, HeldBack};
 
 /// What became of the events of one epoch, or of some of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -62,18 +63,25 @@ impl Tally {
     }
 }
 
-impl From<DistinctTally> for Tally {
+/// What one worker says of an epoch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Part {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// What became of the events that it decoded, or of those whose ids it owns.
+    pub tally: Tally,
+    /// Event time as the epoch sees it, from those who derive the watermark: the same on all workers.
+    pub times: Option<EpochTimes>,
+}
+
+impl From<DistinctTally> for Part {
     fn from(part: DistinctTally) -> Self {
-        let mut tally = Tally {
-            accepted: part.accepted,
-            duplicates: part.duplicates,
-            retained_ids: part.retained,
-            watermark: part.watermark,
-            ..Tally::default()
-        };
-        tally.reject(Reason::LateEvent, part.late);
-        tally.reject(Reason::ConflictingDuplicate, part.conflicting);
-        tally
+        let DistinctTally { epoch, accepted, duplicates, late, conflicting, retained, times } = part;
+        let watermark = times.watermark;
+        let mut tally = Tally { accepted, duplicates, retained_ids: retained, watermark, ..Tally::default() };
+        tally.reject(Reason::LateEvent, late);
+        tally.reject(Reason::ConflictingDuplicate, conflicting);
+        Part { epoch, tally, times: Some(times) }
     }
 }
 
@@ -84,17 +92,21 @@ pub struct EpochSummary {
     pub mark: EpochMark,
     /// What became of its events.
     pub tally: Tally,
+    /// The watermark of the epoch after it.
+    pub next_watermark: Option<Micros>,
+    /// The partition that held that watermark back, if one did.
+    pub held_back: Option<HeldBack>,
 }
 
 /// Sums partial tallies into one summary for each marked epoch, on worker 0, events or none.
 ///
 /// ```
 /// use tidemark_dataflows::event::{EpochMark, Micros};
-/// use tidemark_dataflows::tally::{summaries, Tally};
+/// use tidemark_dataflows::tally::{summaries, Part, Tally};
 /// use timely::dataflow::operators::{Capture, ToStream, capture::Extract};
 ///
-/// let mark = EpochMark { epoch: 0, opened: Micros(1), closed: Micros(2), missing: 0 };
-/// let part = |received| (0, Tally { received, ..Tally::default() });
+/// let mark = EpochMark { epoch: 0, opened: Micros(1), closed: Micros(2), missing: 0, waits: true };
+/// let part = |received| Part { tally: Tally { received, ..Tally::default() }, ..Part::default() };
 /// let out = timely::example(move |scope| {
 ///     let parts = vec![part(3), part(4)].to_stream(scope).container::<Vec<_>>();
 ///     summaries(parts, vec![mark].to_stream(scope).container::<Vec<_>>()).capture()
@@ -103,22 +115,26 @@ pub struct EpochSummary {
 /// assert_eq!((summaries[0].mark, summaries[0].tally.received), (mark, 7));
 /// ```
 pub fn summaries<'s>(
-    parts: StreamVec<'s, Epoch, (Epoch, Tally)>,
+    parts: StreamVec<'s, Epoch, Part>,
     marks: StreamVec<'s, Epoch, EpochMark>,
 ) -> StreamVec<'s, Epoch, EpochSummary> {
     let first_worker = parts.scope().index() == 0;
-    let pact = Exchange::new(|_: &(Epoch, Tally)| 0);
+    let pact = Exchange::new(|_: &Part| 0);
     parts.binary_frontier::<_, CapacityContainerBuilder<Vec<_>>, _, _, _, _>(
         marks,
         pact,
         Pipeline,
         "Summaries",
         |_, _| {
-            let mut sums: BTreeMap<Epoch, Tally> = BTreeMap::new();
+            let mut sums: BTreeMap<Epoch, (Tally, EpochTimes)> = BTreeMap::new();
             let mut open = BTreeMap::new();
             move |(parts, parts_frontier), (marks, marks_frontier), output| {
                 parts.for_each(|_, batch| {
-                    batch.drain(..).for_each(|(epoch, part)| sums.entry(epoch).or_default().add(&part));
+                    for part in batch.drain(..) {
+                        let (tally, times) = sums.entry(part.epoch).or_default();
+                        tally.add(&part.tally);
+                        *times = part.times.unwrap_or(*times);
+                    }
                 });
                 marks.for_each(|cap, batch| {
                     for mark in batch.drain(..).filter(|_| first_worker) {
@@ -128,8 +144,9 @@ pub fn summaries<'s>(
                 let closed = |epoch: &Epoch| !parts_frontier.less_equal(epoch) && !marks_frontier.less_equal(epoch);
                 while let Some(entry) = open.first_entry().filter(|e| closed(e.key())) {
                     let (epoch, (cap, mark)) = entry.remove_entry();
-                    let tally = sums.remove(&epoch).unwrap_or_default();
-                    output.session(&cap).give(EpochSummary { mark, tally });
+                    let (tally, times) = sums.remove(&epoch).unwrap_or_default();
+                    let EpochTimes { next_watermark, held_back, .. } = times;
+                    output.session(&cap).give(EpochSummary { mark, tally, next_watermark, held_back });
                 }
             }
         },

@@ -1,21 +1,15 @@
 //! How far event time has come, what is late under it, and how long an id is remembered.
 //!
-//! [`Horizon`] is the arithmetic of the two settings, [`Watermarks`] the watermark of each epoch, and
-//! [`newest_event_times`] the operator that feeds it. What is done with a late event is the business of
-//! [`crate::distinct`].
+//! [`Horizon`] is the arithmetic of the two settings, [`Watermarks`] the watermark of each epoch. The event times that
+//! it follows from are gathered by [`crate::decode`], as [`crate::newest`] has it. What is done with a late event is the
+//! business of [`crate::distinct`].
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use timely::container::CapacityContainerBuilder;
-use timely::dataflow::Stream;
-use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::Capability;
-use timely::dataflow::operators::generic::OutputBuilder;
-use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
-use timely::dataflow::operators::vec::Broadcast;
 
-use crate::event::{Epoch, Event, Micros};
+use crate::event::{Epoch, Micros, PartitionId};
+use crate::newest::EventTimes;
 
 /// Index of a span of event time, [`Horizon::bucket_us`] long and counted from 1970. All ids of a bucket are forgotten
 /// together.
@@ -39,7 +33,7 @@ pub struct Bucket(pub u64);
 /// ```
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Horizon {
-    /// How far the watermark lies behind the greatest event time.
+    /// How far the watermark lies behind what event time has come to.
     pub watermark_delay_us: i64,
     /// How far the watermark must have passed an event before its id is forgotten.
     pub dedup_retention_us: i64,
@@ -75,126 +69,193 @@ impl Horizon {
         Bucket(passed.try_into().unwrap_or(0))
     }
 
-    /// The watermark that follows from the greatest event time of all earlier epochs.
-    pub fn watermark(&self, newest: Option<Micros>) -> Option<Micros> {
-        newest.map(|newest| Micros(newest.0.saturating_sub(self.watermark_delay_us)))
+    /// The watermark that follows from how far event time has come.
+    pub fn watermark(&self, reached: Option<Micros>) -> Option<Micros> {
+        reached.map(|reached| Micros(reached.0.saturating_sub(self.watermark_delay_us)))
     }
 }
 
-/// Event time as an epoch sees it.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+/// A partition of which more was there to be read when an epoch was closed.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Behind {
+    /// The partition.
+    pub partition: PartitionId,
+    /// Its head time after the epoch, as the cut has it: the time of a file of which fewer than n events were read.
+    pub head: Option<Micros>,
+}
+
+/// The partition that holds the watermark back.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct HeldBack {
+    /// The partition.
+    pub partition: PartitionId,
+    /// How far it has come in event time; none where that is not known, and the watermark stays where it was.
+    pub time: Option<Micros>,
+}
+
+/// Event time as an epoch sees it, the same on every worker.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EpochTimes {
-    /// The epoch's watermark; `None` before the first event.
+    /// The epoch's watermark; none before the first.
     pub watermark: Option<Micros>,
     /// The greatest event time in the epoch itself.
     pub newest_in_epoch: Option<Micros>,
-    /// The greatest event time up to and with this epoch: what the next epoch's watermark follows from.
-    pub newest: Option<Micros>,
+    /// The watermark of the epoch after it.
+    pub next_watermark: Option<Micros>,
+    /// Which partition kept that watermark from coming further, if one did: of the partitions behind that with the least
+    /// time, where this is less than the n-th greatest event time of all, or one whose time is not known.
+    pub held_back: Option<HeldBack>,
 }
 
-/// Derives each epoch's watermark from the event times of the epochs before it.
+/// How far event time has come up to the end of an epoch: what the watermark goes on from after a restart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Progress {
+    /// The watermark of the next epoch.
+    pub watermark: Option<Micros>,
+    /// The greatest event time of all.
+    pub newest: Option<Micros>,
+    /// The n greatest event times that have been counted, ascending; fewer where there were fewer.
+    pub overall: Vec<Micros>,
+    /// The same of each partition that has any, in order of partition.
+    pub partitions: Vec<(PartitionId, Vec<Micros>)>,
+}
+
+impl Progress {
+    /// After epochs that waited for no partition and whose greatest event time was `newest`.
+    pub fn without_waiting(horizon: Horizon, newest: Option<Micros>) -> Progress {
+        Progress { watermark: horizon.watermark(newest), newest, ..Progress::default() }
+    }
+
+    /// The same without the times that have been counted: where the number of witnesses is another from here on, counting
+    /// begins anew, and the watermark goes on from where it stood.
+    #[must_use]
+    pub fn counted_anew(self) -> Progress {
+        Progress { watermark: self.watermark, newest: self.newest, ..Progress::default() }
+    }
+}
+
+/// What the watermark depends on besides event times and cuts.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How far the watermark lies behind.
+    pub horizon: Horizon,
+    /// n: so many events must be dated at or after an instant before event time is taken to have come to it.
+    pub witnesses: usize,
+    /// A partition that takes no part: what is in it came before, and is sent once more.
+    pub uncounted: Option<PartitionId>,
+}
+
+/// Derives each epoch's watermark from the event times and the cuts of the epochs before it.
+///
+/// Event time has come as far as the n-th greatest event time of all partitions together, but no further than any
+/// partition that is behind: than the n-th greatest of its own, or its head time while it has fewer. While the time of
+/// one of these is not known, the watermark stays where it is. It lies [`Horizon::watermark_delay_us`] behind, and never
+/// moves back.
+///
+/// An epoch that does not wait (see [`EpochMark::waits`](crate::event::EpochMark::waits)) goes by the rule before this
+/// one: its event times are not counted, and the watermark lies behind the greatest event time so far.
+///
+/// ```
+/// use tidemark_dataflows::event::{Micros, PartitionId};
+/// use tidemark_dataflows::newest::EventTimes;
+/// use tidemark_dataflows::watermark::{Behind, Horizon, Progress, Settings, Watermarks};
+///
+/// let horizon = Horizon { watermark_delay_us: 10, dedup_retention_us: 10 };
+/// let mut watermarks = Watermarks::new(Settings { horizon, witnesses: 2, uncounted: None }, Progress::default());
+/// let [hasty, slow] = [PartitionId(0), PartitionId(1)];
+/// let times = |times: &[i64]| times.iter().map(|time| Micros(*time)).collect();
+/// watermarks.observe(EventTimes { epoch: 1, partitions: vec![(hasty, times(&[70, 80, 90])), (slow, times(&[30]))] });
+/// let behind = [Behind { partition: slow, head: Some(Micros(40)) }];
+/// let first = watermarks.close(1, true, &behind);
+/// assert_eq!((first.watermark, first.next_watermark), (None, Some(Micros(30))));
+/// assert_eq!(first.held_back.map(|held| held.partition), Some(slow));
+/// // All has been read: the second of all times decides.
+/// assert_eq!(watermarks.close(2, true, &[]).next_watermark, Some(Micros(70)));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Watermarks {
-    horizon: Horizon,
+    settings: Settings,
+    watermark: Option<Micros>,
     newest: Option<Micros>,
-    pending: BTreeMap<Epoch, Micros>,
+    overall: Vec<Micros>,
+    partitions: BTreeMap<PartitionId, Vec<Micros>>,
+    pending: BTreeMap<Epoch, Vec<EventTimes>>,
 }
 
 impl Watermarks {
-    /// Starts after epochs whose greatest event time was `newest`.
-    pub fn new(horizon: Horizon, newest: Option<Micros>) -> Self {
-        Watermarks { horizon, newest, pending: BTreeMap::new() }
+    /// Goes on from `progress`, which was made with as many witnesses (see [`Progress::counted_anew`]).
+    pub fn new(settings: Settings, progress: Progress) -> Self {
+        let settings = Settings { witnesses: settings.witnesses.max(1), ..settings };
+        let Progress { watermark, newest, overall, partitions } = progress;
+        let (partitions, pending) = (partitions.into_iter().collect(), BTreeMap::new());
+        Watermarks { settings, watermark, newest, overall, partitions, pending }
     }
 
-    /// Notes an event time of an epoch that has not been closed yet.
-    pub fn observe(&mut self, epoch: Epoch, time: Micros) {
-        let newest = self.pending.entry(epoch).or_insert(time);
-        *newest = time.max(*newest);
+    /// Notes event times of an epoch that has not been closed yet.
+    pub fn observe(&mut self, times: EventTimes) {
+        self.pending.entry(times.epoch).or_default().push(times);
     }
 
-    /// Closes an epoch. Epochs are closed in order, once all that belongs to them has been observed.
-    pub fn close(&mut self, epoch: Epoch) -> EpochTimes {
-        let mut newest_in_epoch = None;
-        let mut before = self.newest;
-        while let Some(first) = self.pending.first_entry().filter(|first| *first.key() <= epoch) {
-            let closing = *first.key();
-            let time = Some(first.remove());
-            if closing == epoch {
-                newest_in_epoch = time;
-            } else {
-                before = before.max(time);
-            }
+    /// Closes an epoch. Every epoch is closed, in order, once all that belongs to it has been observed. `waits` and
+    /// `behind` are what its mark and its cut say.
+    pub fn close(&mut self, epoch: Epoch, waits: bool, behind: &[Behind]) -> EpochTimes {
+        let observed = self.pending.remove(&epoch).unwrap_or_default();
+        let newest_in_epoch = observed.iter().filter_map(EventTimes::greatest).max();
+        self.newest = self.newest.max(newest_in_epoch);
+        let (reached, held_back) = if waits {
+            observed.iter().for_each(|times| self.count(times));
+            self.reached(behind)
+        } else {
+            (self.newest, None)
+        };
+        let watermark = self.watermark;
+        // `None` is less than any watermark: what is not known moves nothing.
+        self.watermark = watermark.max(self.settings.horizon.watermark(reached));
+        EpochTimes { watermark, newest_in_epoch, next_watermark: self.watermark, held_back }
+    }
+
+    /// How far event time has come up to the end of the epoch that was closed last.
+    pub fn progress(&self) -> Progress {
+        let partitions = self.partitions.iter().map(|(partition, times)| (*partition, times.clone())).collect();
+        Progress { watermark: self.watermark, newest: self.newest, overall: self.overall.clone(), partitions }
+    }
+
+    fn count(&mut self, times: &EventTimes) {
+        let Settings { witnesses, uncounted, .. } = self.settings;
+        for (partition, times) in times.partitions.iter().filter(|(partition, _)| Some(*partition) != uncounted) {
+            keep_greatest(&mut self.overall, times, witnesses);
+            keep_greatest(self.partitions.entry(*partition).or_default(), times, witnesses);
         }
-        self.newest = before.max(newest_in_epoch);
-        EpochTimes { watermark: self.horizon.watermark(before), newest_in_epoch, newest: self.newest }
+    }
+
+    /// T(e): how far event time has come, and the partition that it waits for.
+    fn reached(&self, behind: &[Behind]) -> (Option<Micros>, Option<HeldBack>) {
+        let Settings { witnesses, uncounted, .. } = self.settings;
+        let time_of = |Behind { partition, head }: &Behind| {
+            let read = self.partitions.get(partition).and_then(|times| least_of_all(times, witnesses));
+            HeldBack { partition: *partition, time: read.or(*head) }
+        };
+        let waited_for = behind.iter().filter(|behind| Some(behind.partition) != uncounted).map(time_of);
+        let overall = least_of_all(&self.overall, witnesses);
+        // A time that is not known is the least.
+        match waited_for.min_by_key(|held| (held.time, held.partition)) {
+            Some(held) if held.time.is_none() || held.time < overall => (held.time, Some(held)),
+            _ => (overall, None),
+        }
     }
 }
 
-/// The greatest event time among one worker's events of one epoch, as told to every worker.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct NewestEventTime {
-    /// The epoch.
-    pub epoch: Epoch,
-    /// Its greatest event time on that worker.
-    pub time: Micros,
+/// The n-th greatest of the n greatest, which are ascending; none while there are fewer.
+fn least_of_all(times: &[Micros], witnesses: usize) -> Option<Micros> {
+    times.len().checked_sub(witnesses).map(|first| times[first])
 }
 
-/// Passes events through and tells every worker, once an epoch is closed, the greatest event time that each worker saw
-/// in it. A worker without events in the epoch tells nothing.
-///
-/// The events are handed on because a stream with two readers is copied for one of them.
-///
-/// ```
-/// use timely::dataflow::operators::{Inspect, ToStream};
-/// use tidemark_dataflows::event::*;
-/// use tidemark_dataflows::watermark::newest_event_times;
-///
-/// timely::example(|scope| {
-///     let event = |time| Event {
-///         id: EventId(7), user: UserId::default(), time: Micros(time), amount: Pence(100), at: Position::default(),
-///         origin: 0, event_type: EventType::Deposit, channel: Channel::Web, curated: None,
-///     };
-///     let events = vec![event(3), event(9), event(4)].to_stream(scope).container::<Vec<_>>();
-///     let (_events, newest) = newest_event_times(events);
-///     newest.inspect(|newest| assert_eq!(newest.time, Micros(9)));
-/// });
-/// ```
-pub fn newest_event_times<'s>(
-    events: Stream<'s, Epoch, Vec<Event>>,
-) -> (Stream<'s, Epoch, Vec<Event>>, Stream<'s, Epoch, Vec<NewestEventTime>>) {
-    let mut builder = OperatorBuilder::new("NewestEventTimes".to_owned(), events.scope());
-    let mut input = builder.new_input(events, Pipeline);
-    let (passed, events) = builder.new_output();
-    let (newest, newest_times) = builder.new_output();
-    let mut passed = OutputBuilder::<_, CapacityContainerBuilder<Vec<Event>>>::from(passed);
-    let mut newest = OutputBuilder::<_, CapacityContainerBuilder<Vec<NewestEventTime>>>::from(newest);
-    builder.build(move |capabilities| {
-        // Held on, they would keep every epoch from closing.
-        drop(capabilities);
-        let mut open: BTreeMap<Epoch, (Capability<Epoch>, Micros)> = BTreeMap::new();
-        move |frontiers| {
-            let mut passed = passed.activate();
-            input.for_each_stamp(|cap, batches| {
-                let Some(epoch) = cap.least().copied() else { return };
-                let mut session = passed.session(&cap);
-                for batch in batches {
-                    let Some(time) = batch.iter().map(|event| event.time).max() else { continue };
-                    session.give_container(batch);
-                    if let Some((_, known)) = open.get_mut(&epoch) {
-                        *known = time.max(*known);
-                    } else if let Some(held) = cap.retain_least(1) {
-                        open.insert(epoch, (held, time));
-                    }
-                }
-            });
-            let mut newest = newest.activate();
-            while let Some(first) = open.first_entry().filter(|first| !frontiers[0].less_equal(first.key())) {
-                let (epoch, (cap, time)) = first.remove_entry();
-                newest.session(&cap).give(NewestEventTime { epoch, time });
-            }
-        }
-    });
-    (events, newest_times.broadcast())
+/// Adds times to those that are kept, and keeps the n greatest of both, ascending.
+fn keep_greatest(kept: &mut Vec<Micros>, more: &[Micros], witnesses: usize) {
+    let floor = least_of_all(kept, witnesses);
+    kept.extend(more.iter().filter(|time| Some(**time) > floor));
+    kept.sort_unstable();
+    kept.drain(..kept.len().saturating_sub(witnesses));
 }
 
 #[cfg(test)]
@@ -237,24 +298,73 @@ mod tests {
         assert_eq!(odd.bucket_us(), 1_041_666);
     }
 
-    #[test]
-    fn a_watermark_knows_the_epochs_before_its_own_and_never_moves_back() {
-        let mut watermarks = Watermarks::new(Horizon { watermark_delay_us: 10, dedup_retention_us: 0 }, None);
-        watermarks.observe(3, Micros(50));
-        watermarks.observe(1, Micros(100));
-        watermarks.observe(1, Micros(90));
-        assert_eq!(watermarks.close(1).watermark, None);
-        let second = EpochTimes { watermark: Some(Micros(90)), newest_in_epoch: None, newest: Some(Micros(100)) };
-        assert_eq!(watermarks.close(2), second);
-        let third =
-            EpochTimes { watermark: Some(Micros(90)), newest_in_epoch: Some(Micros(50)), newest: Some(Micros(100)) };
-        assert_eq!(watermarks.close(3), third);
+    fn watermarks(progress: Progress) -> Watermarks {
+        let horizon = Horizon { watermark_delay_us: 10, dedup_retention_us: 0 };
+        Watermarks::new(Settings { horizon, witnesses: 2, uncounted: Some(PartitionId(9)) }, progress)
+    }
+
+    fn times(epoch: Epoch, partition: u32, times: &[i64]) -> EventTimes {
+        let times = times.iter().map(|time| Micros(*time)).collect();
+        EventTimes { epoch, partitions: vec![(PartitionId(partition), times)] }
+    }
+
+    fn behind(partition: u32, head: Option<i64>) -> Behind {
+        Behind { partition: PartitionId(partition), head: head.map(Micros) }
     }
 
     #[test]
-    fn a_restart_goes_on_from_the_restored_event_time() {
-        let mut watermarks =
-            Watermarks::new(Horizon { watermark_delay_us: 10, dedup_retention_us: 0 }, Some(Micros(70)));
-        assert_eq!(watermarks.close(9).watermark, Some(Micros(60)));
+    fn without_waiting_a_watermark_knows_the_epochs_before_its_own_and_nothing_is_counted() {
+        let mut watermarks = watermarks(Progress::default());
+        watermarks.observe(times(3, 0, &[50]));
+        watermarks.observe(times(1, 9, &[90, 100]));
+        watermarks.observe(times(1, 0, &[70, 90]));
+        assert_eq!(watermarks.close(1, false, &[behind(0, None)]).watermark, None);
+        let second = EpochTimes { watermark: Some(Micros(90)), next_watermark: Some(Micros(90)), ..Default::default() };
+        assert_eq!(watermarks.close(2, false, &[]), second);
+        let third = EpochTimes { newest_in_epoch: Some(Micros(50)), ..second };
+        assert_eq!(watermarks.close(3, false, &[]), third);
+        let horizon = watermarks.settings.horizon;
+        assert_eq!(watermarks.progress(), Progress::without_waiting(horizon, Some(Micros(100))));
+    }
+
+    #[test]
+    fn a_partition_that_is_behind_and_unknown_keeps_the_watermark_where_it_is() {
+        let mut watermarks = watermarks(Progress { watermark: Some(Micros(5)), ..Progress::default() });
+        watermarks.observe(times(1, 0, &[50, 60]));
+        watermarks.observe(times(1, 1, &[20]));
+        let first = watermarks.close(1, true, &[behind(0, None), behind(1, None), behind(2, None)]);
+        assert_eq!(first.next_watermark, Some(Micros(5)));
+        assert_eq!(first.held_back, Some(HeldBack { partition: PartitionId(1), time: None }));
+        let second = watermarks.close(2, true, &[behind(0, Some(1)), behind(1, Some(20))]);
+        assert_eq!(second.next_watermark, Some(Micros(10)));
+        assert_eq!(second.held_back, Some(HeldBack { partition: PartitionId(1), time: Some(Micros(20)) }));
+        // Its own second greatest is the second greatest of all: nobody waits for it.
+        let third = watermarks.close(3, true, &[behind(0, None)]);
+        assert_eq!((third.next_watermark, third.held_back), (Some(Micros(40)), None));
+    }
+
+    #[test]
+    fn the_uncounted_partition_is_neither_waited_for_nor_a_witness() {
+        let mut watermarks = watermarks(Progress::default());
+        watermarks.observe(times(1, 9, &[100, 200]));
+        watermarks.observe(times(1, 0, &[30]));
+        let first = watermarks.close(1, true, &[behind(9, None)]);
+        let nothing = EpochTimes { newest_in_epoch: Some(Micros(200)), ..EpochTimes::default() };
+        assert_eq!(first, nothing);
+        watermarks.observe(times(2, 0, &[30]));
+        assert_eq!(watermarks.close(2, true, &[]).next_watermark, Some(Micros(20)));
+    }
+
+    #[test]
+    fn counted_anew_the_watermark_goes_on_from_where_it_stood() {
+        let mut first = watermarks(Progress::default());
+        first.observe(times(1, 0, &[70, 80]));
+        first.close(1, true, &[]);
+        let progress = first.progress().counted_anew();
+        assert_eq!((progress.watermark, progress.newest), (Some(Micros(60)), Some(Micros(80))));
+        let mut second = watermarks(progress);
+        second.observe(times(2, 0, &[75]));
+        let after = second.close(2, true, &[behind(0, None)]);
+        assert_eq!((after.watermark, after.next_watermark), (Some(Micros(60)), Some(Micros(60))));
     }
 }

@@ -22,7 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
     let contract = Contract { max_future_skew_us: 3_600_000_000, id_key: [1, 2], curated: true };
     // 2026-01-01T10:00:00Z
     let arrival = Micros(1_767_261_600_000_000);
-    let body = Body { bytes, whole_len: bytes.len() as u64, at: Position::default(), arrival };
+    let body = Body { bytes, whole_len: bytes.len() as u64, at: Position::default(), arrival, section: None };
 
     let strict = contract.check_strict(&body, 0);
     if let Some(event) = contract.check_fast(&body, 0) {

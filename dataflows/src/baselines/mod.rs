@@ -22,6 +22,7 @@ mod temporal;
 #[cfg(test)]
 mod tests;
 mod threshold;
+mod times;
 
 use differential_dataflow::{AsCollection, VecCollection};
 use timely::container::CapacityContainerBuilder;
@@ -34,6 +35,7 @@ pub use self::reduce::reduce;
 pub use self::ring::ring;
 pub use self::temporal::temporal;
 pub use self::threshold::threshold;
+pub use self::times::event_times;
 
 use crate::event::{Epoch, Event};
 

@@ -21,7 +21,7 @@ use crate::metrics::Totals;
 /// let json = r#"{"event_id": "a", "user_id": "u", "event_time": "2026-01-01T10:00:00Z", "ingest_time":
 ///     "2026-01-01T10:00:01Z", "event_type": "deposit_completed", "amount": 1, "currency": "GBP", "channel": "web"}"#;
 /// let arrival = Micros(1_767_261_602_000_000);
-/// let body = Body { bytes: json.as_bytes(), whole_len: json.len() as u64, at: Position::default(), arrival };
+/// let body = Body { bytes: json.as_bytes(), whole_len: json.len() as u64, at: Position::default(), arrival, section: None };
 /// assert_eq!([plain.take(&body), plain.take(&body)], [true, false]);
 /// ```
 pub struct Plain {

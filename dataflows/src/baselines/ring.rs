@@ -15,14 +15,17 @@ use differential_dataflow::trace::implementations::{KeyBuilder, KeySpine};
 use differential_dataflow::trace::{Builder, Description, Span, Trace, TraceReader};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
-use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::{Operator, OperatorInfo};
 use timely::progress::Antichain;
 
 use crate::arrangement::Hashes;
 use crate::event::{Epoch, Event, EventId};
-use crate::watermark::{Bucket, Horizon, Watermarks, newest_event_times};
+use crate::newest::EventTimes;
+use crate::watermark::{Bucket, Horizon, Progress, Settings, Watermarks};
+
+use super::event_times;
 
 type Ids = KeySpine<EventId, Epoch, Present>;
 
@@ -76,28 +79,31 @@ fn advance(keys: &mut &[EventId], id: EventId) -> bool {
 /// The first event of each id and bucket among those that are not late.
 pub fn ring<'s>(events: Stream<'s, Epoch, Vec<Event>>, horizon: Horizon) -> Stream<'s, Epoch, Vec<Event>> {
     let hashes = Hashes::new([0, 0]);
-    let (events, newest_times) = newest_event_times(events);
+    let (events, times) = event_times(events, 1);
     let by_id = Exchange::new(move |event: &Event| hashes.route(event.id));
+    let to_worker = Exchange::new(|(worker, _): &(u64, EventTimes)| *worker);
     type Events = CapacityContainerBuilder<Vec<Event>>;
-    events.binary_frontier::<_, Events, _, _, _, _>(newest_times, by_id, Pipeline, "Ring", |_, info| {
+    events.binary_frontier::<_, Events, _, _, _, _>(times, by_id, to_worker, "Ring", |_, info| {
         let mut open: BTreeMap<Epoch, (Capability<Epoch>, Vec<Event>)> = BTreeMap::new();
-        let mut watermarks = Watermarks::new(horizon, None);
+        let settings = Settings { horizon, witnesses: 1, uncounted: None };
+        let mut watermarks = Watermarks::new(settings, Progress::default());
         let mut ring: BTreeMap<Bucket, BucketTrace> = BTreeMap::new();
-        move |(events, events_frontier), (newest_times, times_frontier), output| {
+        move |(events, events_frontier), (times, times_frontier), output| {
             events.for_each_stamp(|cap, batches| {
                 let Some(held) = cap.retain_least(0) else { return };
                 let (_, all) = open.entry(*held.time()).or_insert_with(|| (held, Vec::new()));
                 batches.for_each(|batch| all.append(batch));
             });
-            newest_times.for_each_stamp(|_, batches| {
-                batches
-                    .flat_map(|batch| batch.drain(..))
-                    .for_each(|newest| watermarks.observe(newest.epoch, newest.time));
+            times.for_each_stamp(|cap, batches| {
+                // Every worker closes every epoch, whether or not it owns an id in it.
+                let Some(held) = cap.retain_least(0) else { return };
+                open.entry(*held.time()).or_insert_with(|| (held, Vec::new()));
+                batches.flat_map(|batch| batch.drain(..)).for_each(|(_, times)| watermarks.observe(times));
             });
             let closed = |epoch: &Epoch| !events_frontier.less_equal(epoch) && !times_frontier.less_equal(epoch);
             while let Some(first) = open.first_entry().filter(|first| closed(first.key())) {
                 let (epoch, (cap, mut all)) = first.remove_entry();
-                let watermark = watermarks.close(epoch).watermark;
+                let watermark = watermarks.close(epoch, true, &[]).watermark;
                 ring = ring.split_off(&horizon.oldest_remembered(watermark));
                 all.retain(|event| Some(event.time) > watermark);
                 all.sort_unstable_by_key(|event| (horizon.bucket_of(event.time), event.id, event.at));

@@ -11,9 +11,9 @@ use timely::dataflow::operators::generic::operator::empty;
 
 use super::*;
 use crate::arrangement::{Settings, SweepRate, TimeBoundedArrangement};
-use crate::distinct::distinct_within_watermark;
+use crate::distinct::{Inputs, distinct_within_watermark};
 use crate::event::{Channel, EpochMark, EventId, EventType, Micros, Offset, PartitionId, Pence, Position, UserId};
-use crate::watermark::Horizon;
+use crate::watermark::{self, Horizon, Progress, Watermarks};
 
 const MINUTE: i64 = 60_000_000;
 
@@ -52,8 +52,13 @@ fn run(epochs: Vec<Vec<Event>>) -> [Vec<(Epoch, Event)>; 5] {
             let horizon = Horizon { watermark_delay_us: 300 * MINUTE, dedup_retention_us: 300 * MINUTE };
             let settings = Settings { horizon, key: [1, 2], expected_ids: 0, sweep: SweepRate::default() };
             let index = TimeBoundedArrangement::shared(settings);
+            let (passed, times) = event_times(events.clone(), 1);
+            let (behind, checkpoints) = (empty(scope), empty(scope));
+            let inputs = Inputs { events: passed, times, marks, behind, checkpoints };
+            let rule = watermark::Settings { horizon, witnesses: 1, uncounted: None };
+            let watermarks = Watermarks::new(rule, Progress::default());
             [
-                send(distinct_within_watermark(events.clone(), marks, empty(scope), index, None, None).accepted),
+                send(distinct_within_watermark(inputs, index, watermarks, None).accepted),
                 send(threshold(events.clone())),
                 send(reduce(events.clone())),
                 send(ring(events.clone(), horizon)),
@@ -63,7 +68,7 @@ fn run(epochs: Vec<Vec<Event>>) -> [Vec<(Epoch, Event)>; 5] {
         for (epoch, batch) in (1..).zip(epochs) {
             events.advance_to(epoch);
             marks.advance_to(epoch);
-            marks.send(EpochMark { epoch, opened: Micros(0), closed: Micros(0), missing: 0 });
+            marks.send(EpochMark { epoch, opened: Micros(0), closed: Micros(0), missing: 0, waits: true });
             batch.into_iter().for_each(|event| events.send(event));
             worker.step();
         }

@@ -16,7 +16,7 @@ const MAX_POUND_DIGITS: usize = 15;
 
 #[inline]
 pub(super) fn check(contract: &Contract, body: &Body<'_>, origin: u16) -> Option<Event> {
-    if body.whole_len > MAX_BODY_BYTES as u64 || body.bytes.len() > MAX_BODY_BYTES {
+    if body.whole_len > MAX_BODY_BYTES as u64 || body.bytes.len() > MAX_BODY_BYTES || body.section.is_some() {
         return None;
     }
     let found = Found::scan(body.bytes)?;

@@ -47,6 +47,7 @@ pub const MAX_ID_BYTES: usize = 1024;
 ///     whole_len: json.len() as u64,
 ///     at: Position::default(),
 ///     arrival: Micros(1_767_261_602_000_000),
+///     section: None,
 /// };
 ///
 /// let event = contract.check(&body(json), 0).expect("a valid event");

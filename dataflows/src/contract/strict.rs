@@ -27,6 +27,9 @@ pub(super) fn check(contract: &Contract, body: &Body<'_>, origin: u16) -> Result
 
 /// R000.
 fn well_formed<'a>(body: &Body<'a>) -> Result<Members<'a>, String> {
+    if let Some(section) = body.section {
+        return Err(section.as_str().to_owned());
+    }
     let length = body.whole_len.max(body.bytes.len() as u64);
     if length > MAX_BODY_BYTES as u64 {
         return Err(format!("{length} bytes, more than {MAX_BODY_BYTES}"));

@@ -51,7 +51,7 @@ pub struct Verdicts {
 impl Verdicts {
     fn refuse(&mut self, claim: &Claim, reason: Reason) {
         let Claim { id, at, origin, time, .. } = *claim;
-        let DistinctTally { epoch, watermark, .. } = self.tally;
+        let DistinctTally { epoch, times: EpochTimes { watermark, .. }, .. } = self.tally;
         self.refused.push(Refusal { epoch, at, origin, reason, id, time, watermark });
     }
 
@@ -91,19 +91,9 @@ impl Judge {
         times: EpochTimes,
         batches: &mut [Vec<Event>],
     ) -> Verdicts {
-        let EpochTimes { watermark, newest_in_epoch, newest } = times;
+        let watermark = times.watermark;
         let (accepted, duplicates, late, conflicting, retained) = (0, 0, 0, 0, 0);
-        let tally = DistinctTally {
-            epoch,
-            accepted,
-            duplicates,
-            late,
-            conflicting,
-            retained,
-            watermark,
-            newest_in_epoch,
-            newest,
-        };
+        let tally = DistinctTally { epoch, accepted, duplicates, late, conflicting, retained, times };
         let mut verdicts = Verdicts { refused: Vec::new(), tally };
         let received: usize = batches.iter().map(Vec::len).sum();
 
@@ -135,7 +125,7 @@ impl Judge {
 
     /// Keeps in `batch` the events whose ids were not known when they came.
     fn admit(&mut self, index: &mut TimeBoundedArrangement, batch: &mut Vec<Event>, verdicts: &mut Verdicts) {
-        let DistinctTally { epoch, watermark, .. } = verdicts.tally;
+        let DistinctTally { epoch, times: EpochTimes { watermark, .. }, .. } = verdicts.tally;
         let Judge { probes, late, contested } = self;
         let hashes = index.hashes();
         probes.clear();
@@ -197,14 +187,14 @@ impl Judge {
             losers.push(claim);
         }
         for claim in losers {
-            if let Some(known) = index.get(claim.id, verdicts.tally.watermark) {
+            if let Some(known) = index.get(claim.id, verdicts.tally.times.watermark) {
                 verdicts.repeated(&claim, known.fingerprint);
             }
         }
         for claim in self.late.drain(..) {
             let winner = winners.find(claim.key.hash(), |winner| winner.key == claim.key);
             let before = winner.is_some_and(|winner| winner.place.is_some() && claim.at < winner.at);
-            match index.get(claim.id, verdicts.tally.watermark) {
+            match index.get(claim.id, verdicts.tally.times.watermark) {
                 Some(known) if !before => verdicts.repeated(&claim, known.fingerprint),
                 _ => verdicts.late(&claim),
             }

@@ -12,16 +12,20 @@ use timely::dataflow::{InputHandle, ProbeHandle};
 
 use super::*;
 use crate::arrangement::{Settings, SweepRate, TimeBoundedArrangement};
+use crate::baselines::event_times;
 use crate::event::{Channel, EventId, EventType, Offset, PartitionId, Pence, UserId};
-use crate::watermark::Horizon;
+use crate::oracle::EventTime;
+use crate::watermark::{self, Horizon};
 
 const SECOND: i64 = 1_000_000;
 
 /// Epochs from 1, each with its events as dealt to workers, in the order in which each worker feeds them.
 #[derive(Clone, Debug)]
 struct Input {
-    horizon: Horizon,
+    rule: watermark::Settings,
     epochs: Vec<Vec<(usize, Event)>>,
+    /// For each epoch the partitions that were behind at its end; none where the watermark does not wait.
+    cuts: Vec<Option<Vec<Behind>>>,
 }
 
 /// All that the operator says, with the accepted events of each epoch in order of position.
@@ -34,20 +38,20 @@ struct Output {
 
 /// The rules about the stream, one event after the other.
 fn model(input: &Input) -> Output {
-    let Horizon { watermark_delay_us: delay, dedup_retention_us: retention } = input.horizon;
+    let Horizon { dedup_retention_us: retention, .. } = input.rule.horizon;
     let bucket = (retention / 24).max(SECOND);
     let forgotten_at = |event: &Event| Micros((event.time.0 / bucket + 1) * bucket + retention);
     let contents = |event: &Event| (event.user.clone(), event.time, event.event_type, event.amount, event.channel);
     let mut output = Output::default();
     let mut remembered: HashMap<EventId, Event> = HashMap::new();
-    let mut newest: Option<Micros> = None;
-    for (epoch, dealt) in (1..).zip(&input.epochs) {
-        let watermark = newest.map(|newest| Micros(newest.0 - delay));
+    let mut event_time = EventTime::new(input.rule);
+    for ((epoch, dealt), cut) in (1..).zip(&input.epochs).zip(&input.cuts) {
+        let event_times: Vec<_> = dealt.iter().map(|(_, event)| (event.at.partition, event.time)).collect();
+        let times = event_time.epoch(&event_times, cut.as_deref());
+        let watermark = times.watermark;
         remembered.retain(|_, event| Some(forgotten_at(event)) > watermark);
         let mut events: Vec<Event> = dealt.iter().map(|(_, event)| event.clone()).collect();
         events.sort_by_key(|event| event.at);
-        let newest_in_epoch = events.iter().map(|event| event.time).max();
-        newest = newest.max(newest_in_epoch);
         let (mut accepted, mut duplicates, mut late, mut conflicting) = (Vec::new(), 0, 0, 0);
         for event in events {
             let reason = match remembered.get(&event.id) {
@@ -72,17 +76,7 @@ fn model(input: &Input) -> Output {
             output.refused.insert(Refusal { epoch, at, origin, reason, id, time, watermark });
         }
         let (retained, count) = (remembered.len() as u64, accepted.len() as u64);
-        let tally = DistinctTally {
-            epoch,
-            accepted: count,
-            duplicates,
-            late,
-            conflicting,
-            retained,
-            watermark,
-            newest_in_epoch,
-            newest,
-        };
+        let tally = DistinctTally { epoch, accepted: count, duplicates, late, conflicting, retained, times };
         output.tallies.insert(epoch, tally);
         output.accepted.insert(epoch, accepted);
     }
@@ -118,20 +112,27 @@ fn run(input: &Input, workers: usize, sweep: SweepRate, expected_ids: usize) -> 
         let input = &shared_input;
         let mut events = InputHandle::<Epoch, CapacityContainerBuilder<Vec<Event>>>::new();
         let mut marks = InputHandle::<Epoch, CapacityContainerBuilder<Vec<EpochMark>>>::new();
-        let settings = Settings { horizon: input.horizon, key: [7, 11], expected_ids, sweep };
+        let mut behind = InputHandle::<Epoch, CapacityContainerBuilder<Vec<Behind>>>::new();
+        let settings = Settings { horizon: input.rule.horizon, key: [7, 11], expected_ids, sweep };
         let probe = ProbeHandle::new();
         worker.dataflow(|scope| {
             let index = TimeBoundedArrangement::shared(settings);
-            let (events, marks) = (events.to_stream(scope), marks.to_stream(scope));
-            let distinct = distinct_within_watermark(events, marks, empty(scope), index, None, None);
+            let (events, times) = event_times(events.to_stream(scope), input.rule.witnesses);
+            let (marks, behind, checkpoints) = (marks.to_stream(scope), behind.to_stream(scope), empty(scope));
+            let inputs = Inputs { events, times, marks, behind, checkpoints };
+            let watermarks = Watermarks::new(input.rule, Progress::default());
+            let distinct = distinct_within_watermark(inputs, index, watermarks, None);
             record(distinct.accepted, &shared, |raw, at, event| raw.accepted.push((at, event)));
             record(distinct.refused, &shared, |raw, at, refusal| raw.refused.push((at, refusal)));
             record(distinct.tallies, &shared, |raw, at, tally| raw.tallies.push((at, tally))).probe_with(&probe);
         });
-        for (epoch, dealt) in (1..).zip(&input.epochs) {
+        for ((epoch, dealt), cut) in (1..).zip(&input.epochs).zip(&input.cuts) {
             events.advance_to(epoch);
+            behind.advance_to(epoch);
             marks.advance_to(epoch);
-            marks.send(EpochMark { epoch, opened: Micros(0), closed: Micros(0), missing: 0 });
+            cut.iter().flatten().for_each(|partition| behind.send(*partition));
+            let waits = cut.is_some();
+            marks.send(EpochMark { epoch, opened: Micros(0), closed: Micros(0), missing: 0, waits });
             for (_, event) in dealt.iter().filter(|(owner, _)| owner % worker.peers() == worker.index()) {
                 events.send(event.clone());
             }
@@ -222,14 +223,29 @@ fn deal(epochs: Vec<Vec<Draft>>, order: &[prop::sample::Index]) -> Vec<Vec<(usiz
 }
 
 prop_compose! {
+    /// What a cut says: often that nobody waits, and sometimes nothing at all.
+    fn cut()(
+        behind in prop::collection::btree_map(0u32..3, prop::option::of(0i64..150), 0..3),
+        waits in prop::bool::weighted(0.8),
+    ) -> Option<Vec<Behind>> {
+        let behind = behind.into_iter().map(|(partition, head)| {
+            Behind { partition: PartitionId(partition), head: head.map(|head| Micros(head * SECOND)) }
+        });
+        waits.then(|| behind.collect())
+    }
+}
+
+prop_compose! {
     /// Event time runs on by `speed` seconds an epoch.
     fn inputs()(delay in 0i64..30, retention in prop_oneof![0i64..30, 40i64..80], speed in 0i64..12)(
         epochs in (0..12i64).map(|epoch| prop::collection::vec(draft_near(epoch * speed), 0..10)).collect::<Vec<_>>(),
         order in prop::collection::vec(any::<prop::sample::Index>(), 30),
+        cuts in prop::collection::vec(cut(), 12), witnesses in 1usize..5,
+        uncounted in prop::option::weighted(0.2, Just(PartitionId(1))),
         delay in Just(delay), retention in Just(retention),
     ) -> Input {
         let horizon = Horizon { watermark_delay_us: delay * SECOND, dedup_retention_us: retention * SECOND };
-        Input { horizon, epochs: deal(epochs, &order) }
+        Input { rule: watermark::Settings { horizon, witnesses, uncounted }, epochs: deal(epochs, &order), cuts }
     }
 }
 
@@ -293,15 +309,18 @@ fn event(offset: u64, id: u128, seconds: i64) -> (usize, Event) {
     (offset as usize, event)
 }
 
-fn day() -> Horizon {
-    Horizon { watermark_delay_us: 86_400 * SECOND, dedup_retention_us: 86_400 * SECOND }
+/// A day for everything, and nobody is behind.
+fn in_a_day(epochs: Vec<Vec<(usize, Event)>>) -> Input {
+    let horizon = Horizon { watermark_delay_us: 86_400 * SECOND, dedup_retention_us: 86_400 * SECOND };
+    let cuts = vec![Some(Vec::new()); epochs.len()];
+    Input { rule: watermark::Settings { horizon, witnesses: 1, uncounted: None }, epochs, cuts }
 }
 
 #[test]
 fn an_event_exactly_at_the_watermark_is_late_and_one_a_microsecond_after_it_is_not() {
     let mut after = event(2, 3, 0);
     after.1.time.0 += 1;
-    let input = Input { horizon: day(), epochs: vec![vec![event(0, 1, 86_400)], vec![event(1, 2, 0), after.clone()]] };
+    let input = in_a_day(vec![vec![event(0, 1, 86_400)], vec![event(1, 2, 0), after.clone()]]);
     let output = run(&input, 1, SweepRate::default(), 0);
     assert_eq!(output.accepted[&2], [after.1]);
     assert_eq!(output.tallies[&2].late, 1);
@@ -313,7 +332,7 @@ fn within_an_epoch_a_late_event_is_a_duplicate_only_after_its_id_was_accepted() 
     for rotation in 0..3 {
         let mut second = vec![event(1, 7, 0), event(2, 7, 90_000), event(3, 7, 0)];
         second.rotate_left(rotation);
-        let input = Input { horizon: day(), epochs: vec![vec![event(0, 1, 86_400)], second] };
+        let input = in_a_day(vec![vec![event(0, 1, 86_400)], second]);
         let output = run(&input, 2, SweepRate::default(), 0);
         let reasons: Vec<_> = output.refused.iter().map(|refusal| (refusal.at.offset.0, refusal.reason)).collect();
         assert_eq!(reasons, [(1, Reason::LateEvent), (3, Reason::ConflictingDuplicate)]);
@@ -323,7 +342,7 @@ fn within_an_epoch_a_late_event_is_a_duplicate_only_after_its_id_was_accepted() 
 
 #[test]
 fn every_marked_epoch_is_answered_though_no_event_ever_came() {
-    let input = Input { horizon: day(), epochs: vec![Vec::new(); 5] };
+    let input = in_a_day(vec![Vec::new(); 5]);
     let output = run(&input, 2, SweepRate::default(), 0);
     assert_eq!(output.tallies.len(), 5);
     assert_eq!(output, model(&input));

@@ -93,7 +93,7 @@ pub fn accumulated_totals<'s, G: GroupBy>(
         // They stand at time 0, and would hold back everything downstream.
         drop(capabilities);
         let mut open: BTreeMap<Epoch, Open<G::Key>> = BTreeMap::new();
-        let mut requests = Requests::default();
+        let mut requests = Requests::new();
         let mut table = TotalsTable::new(hashes, saves);
         move |frontiers| {
             updates.for_each_stamp(|cap, batches| {
@@ -101,13 +101,13 @@ pub fn accumulated_totals<'s, G: GroupBy>(
                 let open = open.entry(epoch).or_insert_with(|| Open { held, batches: Vec::new() });
                 open.batches.extend(batches.map(std::mem::take));
             });
-            checkpoints.for_each_stamp(|request, _| requests.ask(&request, 1));
+            checkpoints.for_each_stamp(|request, _| requests.ask(&request, [1]));
             let (mut rows, mut changed) = (rows_out.activate(), changed_out.activate());
             let [of_updates, of_requests] = frontiers else { return };
             let closed = |epoch: &Epoch| !of_updates.less_equal(epoch);
             while let Some(turn) = requests.turn(of_requests, open.keys().next().copied(), closed) {
                 match turn {
-                    Turn::Answer(epoch, cap) => {
+                    Turn::Answer(epoch, [cap]) => {
                         changed.session(&cap).give(Changed { epoch, rows: table.take_unsaved() });
                     }
                     Turn::Close(epoch) => {

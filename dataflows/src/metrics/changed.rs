@@ -55,7 +55,7 @@ pub fn changed_totals<'s, K: ExchangeData + Hash>(
         Pipeline,
         "ChangedTotals",
         |_, _| {
-            let mut requests = Requests::default();
+            let mut requests = Requests::new();
             let mut open: BTreeMap<Epoch, Vec<Row<K>>> = BTreeMap::new();
             let mut changed: HashMap<K, Totals> = HashMap::new();
             move |(rows, rows_frontier), (checkpoints, checkpoints_frontier), output| {
@@ -65,7 +65,7 @@ pub fn changed_totals<'s, K: ExchangeData + Hash>(
                         open.entry(row.epoch).or_default().push(row);
                     }
                 });
-                checkpoints.for_each_stamp(|request, _| requests.ask(&request, 0));
+                checkpoints.for_each_stamp(|request, _| requests.ask(&request, [0]));
                 let closed = |epoch: &Epoch| !rows_frontier.less_equal(epoch);
                 while let Some(turn) = requests.turn(checkpoints_frontier, open.keys().next().copied(), closed) {
                     match turn {
@@ -73,7 +73,7 @@ pub fn changed_totals<'s, K: ExchangeData + Hash>(
                             let rows = open.remove(&epoch).unwrap_or_default();
                             changed.extend(rows.into_iter().map(|row| (row.key, row.totals)));
                         }
-                        Turn::Answer(epoch, cap) => {
+                        Turn::Answer(epoch, [cap]) => {
                             output.session(&cap).give(Changed { epoch, rows: changed.drain().collect() });
                         }
                     }

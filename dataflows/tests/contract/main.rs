@@ -40,7 +40,7 @@ fn plain_contract() -> Contract {
 }
 
 fn body(bytes: &[u8]) -> Body<'_> {
-    Body { bytes, whole_len: bytes.len() as u64, at: AT, arrival: ARRIVAL }
+    Body { bytes, whole_len: bytes.len() as u64, at: AT, arrival: ARRIVAL, section: None }
 }
 
 /// The verdict, after seeing that it is the same on each path, with the curated members or without, and that a violation

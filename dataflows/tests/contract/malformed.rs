@@ -1,7 +1,8 @@
 //! R000: what is no event at all, and what only looks like it.
 
 use super::*;
-use tidemark_dataflows::block::{MAX_BODY_BYTES, MAX_KEPT_BYTES};
+use bytes::Bytes;
+use tidemark_dataflows::block::{Arrival, Block, MAX_BODY_BYTES, MAX_KEPT_BYTES, Section};
 use tidemark_dataflows::contract::MAX_DEPTH;
 use tidemark_dataflows::reason::Reason::MalformedEvent;
 
@@ -269,6 +270,34 @@ fn a_body_of_1_mib_and_one_of_a_byte_more() {
     };
     assert_eq!(check(padded(MAX_BODY_BYTES)), check(&json));
     assert_eq!(reason(padded(MAX_BODY_BYTES + 1)), Some(MalformedEvent));
+}
+
+#[test]
+fn what_came_as_values_is_no_event_whatever_its_text_says() {
+    let json = event_with(&[]);
+    for (section, name) in [(Section::Value, "AMQP value section"), (Section::Sequence, "AMQP sequence section")] {
+        let body = Body { section: Some(section), ..body(json.as_bytes()) };
+        assert_eq!(contract().check_fast(&body, ORIGIN), None);
+        let violation = contract().check(&body, ORIGIN).unwrap_err();
+        assert_eq!((violation.reason, violation.detail.as_deref()), (MalformedEvent, Some(name)));
+        let long = Body { whole_len: 5_000_000, ..body };
+        assert_eq!(contract().check(&long, ORIGIN).unwrap_err().detail.as_deref(), Some(name));
+    }
+}
+
+#[test]
+fn blocks_know_which_of_their_bodies_came_as_values() {
+    let block = Block {
+        partition: PartitionId(3),
+        first_offset: Offset(7),
+        arrival: Arrival::Opening(Micros(0)),
+        bytes: Bytes::from_static(b"abc"),
+        bodies: vec![0..1, 1..2, 2..3],
+        oversized: Vec::new(),
+        sections: vec![(1, Section::Sequence)],
+    };
+    let sections: Vec<_> = block.iter().map(|body| body.section).collect();
+    assert_eq!(sections, [None, Some(Section::Sequence), None]);
 }
 
 #[test]

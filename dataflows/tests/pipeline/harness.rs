@@ -16,7 +16,7 @@ use tidemark_dataflows::payloads::PayloadCap;
 use tidemark_dataflows::pipeline::{Inputs, Outputs, Restored, Settings, tidemark};
 use tidemark_dataflows::reason::Reason;
 use tidemark_dataflows::tally::EpochSummary;
-use tidemark_dataflows::watermark::Horizon;
+use tidemark_dataflows::watermark::{Behind, EpochTimes, Horizon, Progress};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::{Inspect, Probe};
 use timely::dataflow::{InputHandle, ProbeHandle, StreamVec};
@@ -25,8 +25,35 @@ use timely::worker::Worker;
 const HOUR_US: i64 = 3_600_000_000;
 const START_US: i64 = 1_767_261_600_000_000;
 
-/// Bodies by epoch and partition.
-pub(crate) type Stream = Vec<Vec<Vec<String>>>;
+/// All that comes in.
+#[derive(Clone, Debug)]
+pub(crate) struct Stream {
+    /// Bodies by epoch and partition.
+    pub(crate) epochs: Vec<Vec<Vec<String>>>,
+    /// For each epoch the partitions that were behind at its end; none where the watermark does not wait.
+    pub(crate) cuts: Vec<Option<Vec<Behind>>>,
+}
+
+impl Stream {
+    /// No partition is ever behind.
+    pub(crate) fn caught_up(epochs: Vec<Vec<Vec<String>>>) -> Self {
+        Stream { cuts: vec![Some(Vec::new()); epochs.len()], epochs }
+    }
+
+    /// Says which partitions were behind, once for each epoch.
+    fn say_behind(&self, epoch: Epoch, to: &mut Input<Behind>) {
+        if *to.time() <= epoch {
+            to.advance_to(epoch);
+            self.cuts[usize::try_from(epoch - 1).unwrap()].iter().flatten().for_each(|behind| to.send(*behind));
+            to.advance_to(epoch + 1);
+        }
+    }
+
+    fn mark(&self, epoch: Epoch) -> EpochMark {
+        let waits = self.cuts[usize::try_from(epoch).unwrap() - 1].is_some();
+        EpochMark { epoch, opened: opened(epoch), closed: opened(epoch + 1), missing: 0, waits }
+    }
+}
 
 pub(crate) fn settings(delay_hours: i64, retention_hours: i64) -> Settings {
     let horizon = Horizon { watermark_delay_us: delay_hours * HOUR_US, dedup_retention_us: retention_hours * HOUR_US };
@@ -35,12 +62,13 @@ pub(crate) fn settings(delay_hours: i64, retention_hours: i64) -> Settings {
         index: IndexSettings { horizon, key: [5, 6], expected_ids: 16, sweep: SweepRate::default() },
         log_admissions: None,
         payload_cap: PayloadCap(None),
+        witnesses: 1,
+        uncounted: None,
     }
 }
 
-fn mark(epoch: Epoch) -> EpochMark {
-    let at = |n: u64| Micros(START_US + 1_000_000 * i64::try_from(n).unwrap());
-    EpochMark { epoch, opened: at(epoch), closed: at(epoch + 1), missing: 0 }
+fn opened(epoch: Epoch) -> Micros {
+    Micros(START_US + 1_000_000 * i64::try_from(epoch).unwrap())
 }
 
 /// Cuts the bodies of one epoch and partition into blocks of at most `size` events.
@@ -56,10 +84,11 @@ fn blocks(partition: usize, first: u64, bodies: &[String], epoch: Epoch, size: u
         Block {
             partition: PartitionId(u32::try_from(partition).unwrap()),
             first_offset: Offset(first + (i * size) as u64),
-            arrival: Arrival::Opening(mark(epoch).opened),
+            arrival: Arrival::Opening(opened(epoch)),
             bytes: Bytes::from(bytes),
             bodies: ranges,
             oversized: Vec::new(),
+            sections: Vec::new(),
         }
     };
     bodies.chunks(size).enumerate().map(block).collect()
@@ -67,9 +96,9 @@ fn blocks(partition: usize, first: u64, bodies: &[String], epoch: Epoch, size: u
 
 /// Every block with its epoch, in the order in which a reader would deliver them.
 fn all_blocks(stream: &Stream, size: usize) -> Vec<(Epoch, Vec<Block>)> {
-    let mut next = vec![0u64; stream.first().map_or(0, Vec::len)];
+    let mut next = vec![0u64; stream.epochs.first().map_or(0, Vec::len)];
     let mut out = Vec::new();
-    for (i, partitions) in stream.iter().enumerate() {
+    for (i, partitions) in stream.epochs.iter().enumerate() {
         let epoch = i as u64 + 1;
         let mut all = Vec::new();
         for (p, bodies) in partitions.iter().enumerate() {
@@ -124,6 +153,7 @@ impl Results {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Export {
     Admitted(Admitted),
+    Progress(Epoch, Progress),
     Users(Changed<UserId>),
     Channels(Changed<ChannelKey>),
 }
@@ -132,6 +162,7 @@ impl Export {
     pub(crate) fn epoch(&self) -> Epoch {
         match self {
             Export::Admitted(admitted) => admitted.epoch,
+            Export::Progress(epoch, _) => *epoch,
             Export::Users(changed) => changed.epoch,
             Export::Channels(changed) => changed.epoch,
         }
@@ -174,22 +205,25 @@ pub(crate) fn run(
     restored: impl Fn(usize, usize) -> Restored + Send + Sync + 'static,
 ) -> Recorded {
     let recorded = Arc::new(Mutex::new(Recorded::default()));
-    let (shared, settings, session) = (Arc::clone(&recorded), settings.clone(), session.clone());
-    let fed: Vec<_> = all_blocks(stream, session.size);
+    let (shared, stream, settings, session) =
+        (Arc::clone(&recorded), stream.clone(), settings.clone(), session.clone());
+    let fed: Vec<_> = all_blocks(&stream, session.size);
     timely::execute(timely::Config::process(session.workers), move |worker| {
-        let (mut blocks, mut marks, mut checkpoints) =
-            (Input::<Block>::new(), Input::<EpochMark>::new(), Input::<()>::new());
+        let (mut blocks, mut marks, mut behind, mut checkpoints) =
+            (Input::<Block>::new(), Input::<EpochMark>::new(), Input::<Behind>::new(), Input::<()>::new());
         let probe = ProbeHandle::new();
         let remembered = worker.dataflow(|scope| {
             let inputs = Inputs {
                 blocks: blocks.to_stream(scope),
                 marks: marks.to_stream(scope),
+                behind: behind.to_stream(scope),
                 checkpoints: checkpoints.to_stream(scope),
             };
             let restored = restored(scope.index(), scope.peers());
             record(tidemark(inputs, &settings, restored), &shared, &probe)
         });
         checkpoints.advance_to(session.first);
+        behind.advance_to(session.first);
         for (epoch, epoch_blocks) in fed.iter().filter(|(epoch, _)| (session.first..=session.last).contains(epoch)) {
             blocks.advance_to(*epoch);
             marks.advance_to(*epoch);
@@ -199,13 +233,20 @@ pub(crate) fn run(
                     blocks.send(block.clone());
                 }
             }
-            marks.send(mark(*epoch));
+            marks.send(stream.mark(*epoch));
             for _ in 0..session.deal % 4 * 10 {
                 worker.step();
             }
+            // Who is behind may be said when the marks have long passed the epoch: it is waited for.
+            stream.say_behind(epoch.saturating_sub(session.deal >> 3 & 1), &mut behind);
             ask_up_to(epoch.saturating_sub(session.lag), &mut checkpoints, &session);
         }
         drop((blocks, marks));
+        for _ in 0..session.deal % 4 * 10 {
+            worker.step();
+        }
+        stream.say_behind(session.last, &mut behind);
+        drop(behind);
         ask_up_to(session.last.saturating_sub(1), &mut checkpoints, &session);
         publish_all(worker, &probe);
         ask_up_to(session.last, &mut checkpoints, &session);
@@ -294,19 +335,26 @@ fn record(
     if let Some(exports) = outputs.exports {
         let worker = exports.admitted.scope().index();
         each(exports.admitted, to, move |r, e| r.exports.push((worker, Export::Admitted(e.clone()))));
+        let progress = Arc::clone(to);
+        exports.progress.inspect_core(move |seen| {
+            if let Ok((stamp, batch)) = seen {
+                let epoch = *stamp.least().unwrap();
+                let answers = batch.iter().map(|answer| (worker, Export::Progress(epoch, answer.clone())));
+                progress.lock().unwrap().exports.extend(answers);
+            }
+        });
         each(exports.changed_users, to, move |r, e| r.exports.push((worker, Export::Users(e.clone()))));
         each(exports.changed_channels, to, move |r, e| r.exports.push((worker, Export::Channels(e.clone()))));
     }
     outputs.remembered
 }
 
-/// What must be published.
-pub(crate) fn expected(stream: &Stream, settings: &Settings) -> Results {
-    let horizon = settings.index.horizon;
-    let mut oracle = Oracle::new(settings.contract.clone(), horizon.watermark_delay_us, horizon.dedup_retention_us);
+/// What must be published, and how far event time must have come up to the end of each epoch.
+pub(crate) fn expected(stream: &Stream, settings: &Settings) -> (Results, Vec<Progress>) {
+    let mut oracle = Oracle::new(settings.clone());
     let (mut results, mut ids, mut payloads) = (Results::default(), BTreeMap::new(), BTreeMap::new());
-    for (epoch, blocks) in all_blocks(stream, usize::MAX) {
-        oracle.epoch(blocks.iter().flat_map(Block::iter));
+    for ((epoch, blocks), cut) in all_blocks(stream, usize::MAX).into_iter().zip(&stream.cuts) {
+        oracle.epoch(blocks.iter().flat_map(Block::iter), cut.as_deref());
         for body in blocks.iter().flat_map(Block::iter) {
             payloads.insert((epoch, body.at), body.bytes.to_vec());
             ids.extend(settings.contract.check_strict(&body, 0).map(|event| ((epoch, body.at), event.id)));
@@ -329,7 +377,10 @@ pub(crate) fn expected(stream: &Stream, settings: &Settings) -> Results {
         let fits = settings.payload_cap.0.is_none_or(|cap| *taken <= cap);
         results.payloads.insert(key, fits.then(|| payload.clone()));
     }
-    let summary = |(epoch, tally): (Epoch, _)| (epoch, EpochSummary { mark: mark(epoch), tally });
-    results.summaries = (1..).zip(oracle.epochs).map(summary).collect();
-    results
+    for ((epoch, tally), times) in (1..).zip(oracle.epochs).zip(oracle.times) {
+        let EpochTimes { next_watermark, held_back, .. } = times;
+        let summary = EpochSummary { mark: stream.mark(epoch), tally, next_watermark, held_back };
+        results.summaries.insert(epoch, summary);
+    }
+    (results, oracle.progress)
 }

@@ -3,18 +3,23 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod harness;
+mod lateness;
 mod restart;
 
 use std::collections::BTreeSet;
 
 use harness::{Results, Session, Stream, expected, run, settings};
 use proptest::prelude::*;
+use tidemark_dataflows::event::{Micros, PartitionId};
 use tidemark_dataflows::payloads::PayloadCap;
 use tidemark_dataflows::pipeline::{Restored, Settings};
+use tidemark_dataflows::watermark::Behind;
+
+const HOUR_US: i64 = 3_600_000_000;
 
 /// One session over all of the stream, without checkpoints.
 fn run_all(stream: &Stream, settings: &Settings, workers: usize, size: usize, deal: u64) -> Results {
-    let last = stream.len() as u64;
+    let last = stream.epochs.len() as u64;
     let session = Session { first: 1, last, workers, size, deal, requests: BTreeSet::new(), lag: 0 };
     let empty = settings.clone();
     run(stream, settings, &session, move |_, _| Restored::nothing(&empty)).results
@@ -36,8 +41,31 @@ fn body() -> impl Strategy<Value = String> {
     })
 }
 
+/// Which partitions were behind, and where their heads were.
+fn cut() -> impl Strategy<Value = Vec<Behind>> {
+    let behind = prop::collection::btree_map(0..4u32, prop::option::weighted(0.8, 0..60i64), 0..4);
+    behind.prop_map(|behind| {
+        let behind = behind.into_iter().map(|(partition, hours)| {
+            let head = hours.map(|hours| Micros(1_767_225_600_000_000 + hours * HOUR_US));
+            Behind { partition: PartitionId(partition), head }
+        });
+        behind.collect()
+    })
+}
+
+/// Up to six epochs, of which the first ones may be of the rule without waiting.
 fn streams() -> impl Strategy<Value = Stream> {
-    prop::collection::vec(prop::collection::vec(prop::collection::vec(body(), 0..8), 3), 1..7)
+    let epoch = (prop::collection::vec(prop::collection::vec(body(), 0..8), 3), cut());
+    (prop::collection::vec(epoch, 1..7), prop_oneof![2 => Just(0usize), 1 => 0..7usize]).prop_map(|(epochs, old)| {
+        let (epochs, cuts): (Vec<_>, Vec<_>) = epochs.into_iter().unzip();
+        let cuts = cuts.into_iter().enumerate().map(|(epoch, cut)| (epoch >= old).then_some(cut));
+        Stream { epochs, cuts: cuts.collect() }
+    })
+}
+
+/// What the watermark depends on besides the delay.
+fn rules() -> impl Strategy<Value = (usize, Option<PartitionId>)> {
+    (1..5usize, prop::option::weighted(0.25, Just(PartitionId(2))))
 }
 
 proptest! {
@@ -45,9 +73,16 @@ proptest! {
 
     #[test]
     fn equals_the_oracle(stream in streams(), workers in 1..=3usize, size in 1..5usize, deal: u64,
-                         delay in 1..30i64, retention in 1..40i64) {
-        let settings = settings(delay, retention);
-        prop_assert_eq!(run_all(&stream, &settings, workers, size, deal), expected(&stream, &settings));
+                         delay in 1..30i64, retention in 1..40i64, (witnesses, uncounted) in rules()) {
+        let settings = Settings { witnesses, uncounted, ..settings(delay, retention) };
+        let results = run_all(&stream, &settings, workers, size, deal);
+        let mut next = None;
+        for summary in results.summaries.values() {
+            prop_assert_eq!(summary.tally.watermark, next);
+            prop_assert!(summary.next_watermark >= next, "moved back: {summary:?}");
+            next = summary.next_watermark;
+        }
+        prop_assert_eq!(results, expected(&stream, &settings).0);
     }
 
     /// Bodies have some 180 bytes, and a third of them is rejected: a cap of nothing, of a few payloads, and of all.
@@ -55,7 +90,7 @@ proptest! {
     fn payloads_are_left_out_in_the_order_of_offsets(stream in streams(), workers in 1..=4usize, size in 1..5usize,
                                                      deal: u64, cap in 0..1_500u64) {
         let settings = Settings { payload_cap: PayloadCap(Some(cap)), ..settings(3, 8) };
-        prop_assert_eq!(run_all(&stream, &settings, workers, size, deal), expected(&stream, &settings));
+        prop_assert_eq!(run_all(&stream, &settings, workers, size, deal), expected(&stream, &settings).0);
     }
 
     /// Events of different ids in one epoch and partition may come in any order: every metric stays the same.
@@ -71,7 +106,8 @@ proptest! {
         let mut turned = bodies.clone();
         turned.rotate_left(shift % bodies.len());
         let settings = settings(24, 24);
-        let (one, other) = (run_all(&vec![vec![bodies]], &settings, 1, 7, 1), run_all(&vec![vec![turned]], &settings, 2, 3, 0));
+        let (one, other) = (Stream::caught_up(vec![vec![bodies]]), Stream::caught_up(vec![vec![turned]]));
+        let (one, other) = (run_all(&one, &settings, 1, 7, 1), run_all(&other, &settings, 2, 3, 0));
         prop_assert_eq!((one.users, one.channels, one.net_flow), (other.users, other.channels, other.net_flow));
     }
 }

@@ -11,16 +11,17 @@ use tidemark_dataflows::event::{Epoch, EventId, Micros, UserId};
 use tidemark_dataflows::metrics::{ChannelKey, Totals};
 use tidemark_dataflows::payloads::PayloadCap;
 use tidemark_dataflows::pipeline::{Restored, Settings};
+use tidemark_dataflows::watermark::Progress;
 
 use crate::harness::{Export, Recorded, Results, Session, Stream, expected, run, settings};
-use crate::streams;
+use crate::{rules, streams};
 
 /// What is stored: all exports up to the newest checkpoint, put together.
 #[derive(Clone, Debug, Default)]
 struct Stored {
     /// Epoch of the newest checkpoint; 0 where there is none.
     epoch: Epoch,
-    newest: Option<Micros>,
+    progress: Progress,
     /// Logs without order among each other: each id once in each log.
     logs: Vec<BTreeMap<EventId, Remembered>>,
     users: BTreeMap<UserId, Totals>,
@@ -33,22 +34,21 @@ impl Stored {
         for (_, export) in recorded.exports.iter().filter(|(_, export)| export.epoch() <= epoch) {
             match export {
                 Export::Admitted(admitted) => self.logs.push(admitted.ids.iter().copied().collect()),
+                Export::Progress(_, progress) => self.progress = progress.clone(),
                 Export::Users(changed) => self.users.extend(changed.rows.iter().cloned()),
                 Export::Channels(changed) => self.channels.extend(changed.rows.iter().copied()),
             }
         }
-        let summaries = recorded.results.summaries.range(..=epoch);
-        self.newest = self.newest.max(summaries.filter_map(|(_, summary)| summary.tally.newest).max());
         self.epoch = epoch;
     }
 
     fn index(
         &self,
         settings: &Settings,
-        newest: Option<Micros>,
+        watermark: Option<Micros>,
         mine: impl Fn(EventId) -> bool,
     ) -> TimeBoundedArrangement {
-        let mut index = Restored::up_to(newest, settings).index;
+        let mut index = Restored::up_to(Progress { watermark, ..Progress::default() }, settings).index;
         // The newest log first: any order must do.
         for (id, remembered) in self.logs.iter().rev().flatten().filter(|(id, _)| mine(**id)) {
             index.restore(*id, *remembered);
@@ -63,10 +63,10 @@ impl Stored {
         let users = self.users.clone().into_iter().skip(worker).step_by(peers);
         let channels = self.channels.clone().into_iter().skip(worker).step_by(peers);
         Restored {
-            index: self.index(settings, self.newest, mine),
+            index: self.index(settings, self.progress.watermark, mine),
             users: users.collect(),
             channels: channels.collect(),
-            ..Restored::up_to(self.newest, settings)
+            ..Restored::up_to(self.progress.clone(), settings)
         }
     }
 }
@@ -77,15 +77,17 @@ struct Gathered {
     admitted: BTreeSet<EventId>,
     users: BTreeMap<UserId, Totals>,
     channels: BTreeMap<ChannelKey, Totals>,
+    progress: Vec<(usize, Epoch, Progress)>,
     /// Messages about users, and the rows in them.
     answers: (usize, usize),
 }
 
 fn gather(recorded: &Recorded, span: &RangeInclusive<Epoch>) -> Gathered {
     let mut all = Gathered::default();
-    for (_, export) in recorded.exports.iter().filter(|(_, export)| span.contains(&export.epoch())) {
+    for (worker, export) in recorded.exports.iter().filter(|(_, export)| span.contains(&export.epoch())) {
         match export {
             Export::Admitted(part) => all.admitted.extend(part.ids.iter().map(|(id, _)| *id)),
+            Export::Progress(epoch, progress) => all.progress.push((*worker, *epoch, progress.clone())),
             Export::Users(part) => {
                 all.answers = (all.answers.0 + 1, all.answers.1 + part.rows.len());
                 all.users.extend(part.rows.iter().cloned());
@@ -101,7 +103,7 @@ fn gather(recorded: &Recorded, span: &RangeInclusive<Epoch>) -> Gathered {
 fn check_exports(
     recorded: &Recorded,
     session: &Session,
-    expected: &Results,
+    (expected, progress): (&Results, &[Progress]),
     limit: usize,
 ) -> Result<(), TestCaseError> {
     let accepted = |span: &RangeInclusive<Epoch>| -> BTreeSet<EventId> {
@@ -117,6 +119,7 @@ fn check_exports(
     for request in &session.requests {
         let span = before + 1..=*request;
         let all = gather(recorded, &span);
+        prop_assert_eq!(all.progress, [(0, *request, progress[usize::try_from(request - 1).unwrap()].clone())]);
         prop_assert_eq!(all.answers, (session.workers, all.users.len()));
         prop_assert_eq!(&all.admitted, &accepted(&span));
         let within = expected.clone().of_epochs(before + 1, *request);
@@ -151,10 +154,10 @@ fn lives() -> impl Strategy<Value = Vec<Life>> {
 /// Runs the lives one after the other, the last one to the end of the stream, and checks each against the undisturbed
 /// run.
 fn survive(stream: &Stream, settings: &Settings, lives: &[Life]) -> Result<(), TestCaseError> {
-    let expected = expected(stream, settings);
+    let (expected, progress) = expected(stream, settings);
     let mut stored = Stored::default();
     for (i, life) in lives.iter().enumerate() {
-        let (first, end) = (stored.epoch + 1, stream.len() as u64);
+        let (first, end) = (stored.epoch + 1, stream.epochs.len() as u64);
         let last = if i + 1 == lives.len() { end } else { end.min(stored.epoch + life.epochs) };
         let requests: BTreeSet<Epoch> = (first..=last).filter(|epoch| life.requests >> (epoch % 8) & 1 == 1).collect();
         let &Life { workers, lag, deal, .. } = life;
@@ -162,7 +165,7 @@ fn survive(stream: &Stream, settings: &Settings, lives: &[Life]) -> Result<(), T
         let (from, with) = (stored.clone(), settings.clone());
         let recorded = run(stream, settings, &session, move |worker, peers| from.share(&with, worker, peers));
         prop_assert_eq!(&recorded.results, &expected.clone().of_epochs(first, last));
-        check_exports(&recorded, &session, &expected, settings.log_admissions.unwrap_or_default())?;
+        check_exports(&recorded, &session, (&expected, &progress), settings.log_admissions.unwrap_or_default())?;
         if let Some(checkpoint) = session.requests.last() {
             stored.take_up(&recorded, *checkpoint);
             prop_assert_eq!(&stored.users, &expected.users_at(*checkpoint));
@@ -170,10 +173,13 @@ fn survive(stream: &Stream, settings: &Settings, lives: &[Life]) -> Result<(), T
             let undisturbed = Session { first: 1, last: *checkpoint, workers: 1, requests: BTreeSet::new(), ..session };
             let with = settings.clone();
             let undisturbed = run(stream, settings, &undisturbed, move |_, _| Restored::nothing(&with));
-            // Remembered is what the watermark of the checkpoint's own epoch says: it follows from the epochs before.
-            let before = expected.summaries.range(..*checkpoint).filter_map(|(_, s)| s.tally.newest).max();
-            let index = stored.index(settings, before, |_| true);
+            // Remembered is what the watermark of the checkpoint's own epoch says, not that of the next.
+            let index = stored.index(settings, expected.summaries[checkpoint].tally.watermark, |_| true);
             prop_assert_eq!(index.iter().collect::<BTreeMap<_, _>>(), undisturbed.remembered);
+            if expected.summaries.range(..=*checkpoint).all(|(_, summary)| !summary.mark.waits) {
+                let without = Progress::without_waiting(settings.index.horizon, stored.progress.newest);
+                prop_assert_eq!(&stored.progress, &without);
+            }
         }
     }
     Ok(())
@@ -185,10 +191,12 @@ proptest! {
     #[test]
     fn a_restart_after_any_epoch_changes_nothing(
         stream in streams(), lives in lives(), limit in prop_oneof![1..6usize, Just(usize::MAX)],
-        delay in 1..30i64, retention in 1..40i64, cap in prop_oneof![Just(None), (0..1_500u64).prop_map(Some)],
+        delay in 1..30i64, retention in 1..40i64, (witnesses, uncounted) in rules(), cap in prop_oneof![Just(None), (0..1_500u64).prop_map(Some)],
     ) {
         let payload_cap = PayloadCap(cap);
-        survive(&stream, &Settings { log_admissions: Some(limit), payload_cap, ..settings(delay, retention) }, &lives)?;
+        let settings = settings(delay, retention);
+        let settings = Settings { log_admissions: Some(limit), payload_cap, witnesses, uncounted, ..settings };
+        survive(&stream, &settings, &lives)?;
     }
 }
 
@@ -202,11 +210,11 @@ fn deposit(id: usize, day: usize) -> String {
 fn ids_are_forgotten_after_a_restart_as_event_time_runs_on() {
     let settings = Settings { log_admissions: Some(usize::MAX), ..settings(24, 24) };
     let epochs = vec![(0..10).map(|id| deposit(id, 1)).collect(), vec![deposit(10, 4)], vec![deposit(11, 4)]];
-    let stream: Stream = epochs.into_iter().map(|bodies| vec![bodies]).collect();
+    let stream = Stream::caught_up(epochs.into_iter().map(|bodies| vec![bodies]).collect());
     let life = |epochs, workers| Life { epochs, workers, requests: u8::MAX, lag: 1, deal: 5 };
     survive(&stream, &settings, &[life(1, 2), life(2, 1)]).unwrap();
     let retained = |results: &Results| results.summaries.values().map(|s| s.tally.retained_ids).collect::<Vec<_>>();
-    assert_eq!(retained(&expected(&stream, &settings)), [10, 11, 2]);
+    assert_eq!(retained(&expected(&stream, &settings).0), [10, 11, 2]);
 
     let session = Session { first: 1, last: 2, workers: 1, size: 3, deal: 0, requests: [1, 2].into(), lag: 0 };
     let with = settings.clone();
