@@ -11,8 +11,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::Error;
 
-/// The format version that this program writes, and the only one it reads.
-pub const VERSION: u16 = 1;
+/// The format version that this program writes.
+pub const VERSION: u16 = 2;
+
+/// The oldest format version that this program reads, and so every one from here to [`VERSION`].
+pub const OLDEST_VERSION: u16 = 1;
 
 const MAGIC: &[u8; 8] = b"TIDEMARK";
 /// Magic, version, kind, a zero, a reserved word and the length of the body.
@@ -138,14 +141,23 @@ pub fn wrap(kind: Kind, body: &[u8]) -> Bytes {
     builder.finish()
 }
 
-/// The body of an object, as part of the same memory.
+/// The body of an object, as part of the same memory, where it does not matter which format the object has.
+///
+/// # Errors
+///
+/// As for [`open`].
+pub fn unwrap(kind: Kind, name: &str, object: &Bytes) -> Result<Bytes, Error> {
+    open(kind, name, object).map(|(_, body)| body)
+}
+
+/// The format version of an object, and its body, as part of the same memory.
 ///
 /// # Errors
 ///
 /// [`Error::Version`] for a format that this program does not know, which is found out before anything else that may
 /// differ between formats. [`Error::Damaged`] if the object is too short or too long, no object of Tidemark, of
 /// another kind, or does not match its hash.
-pub fn unwrap(kind: Kind, name: &str, object: &Bytes) -> Result<Bytes, Error> {
+pub fn open(kind: Kind, name: &str, object: &Bytes) -> Result<(u16, Bytes), Error> {
     let damaged = |what: String| Error::Damaged { name: name.to_owned(), what };
     let Some((magic, rest)) = object.split_first_chunk::<8>() else {
         return Err(damaged(format!("it has {} bytes, fewer than any object", object.len())));
@@ -157,7 +169,7 @@ pub fn unwrap(kind: Kind, name: &str, object: &Bytes) -> Result<Bytes, Error> {
         return Err(damaged(format!("it has {} bytes, fewer than any object", object.len())));
     };
     let found = u16::from_le_bytes(*version);
-    if found != VERSION {
+    if !(OLDEST_VERSION..=VERSION).contains(&found) {
         return Err(Error::Version { name: name.to_owned(), found, known: VERSION });
     }
     let body_bytes = object.len().checked_sub(HEADER + TRAILER);
@@ -172,8 +184,8 @@ pub fn unwrap(kind: Kind, name: &str, object: &Bytes) -> Result<Bytes, Error> {
         return Err(damaged("its contents do not match its hash".to_owned()));
     }
     match Kind::of(object[10]) {
-        Some(found) if found == kind => Ok(object.slice(HEADER..HEADER + body_bytes)),
-        Some(found) => Err(damaged(format!("it holds {found} in the place of {kind}"))),
+        Some(of) if of == kind => Ok((found, object.slice(HEADER..HEADER + body_bytes))),
+        Some(of) => Err(damaged(format!("it holds {of} in the place of {kind}"))),
         None => Err(damaged(format!("it holds something unknown ({}) in the place of {kind}", object[10]))),
     }
 }

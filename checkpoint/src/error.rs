@@ -1,5 +1,6 @@
 //! What can go wrong with what survives a crash, and what the person who reads of it should do.
 
+use crate::envelope::OLDEST_VERSION;
 use crate::lease::Holder;
 
 /// The cause of an [`Error::Unavailable`].
@@ -58,15 +59,16 @@ pub enum Error {
 
     /// An object of a format that this program does not know.
     #[error(
-        "'{name}' has format version {found}, and this program knows version {known} only: \
-         run the version of the program that wrote it, or a newer one"
+        "'{name}' has format version {found}, and this program knows versions {} to {known} only: \
+         run the version of the program that wrote it, or a newer one",
+        OLDEST_VERSION
     )]
     Version {
         /// The object.
         name: String,
         /// The version it names.
         found: u16,
-        /// The version that can be read.
+        /// The newest version that can be read.
         known: u16,
     },
 

@@ -14,7 +14,7 @@ use tidemark_dataflows::event::Epoch;
 use crate::envelope::Digest;
 use crate::error::Error;
 use crate::names;
-use crate::records::{Adoption, Claim, Claimant, Cut, Cuts, Identity, Link, Manifest, Record, Seal, Span};
+use crate::records::{Adoption, Change, Claim, Claimant, Cut, Cuts, Identity, Link, Manifest, Record, Seal, Span};
 use crate::store::Store;
 
 /// A generation that was won.
@@ -44,6 +44,9 @@ pub struct Past {
     pub cuts: BTreeMap<Epoch, Cut>,
     /// Epoch of the last cut; 0 before the first.
     pub last_cut: Epoch,
+    /// Every change of a setting that was accepted, oldest first. Who accepts another one adds it here, and adopts with the
+    /// settings after it.
+    pub changes: Vec<Change>,
     /// What could not be read, and what was done instead.
     pub warnings: Vec<Error>,
     adopted_by: u64,
@@ -184,6 +187,7 @@ fn read_past(store: &Store, adoption: Adoption) -> Result<Past, Error> {
         manifests,
         cuts,
         last_cut,
+        changes: adoption.changes,
         warnings,
         adopted_by: generation,
         spans,
@@ -343,15 +347,17 @@ impl Claimed {
         let oldest = manifests.last().map_or(0, |link| link.epoch);
         let cuts = past.map_or(&[][..], |past| &past.spans[..]).iter().filter(|span| span.last > oldest);
         let last_cut = past.map_or(0, |past| past.last_cut);
-        let adoption =
-            Adoption { generation: self.generation, identity, last_cut, cuts: cuts.copied().collect(), manifests };
+        let changes = past.map_or(&[][..], |past| &past.changes[..]).to_vec();
+        let cuts = cuts.copied().collect();
+        let adoption = Adoption { generation: self.generation, identity, last_cut, cuts, manifests, changes };
         let name = names::adoption(self.generation);
         self.store.create(&name, adoption.to_object(&name)?)?;
         let (store, generation) = (self.store, self.generation);
         let sequence = first_sequence(&adoption.manifests);
+        let (adopted_cut, changes, swept) = (last_cut, adoption.changes, false);
         Ok(Journal {
             cuts: CutLog { store: store.clone(), generation, next: last_cut + 1 },
-            manifests: ManifestLog { store, generation, sequence, kept, adopted_cut: last_cut, swept: false },
+            manifests: ManifestLog { store, generation, sequence, kept, adopted_cut, changes, swept },
         })
     }
 }
@@ -418,6 +424,8 @@ pub struct ManifestLog {
     pub(crate) kept: Vec<Kept>,
     /// The last epoch that an older generation cut.
     pub(crate) adopted_cut: Epoch,
+    /// The changes of settings that were adopted.
+    changes: Vec<Change>,
     /// Whether what older generations left behind has been cleared away.
     pub(crate) swept: bool,
 }
@@ -448,7 +456,7 @@ impl ManifestLog {
         self.generation
     }
 
-    /// Publishes a manifest; its generation, number and predecessor are filled in here.
+    /// Publishes a manifest; its generation, number, predecessor and accepted changes are filled in here.
     ///
     /// # Errors
     ///
@@ -457,6 +465,7 @@ impl ManifestLog {
         manifest.generation = self.generation;
         manifest.sequence = self.sequence;
         manifest.previous = self.newest().cloned();
+        manifest.changes.clone_from(&self.changes);
         let name = names::manifest(self.generation, self.sequence);
         let object = manifest.to_object(&name)?;
         let digest = Digest::of_object(&object);

@@ -18,6 +18,7 @@ pub mod reach;
 pub mod records;
 pub mod runs;
 pub mod store;
+mod times;
 pub mod verify;
 
 pub use error::{BoxedError, Error};

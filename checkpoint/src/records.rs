@@ -1,6 +1,7 @@
 //! The small objects: what generations, cuts and manifests say. JSON inside the envelope.
 //!
-//! Times are microseconds since 1970, and named so. Members are added only together with a new format version.
+//! Times are microseconds since 1970, and named so. Members are added only together with a new format version. What a
+//! format before did not have yet is empty or left out when an object of that format is read.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +10,14 @@ use serde::{Deserialize, Serialize};
 use tidemark_dataflows::event::{Epoch, EpochMark, Micros};
 use tidemark_dataflows::reason::Reason;
 use tidemark_dataflows::tally::{EpochSummary, Tally};
+use tidemark_dataflows::watermark::Horizon;
 
 use crate::envelope::{self, Digest, Kind};
 use crate::error::Error;
 use crate::inbox;
 use bytes::Bytes;
+
+pub use crate::times::{EventTimes, PartitionTimes};
 
 /// A record that is stored as an object of its own.
 pub trait Record: Serialize + DeserializeOwned {
@@ -122,6 +126,26 @@ pub struct Adoption {
     pub cuts: Vec<Span>,
     /// The manifests that can be restored, newest first. Empty: everything is replayed from the first epoch on.
     pub manifests: Vec<Link>,
+    /// Every change of a setting that was ever accepted, oldest first. The settings of the identity are those after all of
+    /// them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
+}
+
+/// An accepted change of a setting that results depend on. An adoption makes it durable before it has an effect; every
+/// manifest from then on repeats it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// The first epoch that is computed with it.
+    pub epoch: Epoch,
+    /// The setting, by its key in the configuration.
+    pub setting: String,
+    /// What it was in the epochs before, where it was set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// What it is from this epoch on, where it is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
 }
 
 /// The events of one partition in one epoch.
@@ -129,7 +153,7 @@ pub struct Adoption {
 pub struct Range {
     /// Name of the partition.
     pub partition: String,
-    /// Its number in the order of the source.
+    /// Its number.
     pub index: u32,
     /// First offset.
     pub from: u64,
@@ -151,12 +175,54 @@ pub struct Cut {
     pub closed_us: i64,
     /// Its events: partitions without any are left out. One with holes in its offsets has a range for each run of events.
     pub ranges: Vec<Range>,
+    /// The partitions that were behind at the closing, in order; every other one was caught up. `None`: the epoch was cut
+    /// before cuts said so, and the watermark after it does not wait for any partition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<Vec<Behind>>,
+    /// Partitions that no earlier cut knows, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub joined: Vec<Joined>,
+}
+
+/// A partition of which more is there to be read. In JSON it is the list of the two, as each cut of thousands of files holds
+/// thousands of these.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(u32, Option<i64>)", into = "(u32, Option<i64>)")]
+pub struct Behind {
+    /// Its number.
+    pub index: u32,
+    /// The head time of a file after the epoch, where it has one.
+    pub head_us: Option<i64>,
+}
+
+impl From<(u32, Option<i64>)> for Behind {
+    fn from((index, head_us): (u32, Option<i64>)) -> Behind {
+        Behind { index, head_us }
+    }
+}
+
+impl From<Behind> for (u32, Option<i64>) {
+    fn from(behind: Behind) -> Self {
+        (behind.index, behind.head_us)
+    }
+}
+
+/// A partition that joins a pipeline which has begun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    /// Name of the partition.
+    pub partition: String,
+    /// Its number: the one after the greatest so far.
+    pub index: u32,
+    /// The offset at which reading it begins.
+    pub from: u64,
 }
 
 impl Cut {
     /// What the dataflow is told of it. How many events were `missing` follows from the cut before.
     pub fn mark(&self, missing: u64) -> EpochMark {
-        EpochMark { epoch: self.epoch, opened: Micros(self.opened_us), closed: Micros(self.closed_us), missing }
+        let (opened, closed) = (Micros(self.opened_us), Micros(self.closed_us));
+        EpochMark { epoch: self.epoch, opened, closed, missing, waits: self.behind.is_some() }
     }
 
     /// Number of events in it.
@@ -186,13 +252,16 @@ pub struct Seal {
 pub struct Position {
     /// Name of the partition.
     pub partition: String,
-    /// Its number in the order of the source.
+    /// Its number. Numbers are given once, from 0 without gaps, and stay what they are.
     pub index: u32,
     /// Offset of the next event.
     pub next: u64,
     /// Digest of the content before it, where the source knows one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// Whether it had ended by then: a file that has may be gone. One that has grown since is read on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
 }
 
 /// Sums over all epochs of a pipeline.
@@ -221,7 +290,7 @@ pub struct Counters {
 impl Counters {
     /// Adds an epoch, which is later than all before it.
     pub fn add(&mut self, summary: &EpochSummary) {
-        let EpochSummary { mark, tally } = summary;
+        let EpochSummary { mark, tally, .. } = summary;
         self.stream_start_us.get_or_insert(mark.opened.0);
         self.last_closed_us = self.last_closed_us.max(Some(mark.closed.0));
         self.epochs += 1;
@@ -291,30 +360,56 @@ pub struct Manifest {
     pub lineage: u64,
     /// When it was written.
     pub written_us: i64,
-    /// How far each partition has been read.
+    /// How far each partition has been read, in the order of their numbers.
     pub positions: Vec<Position>,
     /// Sums over all epochs so far.
     pub counters: Counters,
+    /// What the watermark goes on from. `None`: cuts did not say yet which partitions were behind, and the watermark follows
+    /// from the greatest event time of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_times: Option<EventTimes>,
     /// Remembered ids, oldest run first.
     pub ids: Vec<Run>,
     /// Totals by user, oldest run first: later rows replace earlier ones.
     pub users: Vec<Run>,
     /// Totals by channel and type.
     pub channels: Vec<Run>,
+    /// The changes of settings that were accepted so far: those of the adoption.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
     /// The manifest before it.
     pub previous: Option<Link>,
 }
 
 impl Manifest {
+    /// The watermark of the epoch after it. Before manifests held event times, it followed the greatest one at once.
+    pub fn next_watermark(&self, horizon: Horizon) -> Option<Micros> {
+        match &self.event_times {
+            Some(times) => times.watermark_us.map(Micros),
+            None => horizon.watermark(self.counters.newest_event_time_us.map(Micros)),
+        }
+    }
+
     /// All runs that it names.
     pub fn runs(&self) -> impl Iterator<Item = &Run> {
         self.ids.iter().chain(&self.users).chain(&self.channels)
     }
 
-    /// How far the [inbox](crate::inbox::Inbox) has been read. It is the last partition.
-    pub fn inbox_position(&self) -> u64 {
-        self.positions.last().filter(|last| last.partition == inbox::PARTITION).map_or(0, |last| last.next)
+    /// The partition that is the [inbox](crate::inbox::Inbox), where it is known yet.
+    pub fn inbox(&self) -> Option<&Position> {
+        inbox_among(&self.positions)
     }
+
+    /// How far the [inbox](crate::inbox::Inbox) has been read.
+    pub fn inbox_position(&self) -> u64 {
+        self.inbox().map_or(0, |inbox| inbox.next)
+    }
+}
+
+/// The partition that is the [inbox](crate::inbox::Inbox), found by its name. Partitions that joined later stand behind it.
+/// A file of the same name that was there at the first start stands before it, and none may join later.
+pub fn inbox_among(positions: &[Position]) -> Option<&Position> {
+    positions.iter().rfind(|position| position.partition == inbox::PARTITION)
 }
 
 impl Record for Claim {

@@ -113,6 +113,16 @@ proptest! {
     }
 }
 
+/// The same object as the program wrote it that knew format 1 alone: a body that both formats have is in the same place.
+fn of_format_1(object: &Bytes) -> Bytes {
+    let mut bytes = object[..object.len() - 32].to_vec();
+    assert_eq!(bytes[8..10], envelope::VERSION.to_le_bytes());
+    bytes[8] = 1;
+    let digest = Digest::of(&bytes);
+    bytes.extend_from_slice(&digest.0);
+    bytes.into()
+}
+
 fn objects() -> [Bytes; 3] {
     let ids = (0..4).map(|n| (EventId(n), remembered(n as u64 / 2, 7))).collect();
     let rows = [(UserId("ann".into()), Totals::NONE), (UserId("bob".into()), Totals::NONE)];
@@ -129,8 +139,9 @@ fn open(index: usize, object: &Bytes) -> Result<(), Error> {
 
 #[test]
 fn every_truncation_and_every_flipped_bit_is_refused() {
-    for (index, object) in objects().iter().enumerate() {
-        open(index, object).unwrap();
+    let both = objects().into_iter().enumerate().flat_map(|(at, object)| [(at, of_format_1(&object)), (at, object)]);
+    for (index, object) in both {
+        open(index, &object).unwrap();
         for length in 0..object.len() {
             let cut = open(index, &object.slice(..length));
             assert!(matches!(cut, Err(Error::Damaged { .. })), "{index}: {length} bytes: {cut:?}");
@@ -152,10 +163,21 @@ fn every_truncation_and_every_flipped_bit_is_refused() {
 
 #[test]
 fn an_object_of_a_newer_version_is_told_from_a_damaged_one_whatever_follows_the_version() {
-    let newer = Bytes::from_static(b"TIDEMARK\x02\x00 and something quite different");
+    let newer = Bytes::from_static(b"TIDEMARK\x03\x00 and something quite different");
     let error = envelope::unwrap(Kind::Cuts, "cuts/1", &newer).unwrap_err();
-    assert!(matches!(error, Error::Version { found: 2, known: 1, .. }));
+    assert!(matches!(error, Error::Version { found: 3, known: 2, .. }));
+    assert!(error.to_string().contains("versions 1 to 2 only"), "{error}");
     assert!(error.to_string().contains("newer"), "{error}");
+}
+
+#[test]
+fn an_object_tells_which_format_it_has() {
+    for (index, object) in objects().iter().enumerate() {
+        let kind = [Kind::Ids, Kind::Totals, Kind::Manifest][index];
+        let (version, body) = envelope::open(kind, "o", object).unwrap();
+        assert_eq!((version, &body), (2, &envelope::unwrap(kind, "o", object).unwrap()));
+        assert_eq!(envelope::open(kind, "o", &of_format_1(object)).unwrap(), (1, body));
+    }
 }
 
 #[test]

@@ -57,6 +57,11 @@ impl Look<'_> {
             if manifest.lineage != adoption.identity.lineage || manifest.pipeline != adoption.identity.pipeline {
                 self.find(About::Chain, name, format!("it is of another pipeline, {:?}", manifest.pipeline));
             }
+            // Those of the newest generation repeat what it adopted, those before it what had been accepted until then.
+            let accepted = adoption.changes.strip_prefix(&manifest.changes[..]);
+            if accepted.is_none_or(|later| *own && !later.is_empty()) {
+                self.find(About::Chain, name, "its changes of settings are not those that were adopted");
+            }
             let older = entries.get(at + 1).map(|(_, _, older)| older.epoch);
             if older.is_some_and(|older| older >= manifest.epoch) {
                 self.find(About::Chain, name, format!("its epoch, {}, is not after the one before it", manifest.epoch));

@@ -1,9 +1,10 @@
 //! Cuts: none missing that a restore needs, and all offsets following on one another, from manifest to manifest.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use tidemark_dataflows::event::Epoch;
 
+use super::partitions::Partitions;
 use super::{About, COMPLETE, Look};
 use crate::names;
 use crate::records::{Adoption, Cut, Manifest, Span};
@@ -31,7 +32,8 @@ impl<'a> Look<'a> {
         }
         self.figures.cuts = cuts.len();
         self.figures.cut_epochs = cuts.keys().next().copied().zip(cuts.keys().next_back().copied());
-        let mut walk = Walk { look: self, reached: HashMap::new(), complete: false, received: None };
+        let (reached, partitions) = (HashMap::new(), Partitions::default());
+        let mut walk = Walk { look: self, reached, partitions, complete: false, received: None };
         walk.along(&cuts, &manifests);
         last
     }
@@ -73,6 +75,8 @@ struct Walk<'l, 'a> {
     look: &'l mut Look<'a>,
     /// Next offset of each partition, by its number and name.
     reached: HashMap<(u32, &'a str), u64>,
+    /// What is known of the partitions.
+    partitions: Partitions<'a>,
     /// Whether a partition that is not named above is at 0; otherwise it is not known where it is.
     complete: bool,
     /// Events up to here, where that is known.
@@ -90,6 +94,7 @@ impl<'a> Walk<'_, 'a> {
             let cut = cuts.get(&epoch);
             if epoch != before + 1 || cut.is_none() {
                 self.reached.clear();
+                self.partitions.lose();
                 (self.complete, self.received) = (false, None);
             }
             if let Some((object, cut)) = cut {
@@ -102,14 +107,36 @@ impl<'a> Walk<'_, 'a> {
         }
     }
 
-    fn at(&self, partition: (u32, &'a str)) -> Option<u64> {
+    /// How far a partition has been read, where that is known.
+    fn at(&mut self, partition: (u32, &'a str)) -> Option<u64> {
+        self.find_moved(partition);
         self.reached.get(&partition).copied().or(self.complete.then_some(0))
+    }
+
+    /// Before numbers stayed what they were, a partition that was added moved those behind it: the inbox, and others of which
+    /// only one has the name.
+    fn find_moved(&mut self, partition: (u32, &'a str)) {
+        if self.reached.contains_key(&partition) || self.partitions.knows(partition.0, partition.1) {
+            return;
+        }
+        let mut before = self.reached.keys().copied().filter(|(at, name)| *at < partition.0 && *name == partition.1);
+        if let (Some(moved), None) = (before.next(), before.next())
+            && let Some(at) = self.reached.remove(&moved)
+        {
+            self.reached.insert(partition, at);
+        }
     }
 
     fn pass(&mut self, object: &str, cut: &'a Cut) {
         let epoch = cut.epoch;
         if cut.opened_us > cut.closed_us {
             self.look.find(About::Cuts, object, format!("epoch {epoch} was closed before it was opened"));
+        }
+        for what in self.partitions.cut(cut) {
+            self.look.find(About::Cuts, object, what);
+        }
+        for joined in &cut.joined {
+            self.reached.entry((joined.index, joined.partition.as_str())).or_insert(joined.from);
         }
         for range in &cut.ranges {
             let (name, from, to) = (&range.partition, range.from, range.to);
@@ -139,6 +166,16 @@ impl<'a> Walk<'_, 'a> {
                 let what = format!("it is at offset {next} of partition {partition}, but the cuts lead to {at}");
                 self.look.find(About::Positions, name, what);
             }
+        }
+        let listed: HashSet<(u32, &str)> =
+            manifest.positions.iter().map(|at| (at.index, at.partition.as_str())).collect();
+        let left_out = self.reached.iter().filter(|(partition, at)| **at > 0 && !listed.contains(*partition));
+        if let Some(((_, partition), at)) = left_out.min() {
+            let what = format!("it does not list partition {partition}, of which the cuts lead to {at}");
+            self.look.find(About::Positions, name, what);
+        }
+        for what in self.partitions.manifest(manifest) {
+            self.look.find(About::Positions, name, what);
         }
         let counted = manifest.counters.received;
         if let Some(cut) = self.received.filter(|cut| *cut != counted) {

@@ -4,7 +4,25 @@ use super::{About, Look};
 use crate::inspect::Slot;
 use crate::names;
 use crate::prune::REMEMBERED_GENERATIONS;
-use crate::records::Adoption;
+use crate::records::{Adoption, Identity};
+
+/// The identity of a generation, with the changes of settings that the next one has accepted. None where those that are
+/// known are missing there, or one does not fit: it begins with the epoch after the last cut, and leads from what was set.
+fn after_changes(older: &Adoption, newer: &Adoption) -> Option<Identity> {
+    let accepted = newer.changes.strip_prefix(&older.changes[..])?;
+    let mut identity = older.identity.clone();
+    for change in accepted {
+        let key = change.setting.clone();
+        let before = match change.after.clone() {
+            Some(after) => identity.settings.insert(key, after),
+            None => identity.settings.remove(&key),
+        };
+        if change.epoch != newer.last_cut + 1 || before != change.before {
+            return None;
+        }
+    }
+    Some(identity)
+}
 
 impl<'a> Look<'a> {
     /// Each generation and the one that succeeded it. Next to an adoption that cannot be read, nothing is known.
@@ -69,7 +87,7 @@ impl<'a> Look<'a> {
     /// A generation goes on from what the one before it had.
     fn check_succession(&mut self, older: &Adoption, newer: &Adoption) {
         let name = names::adoption(newer.generation);
-        if newer.identity != older.identity {
+        if Some(&newer.identity) != after_changes(older, newer).as_ref() {
             self.find(
                 About::Generations,
                 &name,

@@ -6,6 +6,7 @@
 mod chain;
 mod cuts;
 mod generations;
+mod partitions;
 mod runs;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use tidemark_dataflows::event::Epoch;
 
 use self::runs::SoundRuns;
 use crate::Error;
+use crate::envelope::OLDEST_VERSION;
 use crate::inspect::Stored;
 use crate::records::{Adoption, Identity, Link, Manifest};
 use crate::store::Store;
@@ -247,7 +249,8 @@ impl<'a> Look<'a> {
         let (object, what) = match error {
             Error::Damaged { name, what } => (name.clone(), format!("damaged: {what}")),
             Error::Version { name, found, known } => {
-                (name.clone(), format!("format version {found}, and this program knows version {known} only"))
+                let known = format!("this program knows versions {OLDEST_VERSION} to {known} only");
+                (name.clone(), format!("format version {found}, and {known}"))
             }
             other => (String::new(), other.to_string()),
         };

@@ -1,5 +1,6 @@
 //! The journal under several generations at once: nothing that has had an effect is forgotten or changed, whoever is
-//! displaced writes nothing that counts, and what somebody may still need is there.
+//! displaced writes nothing that counts, and what somebody may still need is there. Older instances write the format of an
+//! earlier version of the program.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::large_enum_variant)]
 
 mod misplaced;
@@ -16,6 +17,7 @@ fn step() -> impl Strategy<Value = Step> {
     let who = || prop_oneof![4 => 0..3usize, 1 => 0..100usize];
     prop_oneof![
         2 => Just(Step::Claim),
+        1 => Just(Step::Upgrade),
         6 => who().prop_map(|who| Step::Advance { who }),
         8 => (who(), 1..4u64).prop_map(|(who, count)| Step::Cut { who, count }),
         6 => (who(), 0..3u64).prop_map(|(who, back)| Step::Publish { who, back }),
@@ -30,7 +32,7 @@ fn step() -> impl Strategy<Value = Step> {
 fn from_the_newest(step: Step, world: &World) -> Step {
     let whose = |who: usize| world.newest() - who % (world.newest() + 1);
     match step {
-        Step::Claim | Step::Deliver { .. } => step,
+        Step::Claim | Step::Upgrade | Step::Deliver { .. } => step,
         Step::Advance { who } => Step::Advance { who: whose(who) },
         Step::Cut { who, count } => Step::Cut { who: whose(who), count },
         Step::Publish { who, back } => Step::Publish { who: whose(who), back },
@@ -72,7 +74,10 @@ fn a_displaced_generation_deletes_nothing() {
 fn a_folder_does_not_grow_over_fifty_generations_and_a_thousand_checkpoints() {
     let mut world = World::new();
     let mut most = 0;
-    for _ in 0..50 {
+    for generation in 0..50 {
+        if generation == 20 {
+            world.step(Step::Upgrade);
+        }
         world.step(Step::Claim);
         let who = world.newest();
         // An older one that is stopped after it has written a run.

@@ -23,7 +23,9 @@ fn written() -> Store {
     let store = Store::new(Arc::new(InMemory::new()), "", Patience::default());
     let mut journal = claimed(&store).adopt(crate::model::identity(), None, None).unwrap();
     for epoch in 1..5 {
-        journal.cuts.append(vec![Cut { epoch, opened_us: 0, closed_us: 0, ranges: Vec::new() }]).unwrap();
+        let (opened_us, closed_us, ranges) = (0, 0, Vec::new());
+        let cut = Cut { epoch, opened_us, closed_us, ranges, behind: Some(Vec::new()), joined: Vec::new() };
+        journal.cuts.append(vec![cut]).unwrap();
     }
     store
 }

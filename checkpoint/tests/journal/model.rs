@@ -8,7 +8,7 @@ use tidemark_checkpoint::Error;
 use tidemark_checkpoint::envelope::{self, Digest, Kind};
 use tidemark_checkpoint::journal::{self, Claimed, Journal, Past};
 use tidemark_checkpoint::names;
-use tidemark_checkpoint::records::{Claimant, Counters, Cut, Identity, Manifest, Run};
+use tidemark_checkpoint::records::{Behind, Claimant, Counters, Cut, EventTimes, Identity, Manifest, Run};
 use tidemark_checkpoint::store::{Patience, Store};
 
 use crate::wire::{InFlight, Wire};
@@ -52,6 +52,11 @@ pub(crate) struct World {
     tables: Vec<i64>,
     claimed: BTreeSet<u64>,
     drawn: i64,
+    /// Whether instances that claim from now on write the format of today.
+    upgraded: bool,
+    /// The last generation before that, and what the cuts hold that such generations wrote.
+    old_generation: u64,
+    old_cuts: BTreeSet<i64>,
     adopted_any: bool,
 }
 
@@ -59,6 +64,8 @@ pub(crate) struct World {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
     Claim,
+    /// Instances that come from now on are of a later version of the program, and write a later format.
+    Upgrade,
     /// Fences the tables and reads, adopts what was read, whatever comes next on the way to writing.
     Advance {
         who: usize,
@@ -109,7 +116,7 @@ pub(crate) fn identity() -> Identity {
 impl World {
     pub(crate) fn new() -> World {
         let (objects, in_flight) = (Arc::new(InMemory::new()), Arc::new(InFlight::default()));
-        let wire = Arc::new(Wire::new(&objects, &in_flight));
+        let wire = Arc::new(Wire::new(&objects, &in_flight, envelope::VERSION));
         World {
             looker: store(&wire),
             objects,
@@ -119,6 +126,9 @@ impl World {
             tables: Vec::new(),
             claimed: BTreeSet::new(),
             drawn: 0,
+            upgraded: false,
+            old_generation: 0,
+            old_cuts: BTreeSet::new(),
             adopted_any: false,
         }
     }
@@ -144,6 +154,7 @@ impl World {
             let count = self.instances.len();
             match step {
                 Step::Claim => {}
+                Step::Upgrade => self.upgraded = true,
                 Step::Advance { who } => self.advance(who % count),
                 Step::Cut { who, count: epochs } => self.cut(who % count, epochs),
                 Step::Publish { who, back } => self.publish(who % count, back),
@@ -157,7 +168,8 @@ impl World {
     }
 
     fn claim(&mut self) {
-        let wire = Arc::new(Wire::new(&self.objects, &self.in_flight));
+        let version = if self.upgraded { envelope::VERSION } else { envelope::OLDEST_VERSION };
+        let wire = Arc::new(Wire::new(&self.objects, &self.in_flight, version));
         let store = store(&wire);
         let by = Claimant { host: "h".to_owned(), pid: 1, started_us: 0, program: "t".to_owned() };
         self.drawn += 1;
@@ -165,6 +177,9 @@ impl World {
         let generation = claimed.generation();
         assert!(self.claimed.insert(generation), "generation {generation} was claimed twice");
         assert_eq!(self.claimed.last(), Some(&generation), "a generation before others");
+        if !self.upgraded {
+            self.old_generation = generation;
+        }
         self.instances.push(Instance {
             generation,
             store,
@@ -235,7 +250,13 @@ impl World {
         let mut cuts = Vec::new();
         for epoch in first..first + epochs {
             self.drawn += 1;
-            cuts.push(Cut { epoch, opened_us: self.drawn, closed_us: self.drawn, ranges: Vec::new() });
+            let (opened_us, closed_us, ranges) = (self.drawn, self.drawn, Vec::new());
+            if instance.generation <= self.old_generation {
+                self.old_cuts.insert(opened_us);
+            }
+            let behind = (instance.generation > self.old_generation)
+                .then(|| vec![Behind { index: 0, head_us: Some(opened_us) }]);
+            cuts.push(Cut { epoch, opened_us, closed_us, ranges, behind, joined: Vec::new() });
         }
         let contents: Vec<i64> = cuts.iter().map(|cut| cut.opened_us).collect();
         match journal.cuts.append(cuts) {
@@ -260,7 +281,7 @@ impl World {
         if epoch > held {
             return;
         }
-        let object = envelope::wrap(Kind::Ids, &instance.generation.to_le_bytes());
+        let object = instance.wire.as_written(envelope::wrap(Kind::Ids, &instance.generation.to_le_bytes()));
         let name = names::run(instance.generation, 0, instance.next_run, "ids");
         instance.next_run += 1;
         let (bytes, digest) = (object.len() as u64, Digest::of_object(&object));
@@ -280,9 +301,11 @@ impl World {
             written_us: 0,
             positions: Vec::new(),
             counters: Counters { received: sum, ..Counters::default() },
+            event_times: (instance.generation > self.old_generation).then(EventTimes::default),
             ids: instance.runs.clone(),
             users: Vec::new(),
             channels: Vec::new(),
+            changes: Vec::new(),
             previous: None,
         };
         match written.and_then(|()| journal.manifests.publish(manifest)) {
@@ -331,6 +354,11 @@ impl World {
         for found in past.manifests.iter().take(2) {
             let epoch = found.link.epoch;
             assert!(epoch <= applied, "a manifest of epoch {epoch}, tables of {applied}");
+            let old = found.link.generation <= self.old_generation;
+            let name = names::linked(&found.link);
+            let (version, _) =
+                envelope::open(Kind::Manifest, &name, &self.looker.read(&name).unwrap().unwrap()).unwrap();
+            assert_eq!((version < 2, found.manifest.event_times.is_none()), (old, old), "{name}");
             let sum = self.tables[..usize::try_from(epoch).unwrap()].iter().sum::<i64>().cast_unsigned();
             assert_eq!(found.manifest.counters.received, sum, "a manifest of other epochs");
             for run in found.manifest.runs() {
@@ -347,6 +375,9 @@ impl World {
         let cuts = past.cuts_after(after).unwrap_or_else(|error| panic!("after {after}: {error}"));
         for (cut, applied) in cuts.iter().zip(&self.tables[usize::try_from(after).unwrap()..]) {
             assert_eq!(cut.opened_us, *applied, "epoch {} is another than that in the tables", cut.epoch);
+            let old = self.old_cuts.contains(applied);
+            let behind = (!old).then(|| vec![Behind { index: 0, head_us: Some(*applied) }]);
+            assert_eq!(cut.behind, behind, "epoch {}", cut.epoch);
         }
     }
 }

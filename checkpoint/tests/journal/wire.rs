@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::stream::{self, BoxStream, StreamExt};
 use object_store::memory::InMemory;
@@ -12,6 +13,7 @@ use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
+use tidemark_checkpoint::envelope::Digest;
 
 /// What an instance is told whose request is on its way for good.
 pub(crate) const NEVER_ANSWERED: &str = "never answered";
@@ -56,6 +58,8 @@ impl InFlight {
 pub(crate) struct Wire {
     objects: Arc<InMemory>,
     in_flight: Arc<InFlight>,
+    /// The format version that the instance writes.
+    version: u16,
     /// Writes that still pass before all are held; none are where there is no number.
     passing: Mutex<Option<u64>>,
     /// Requests before something that was held arrives.
@@ -63,8 +67,9 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    pub(crate) fn new(objects: &Arc<InMemory>, in_flight: &Arc<InFlight>) -> Wire {
+    pub(crate) fn new(objects: &Arc<InMemory>, in_flight: &Arc<InFlight>, version: u16) -> Wire {
         Wire {
+            version,
             objects: Arc::clone(objects),
             in_flight: Arc::clone(in_flight),
             passing: Mutex::default(),
@@ -80,6 +85,15 @@ impl Wire {
     /// Before that many more requests, something held arrives.
     pub(crate) fn interrupt(&self, after: u64) {
         *self.interruption.lock().unwrap() = Some(after);
+    }
+
+    /// An object in the format of the instance.
+    pub(crate) fn as_written(&self, object: Bytes) -> Bytes {
+        let mut bytes = object[..object.len() - 32].to_vec();
+        bytes[8..10].copy_from_slice(&self.version.to_le_bytes());
+        let digest = Digest::of(&bytes);
+        bytes.extend_from_slice(&digest.0);
+        bytes.into()
     }
 
     fn holds(&self) -> bool {
@@ -122,6 +136,7 @@ impl fmt::Display for Wire {
 impl ObjectStore for Wire {
     async fn put_opts(&self, at: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         self.others().await;
+        let payload = PutPayload::from(self.as_written(payload.into()));
         if self.holds() {
             return Err(self.keep(Held::Put(at.clone(), payload, options)));
         }
