@@ -51,7 +51,7 @@ impl Broker {
             control_address = Some(local(&listener, asked)?);
             tasks.push(tokio::spawn(control_port::accept(Control::new(Arc::clone(&hub)), listener, stopping)));
         }
-        tracing::info!(%address, hub = hub.options.hub, partitions = hub.partitions.len(), "the broker is listening");
+        tracing::info!(%address, hub = hub.options.hub, partitions = hub.partitions().len(), "the broker is listening");
         Ok(Self { hub, address, control_address, stop, tasks })
     }
 

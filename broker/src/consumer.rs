@@ -1,6 +1,7 @@
 //! Links of receivers: what they get, and when.
 
-use crate::hub::{Hub, Partition};
+use crate::event::encode_newest;
+use crate::hub::{Hub, Partition, now as wall_clock};
 use crate::log::Log;
 use crate::outflow::{Outflow, Window};
 use crate::wire::{Outbox, Transfer};
@@ -27,6 +28,10 @@ pub(crate) struct Consumer {
     again: VecDeque<(u64, u64)>,
     /// A switch makes deliveries wait until then.
     waits: Option<Instant>,
+    /// Whether each delivery names the newest event of the partition.
+    names_newest: bool,
+    /// What names it, encoded; empty where nobody asked.
+    newest: Vec<u8>,
 }
 
 /// Where a delivery goes.
@@ -57,8 +62,23 @@ pub(crate) enum Turn {
 
 impl Consumer {
     pub(crate) fn new(id: u64, partition: usize, address: String, created: i64) -> Self {
-        let out = Outflow::default();
-        Self { id, partition, address, out, created, next: 0, again: VecDeque::new(), waits: None }
+        Self {
+            id,
+            partition,
+            address,
+            out: Outflow::default(),
+            created,
+            next: 0,
+            again: VecDeque::new(),
+            waits: None,
+            names_newest: false,
+            newest: Vec::new(),
+        }
+    }
+
+    /// Names the newest event of the partition with each delivery.
+    pub(crate) fn name_newest(&mut self) {
+        self.names_newest = true;
     }
 
     /// The first sequence number that it gets.
@@ -73,7 +93,7 @@ impl Consumer {
 
     /// Writes what may be written now.
     pub(crate) fn deliver(&mut self, hub: &Hub, link: &mut Sending<'_>, now: Instant) -> Turn {
-        let Some(partition) = hub.partitions.get(self.partition) else { return Turn::Idle };
+        let Some(partition) = hub.partitions().get(self.partition) else { return Turn::Idle };
         let room = self.out.credit.min(link.window.frames).min(TURN);
         if room == 0 || link.outbox.is_full() || partition.silent.load(Ordering::Acquire) || !self.has_more(partition) {
             return Turn::Idle;
@@ -109,6 +129,10 @@ impl Consumer {
         // A hub is recreated in the order of time and log: an old time under the lock means the old log.
         if hub.created() != self.created {
             return 0;
+        }
+        if self.names_newest {
+            self.newest.clear();
+            encode_newest(&log.bounds(), wall_clock(), &mut self.newest);
         }
         let mut sent = 0;
         // Old events go first, so that they come in the middle of the new ones.
@@ -148,7 +172,11 @@ impl Consumer {
             let tag = self.out.spend();
             let Route { channel, handle } = link.route;
             let transfer = Transfer { channel, handle, delivery_id: link.window.number(), tag };
-            link.window.sent(link.outbox.transfer(transfer, |message| stored.encode(message)));
+            let encode = |message: &mut Vec<u8>| {
+                message.extend_from_slice(&self.newest);
+                stored.encode(message);
+            };
+            link.window.sent(link.outbox.transfer(transfer, encode));
             sent += 1;
         }
         (sent, end)

@@ -48,8 +48,8 @@ impl Control {
     }
 
     fn partition(&self, partition: usize) -> Result<&Partition, Error> {
-        let partitions = self.hub.partitions.len();
-        self.hub.partitions.get(partition).ok_or(Error::NoPartition { partition, partitions })
+        let partitions = self.hub.partitions().len();
+        self.hub.partitions().get(partition).ok_or(Error::NoPartition { partition, partitions })
     }
 
     /// Appends events with nothing but a body. Answers the sequence number of the next one.
@@ -84,7 +84,7 @@ impl Control {
     ///
     /// As [`Control::append`].
     pub fn seed<B: AsRef<[u8]>>(&self, events: u64, mut body: impl FnMut(usize, u64) -> B) -> Result<(), Error> {
-        for partition in 0..self.hub.partitions.len() {
+        for partition in 0..self.hub.partitions().len() {
             self.append(partition, (0..events).map(|event| body(partition, event)))?;
         }
         Ok(())
@@ -100,7 +100,7 @@ impl Control {
         let order = Order::Detach(partition, Cause::new(condition, "The link was detached by a switch of the broker."));
         match partition {
             Some(index) => Ok(self.partition(index)?.order(&order)),
-            None => Ok(self.hub.partitions.iter().map(|partition| partition.order(&order)).sum()),
+            None => Ok(self.hub.partitions().iter().map(|partition| partition.order(&order)).sum()),
         }
     }
 
@@ -173,6 +173,23 @@ impl Control {
         self.hub.recreate();
     }
 
+    /// Makes it so many partitions in all, as the service can while a hub is used: the new ones are empty, and keys are
+    /// dealt to all of them from now on.
+    ///
+    /// # Errors
+    ///
+    /// If there are more already, or so many are not possible.
+    pub fn set_partitions(&self, count: usize) -> Result<(), Error> {
+        let partitions = self.hub.partitions().len();
+        self.hub.grow(count).ok_or(Error::Partitions { count, partitions })
+    }
+
+    /// Gives the events that come from now on this time as the one at which they came, in milliseconds since 1970: none
+    /// ends it. Within a partition no event gets an earlier time than the one before.
+    pub fn clock(&self, at: Option<i64>) {
+        self.hub.switches.set_clock(at);
+    }
+
     /// Keeps links open and delivers nothing on those of a partition, or of all.
     ///
     /// # Errors
@@ -181,7 +198,9 @@ impl Control {
     pub fn silence(&self, partition: Option<usize>, silent: bool) -> Result<(), Error> {
         match partition {
             Some(index) => self.partition(index)?.silent.store(silent, Ordering::Release),
-            None => self.hub.partitions.iter().for_each(|partition| partition.silent.store(silent, Ordering::Release)),
+            None => {
+                self.hub.partitions().iter().for_each(|partition| partition.silent.store(silent, Ordering::Release))
+            }
         }
         self.hub.wake_all();
         Ok(())
@@ -203,7 +222,7 @@ impl Control {
             events_out: self.hub.events_out.load(Ordering::Relaxed),
             connections: self.hub.open_connections(),
             connections_ever: self.hub.connections.load(Ordering::Relaxed),
-            partitions: self.hub.partitions.iter().enumerate().map(partition).collect(),
+            partitions: self.hub.partitions().iter().enumerate().map(partition).collect(),
         }
     }
 }

@@ -14,6 +14,8 @@
 //! | `redeliver PARTITION FROM TO` | [`redeliver`](crate::Control::redeliver) |
 //! | `drop PARTITION FROM TO` | [`drop_range`](crate::Control::drop_range) |
 //! | `expire PARTITION BEFORE` | [`expire`](crate::Control::expire) |
+//! | `partitions COUNT` | [`set_partitions`](crate::Control::set_partitions) |
+//! | `clock MS`, `clock off` | [`clock`](crate::Control::clock) |
 //! | `recreate` | [`recreate`](crate::Control::recreate) |
 //! | `silence PARTITION on`, `silence PARTITION off` | [`silence`](crate::Control::silence) |
 //! | `append PARTITION TEXT` | [`append`](crate::Control::append), the rest of the line being the body |
@@ -124,6 +126,14 @@ fn obey(control: &Control, line: &str) -> Result<String, String> {
         }
         ["expire", index, before] => {
             control.expire(number(index)?, number(before)?).map_err(told)?;
+            done()
+        }
+        ["partitions", count] => {
+            control.set_partitions(number(count)?).map_err(told)?;
+            done()
+        }
+        ["clock", at] => {
+            control.clock(if at == "off" { None } else { Some(number(at)?) });
             done()
         }
         ["recreate"] => {

@@ -34,6 +34,14 @@ pub enum Error {
         /// How many there are.
         partitions: usize,
     },
+    /// A switch asks for fewer partitions than there are, or for too many.
+    #[error("{count} partitions; the hub has {partitions}, and {max} are possible", max = crate::MAX_PARTITIONS)]
+    Partitions {
+        /// How many were asked for.
+        count: usize,
+        /// How many there are.
+        partitions: usize,
+    },
     /// A switch names a range of sequence numbers that is empty.
     #[error("no sequence numbers from {from} to {to}")]
     EmptyRange {

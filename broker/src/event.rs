@@ -1,5 +1,6 @@
 //! A message of a producer, taken apart just as far as is needed to keep it, and put together for a receiver.
 
+use crate::log::Bounds;
 use crate::wire::{Malformed, Section, binary, entries, sections, text};
 
 /// Message format of a transfer that carries several events, each of them a message in a data section.
@@ -9,6 +10,7 @@ const PARTITION_KEY: &str = "x-opt-partition-key";
 const OURS: [&str; 3] = ["x-opt-sequence-number", "x-opt-offset", "x-opt-enqueued-time"];
 /// Foreign annotations that an event may bring.
 const MAX_ANNOTATIONS: usize = 100;
+const DELIVERY_ANNOTATIONS: u8 = 0x71;
 const MESSAGE_ANNOTATIONS: u8 = 0x72;
 const PROPERTIES: u8 = 0x73;
 const DATA: u8 = 0x75;
@@ -53,7 +55,7 @@ fn event(message: &[u8]) -> Result<Event<'_>, Malformed> {
         let section = section?;
         match section.code {
             MESSAGE_ANNOTATIONS if bare.is_none() => (annotations, key) = kept_annotations(section)?,
-            0x70 | 0x71 if bare.is_none() => {}
+            0x70 | DELIVERY_ANNOTATIONS if bare.is_none() => {}
             PROPERTIES..=0x78 => bare = bare.or(Some(at)),
             code => return Err(Malformed::new(format!("unexpected section {code:#04x}"))),
         }
@@ -139,6 +141,24 @@ impl Stored<'_> {
     }
 }
 
+/// Appends delivery annotations that name the newest event of the partition, as a receiver may ask for.
+pub(crate) fn encode_newest(bounds: &Bounds, now: i64, to: &mut Vec<u8>) {
+    let Some((offset, enqueued)) = bounds.last else { return };
+    let mut digits = [0; 20];
+    let offset = decimal(offset, &mut digits);
+    let size = 1 + (31 + 9) + (22 + 2 + offset.len()) + (24 + 9) + (33 + 9);
+    to.extend_from_slice(&[0x00, 0x53, DELIVERY_ANNOTATIONS, 0xc1, u8::try_from(size).unwrap_or(u8::MAX), 8]);
+    to.extend_from_slice(b"\xa3\x1dlast_enqueued_sequence_number\x81");
+    to.extend_from_slice(&bounds.next.saturating_sub(1).to_be_bytes());
+    to.extend_from_slice(b"\xa3\x14last_enqueued_offset\xa1");
+    to.push(u8::try_from(offset.len()).unwrap_or(u8::MAX));
+    to.extend_from_slice(offset);
+    to.extend_from_slice(b"\xa3\x16last_enqueued_time_utc\x83");
+    to.extend_from_slice(&enqueued.to_be_bytes());
+    to.extend_from_slice(b"\xa3\x1fruntime_info_retrieval_time_utc\x83");
+    to.extend_from_slice(&now.to_be_bytes());
+}
+
 /// The digits of a number, without going through the formatting machinery: it is done for every delivery.
 fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
     let mut at = digits.len();
@@ -207,6 +227,28 @@ mod tests {
             let Body::Data(body) = &read.body else { panic!("no data") };
             assert_eq!(body.iter().map(|part| part.0.len()).sum::<usize>(), len);
         }
+    }
+
+    #[test]
+    fn the_newest_event_is_named_before_the_event_itself() {
+        let last = Some((18_446_744_073_709_551_615, 1_700_000_000_123));
+        let mut encoded = Vec::new();
+        encode_newest(&Bounds { begin: 0, next: 43, last }, 1_700_000_000_456, &mut encoded);
+        Stored { sequence: 5, offset: 7, enqueued: 1, annotations: &[], bare: b"\x00\x53\x75\xa0\x01x" }
+            .encode(&mut encoded);
+        let read: Deserializable<Message<Body<Value>>> = serde_amqp::from_slice(&encoded).unwrap();
+        let named = read.0.delivery_annotations.as_ref().unwrap();
+        let found: Vec<_> = named.iter().map(|(key, value)| (format!("{key:?}"), value.clone())).collect();
+        let time = |at| Value::Timestamp(Timestamp::from_milliseconds(at));
+        for (name, value) in [
+            ("last_enqueued_sequence_number", Value::Long(42)),
+            ("last_enqueued_offset", Value::String("18446744073709551615".into())),
+            ("last_enqueued_time_utc", time(1_700_000_000_123)),
+            ("runtime_info_retrieval_time_utc", time(1_700_000_000_456)),
+        ] {
+            assert!(found.iter().any(|(key, there)| key.contains(name) && *there == value), "{name} in {found:?}");
+        }
+        assert_eq!(annotation(&read.0, "x-opt-sequence-number"), Some(Value::Long(5)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The hub: what all connections share.
 
 use crate::log::{Bounds, Log};
-use crate::options::{BrokerOptions, DEFAULT_CONSUMER_GROUP};
+use crate::options::{BrokerOptions, DEFAULT_CONSUMER_GROUP, MAX_PARTITIONS};
 use crate::switches::Switches;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, VecDeque};
@@ -184,7 +184,10 @@ impl Partition {
 #[derive(Debug)]
 pub(crate) struct Hub {
     pub(crate) options: BrokerOptions,
-    pub(crate) partitions: Vec<Partition>,
+    /// As many as there may ever be, so that links can hold on to those that there are while others are added.
+    places: Box<[Partition]>,
+    /// How many of them the hub has.
+    count: AtomicUsize,
     pub(crate) switches: Switches,
     /// Changes when the hub is recreated; milliseconds since 1970.
     created: AtomicI64,
@@ -205,7 +208,8 @@ pub(crate) fn now() -> i64 {
 impl Hub {
     pub(crate) fn new(options: BrokerOptions) -> Self {
         Self {
-            partitions: (0..options.partitions).map(|_| Partition::default()).collect(),
+            places: (0..MAX_PARTITIONS).map(|_| Partition::default()).collect(),
+            count: AtomicUsize::new(options.partitions.min(MAX_PARTITIONS)),
             options,
             switches: Switches::default(),
             created: AtomicI64::new(now()),
@@ -216,6 +220,17 @@ impl Hub {
             events_out: AtomicU64::new(0),
             connections: AtomicU64::new(0),
         }
+    }
+
+    /// The partitions that there are.
+    pub(crate) fn partitions(&self) -> &[Partition] {
+        self.places.get(..self.count.load(Ordering::Acquire)).unwrap_or(&self.places)
+    }
+
+    /// Makes it `count` partitions. None if there are more already, or so many are not possible.
+    pub(crate) fn grow(&self, count: usize) -> Option<()> {
+        let grown = |now: usize| (now..=MAX_PARTITIONS).contains(&count).then_some(count);
+        self.count.fetch_update(Ordering::AcqRel, Ordering::Acquire, grown).ok().map(|_| ())
     }
 
     /// A number that no other connection or link has.
@@ -239,21 +254,21 @@ impl Hub {
     /// A partition by its id.
     pub(crate) fn partition_id(&self, id: &str) -> Option<usize> {
         // "+1" and "01" parse as numbers but are no ids.
-        id.parse().ok().filter(|index: &usize| *index < self.partitions.len() && index.to_string() == id)
+        id.parse().ok().filter(|index: &usize| *index < self.partitions().len() && index.to_string() == id)
     }
 
     /// The partition of an event whose producer has chosen none.
     pub(crate) fn choose_partition(&self, key: Option<&str>) -> usize {
         match key {
-            Some(key) => crate::partition_key::partition(key, self.partitions.len()),
-            None => self.turn.fetch_add(1, Ordering::Relaxed) % self.partitions.len().max(1),
+            Some(key) => crate::partition_key::partition(key, self.partitions().len()),
+            None => self.turn.fetch_add(1, Ordering::Relaxed) % self.partitions().len().max(1),
         }
     }
 
     /// Appends to a partition. Answers how many events that were.
     pub(crate) fn append(&self, index: usize, append: impl FnOnce(&mut Log, i64)) -> u64 {
-        let Some(partition) = self.partitions.get(index) else { return 0 };
-        let now = now();
+        let Some(partition) = self.partitions().get(index) else { return 0 };
+        let now = self.switches.clock().unwrap_or_else(now);
         let mut log = partition.log.write();
         let before = log.bounds().next;
         append(&mut log, now);
@@ -267,7 +282,7 @@ impl Hub {
 
     /// Forgets what is too old, and says where a partition begins and ends.
     pub(crate) fn bounds(&self, index: usize) -> Bounds {
-        let Some(partition) = self.partitions.get(index) else { return Bounds { begin: 0, next: 0, last: None } };
+        let Some(partition) = self.partitions().get(index) else { return Bounds { begin: 0, next: 0, last: None } };
         if self.options.retention.age.is_some() {
             partition.log.write().retain(&self.options.retention, now());
         }
@@ -304,7 +319,7 @@ impl Hub {
     pub(crate) fn recreate(&self) {
         let created = now().max(self.created() + 1);
         self.created.store(created, Ordering::Release);
-        for partition in &self.partitions {
+        for partition in self.partitions() {
             *partition.log.write() = Log::default();
             partition.dropped.write().clear();
         }

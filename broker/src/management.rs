@@ -38,7 +38,7 @@ pub(crate) fn answer(hub: &Hub, operation: &str, kind: &str, name: &str, partiti
 }
 
 fn describe_hub(hub: &Hub) -> Value {
-    let ids: Vec<Value> = (0..hub.partitions.len()).map(|index| Value::String(index.to_string())).collect();
+    let ids: Vec<Value> = (0..hub.partitions().len()).map(|index| Value::String(index.to_string())).collect();
     map(vec![
         ("name", Value::String(hub.options.hub.clone())),
         ("type", Value::String("com.microsoft:eventhub".to_owned())),

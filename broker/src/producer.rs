@@ -38,13 +38,9 @@ impl Producer {
             Ok(found) => found,
             Err(error) => return rejected("amqp:decode-error", format!("The message cannot be read: {error}.")),
         };
-        let partition = match (self.partition, &key) {
-            (Some(_), Some(_)) => {
-                return rejected("amqp:not-allowed", "A partition key is not allowed when sending to a partition.");
-            }
-            (Some(partition), None) => partition,
-            (None, key) => hub.choose_partition(key.as_deref()),
-        };
+        // A key on a link to one partition stays with the event and decides nothing: buffered producers choose by it
+        // themselves.
+        let partition = self.partition.unwrap_or_else(|| hub.choose_partition(key.as_deref()));
         hub.append(partition, |log, now| events.iter().for_each(|event| log.append(event, now)));
         Outcome::Accepted
     }

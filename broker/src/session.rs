@@ -22,6 +22,9 @@ const INCOMING_WINDOW: u32 = 1 << 30;
 /// The greatest handle of a link.
 pub(crate) const HANDLE_MAX: u32 = 255;
 
+/// What receivers ask for who want to be told the newest event of their partition with each delivery.
+const RUNTIME_METRIC: &str = "com.microsoft:enable-receiver-runtime-metric";
+
 /// A link, which has the same handle on both sides.
 #[derive(Debug)]
 enum Link {
@@ -59,6 +62,12 @@ impl Wanted {
         });
         Self { address, other, epoch }
     }
+}
+
+/// Whether a receiver wants each delivery to name the newest event of its partition.
+fn asks_for_newest(attach: &Attach) -> bool {
+    let wanted = attach.desired_capabilities.as_ref();
+    wanted.is_some_and(|wanted| wanted.0.iter().any(|name| name.as_str() == RUNTIME_METRIC))
 }
 
 fn integer(value: &Value) -> Option<i64> {
@@ -117,7 +126,7 @@ impl Session {
 
     fn forget(&mut self, core: &Core, handle: u32) {
         if let Some(Link::Consumer(consumer)) = self.links.remove(&handle)
-            && let Some(partition) = core.hub.partitions.get(consumer.partition)
+            && let Some(partition) = core.hub.partitions().get(consumer.partition)
         {
             partition.leave(consumer.id);
         }
@@ -201,13 +210,16 @@ impl Session {
             return Err(not_found(&wanted.address));
         }
         let index = hub.partition_id(id).ok_or_else(|| not_found(&wanted.address))?;
-        let partition = hub.partitions.get(index).ok_or_else(|| not_found(&wanted.address))?;
+        let partition = hub.partitions().get(index).ok_or_else(|| not_found(&wanted.address))?;
         if hub.switches.receivers_busy() {
             return Err(Cause::busy());
         }
         let position =
             Position::of(attach.source.as_deref()).map_err(|error| Cause::new("amqp:invalid-field", error))?;
         let mut consumer = Consumer::new(hub.next_id(), index, wanted.address.clone(), hub.created());
+        if asks_for_newest(attach) {
+            consumer.name_newest();
+        }
         hub.bounds(index);
         // Before the place is looked up: what is appended between the two wakes this connection.
         partition.join(consumer.id, &group.to_lowercase(), wanted.epoch, &core.peer)?;

@@ -1,4 +1,4 @@
-//! What a test has switched on: waiting, throttling, being busy, being away.
+//! What a test has switched on: waiting, throttling, being busy, being away, another clock.
 
 use parking_lot::Mutex;
 use std::time::{Duration, Instant};
@@ -46,6 +46,7 @@ struct State {
     producers_busy: Option<Instant>,
     receivers_busy: Option<Instant>,
     away: Option<Instant>,
+    clock: Option<i64>,
 }
 
 /// What is switched on.
@@ -114,6 +115,15 @@ impl Switches {
 
     pub(crate) fn away(&self) -> bool {
         lasts(self.state.lock().away, Instant::now())
+    }
+
+    /// Milliseconds since 1970 that events get as the time at which they came; none for the real time.
+    pub(crate) fn set_clock(&self, at: Option<i64>) {
+        self.state.lock().clock = at;
+    }
+
+    pub(crate) fn clock(&self) -> Option<i64> {
+        self.state.lock().clock
     }
 }
 

@@ -7,6 +7,7 @@ use azure_messaging_eventhubs::models::ReceivedEventData;
 use bytes::Bytes;
 
 use crate::hub::micros;
+use crate::json;
 
 /// How much a batch holds.
 #[derive(Copy, Clone, Debug)]
@@ -19,6 +20,15 @@ pub struct Limits {
     pub whole: usize,
     /// How many bytes of a longer one are kept.
     pub kept: usize,
+}
+
+/// A part of a message that carries a value and no bytes.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Section {
+    /// One value of any type but text and binary, which are bytes.
+    Value,
+    /// Lists of values.
+    Sequence,
 }
 
 /// Events with consecutive sequence numbers.
@@ -34,6 +44,8 @@ pub struct Batch {
     pub enqueued_us: Vec<i64>,
     /// Bodies that were cut, as (index, whole length).
     pub cut: Vec<(u32, u64)>,
+    /// Bodies that are the JSON text of a value, as (index, what it came in).
+    pub sections: Vec<(u32, Section)>,
 }
 
 impl Batch {
@@ -62,11 +74,20 @@ pub(crate) struct Builder {
     bodies: Vec<Range<u32>>,
     enqueued_us: Vec<i64>,
     cut: Vec<(u32, u64)>,
+    sections: Vec<(u32, Section)>,
 }
 
 impl Builder {
     pub(crate) fn new(limits: Limits) -> Self {
-        Builder { limits, first: 0, bytes: Vec::new(), bodies: Vec::new(), enqueued_us: Vec::new(), cut: Vec::new() }
+        Builder {
+            limits,
+            first: 0,
+            bytes: Vec::new(),
+            bodies: Vec::new(),
+            enqueued_us: Vec::new(),
+            cut: Vec::new(),
+            sections: Vec::new(),
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -87,7 +108,9 @@ impl Builder {
             self.first = sequence;
         }
         let start = self.bytes.len();
-        append_body(event.raw_amqp_message(), &mut self.bytes);
+        if let Some(section) = append_body(event.raw_amqp_message(), &mut self.bytes) {
+            self.sections.push((index(self.bodies.len()), section));
+        }
         let whole = self.bytes.len() - start;
         if whole > self.limits.whole {
             self.bytes.truncate(start + self.limits.kept);
@@ -106,6 +129,7 @@ impl Builder {
             bodies: std::mem::replace(&mut self.bodies, Vec::with_capacity(capacity.1)),
             enqueued_us: std::mem::replace(&mut self.enqueued_us, Vec::with_capacity(capacity.1)),
             cut: std::mem::take(&mut self.cut),
+            sections: std::mem::take(&mut self.sections),
         }
     }
 }
@@ -116,19 +140,29 @@ fn index(length: usize) -> u32 {
 }
 
 /// The bytes that the producer sent: data sections one behind the other, or the text or bytes of a value. Any other
-/// body has none, and becomes an event that the contract rejects.
-fn append_body(message: &AmqpMessage, out: &mut Vec<u8>) {
+/// value is no event, and is kept as JSON text for whoever looks at what was rejected; then the answer is what it came in.
+fn append_body(message: &AmqpMessage, out: &mut Vec<u8>) -> Option<Section> {
     match &message.body {
         AmqpMessageBody::Binary(sections) => sections.iter().for_each(|section| out.extend_from_slice(section)),
         AmqpMessageBody::Value(AmqpValue::String(text)) => out.extend_from_slice(text.as_bytes()),
         AmqpMessageBody::Value(AmqpValue::Binary(bytes)) => out.extend_from_slice(bytes),
-        _ => {}
+        AmqpMessageBody::Value(value) => {
+            json::append(value, out);
+            return Some(Section::Value);
+        }
+        AmqpMessageBody::Sequence(lists) => {
+            json::append_lists(lists, out);
+            return Some(Section::Sequence);
+        }
+        AmqpMessageBody::Empty => {}
     }
+    None
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use azure_core_amqp::AmqpList;
 
     const LIMITS: Limits = Limits { events: 3, bytes: 100, whole: 8, kept: 4 };
 
@@ -173,5 +207,21 @@ mod tests {
         builder.push(2, &event(AmqpMessageBody::Empty), 0);
         let batch = builder.take();
         assert_eq!((batch.bytes.as_ref(), batch.bodies), (b"abc".as_ref(), vec![0..2, 2..3, 3..3]));
+        assert_eq!(batch.sections, []);
+    }
+
+    #[test]
+    fn values_that_are_no_bytes_are_kept_as_json_text() {
+        let mut builder = Builder::new(LIMITS);
+        builder.push(0, &binary("{}"), 0);
+        builder.push(1, &event(AmqpMessageBody::Value(AmqpValue::Boolean(true))), 0);
+        let list = AmqpList(vec![AmqpValue::Int(1), AmqpValue::String("long".into())]);
+        builder.push(2, &event(AmqpMessageBody::Sequence(vec![list])), 0);
+        let batch = builder.take();
+        assert_eq!((batch.bytes.as_ref(), batch.bodies.len()), (b"{}true[1,\"".as_ref(), 3));
+        assert_eq!(batch.sections, [(1, Section::Value), (2, Section::Sequence)]);
+        assert_eq!(batch.cut, [(2, 10)], "its text is as long as any other body may be");
+        builder.push(3, &binary("{}"), 0);
+        assert_eq!(builder.take().sections, []);
     }
 }

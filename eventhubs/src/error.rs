@@ -21,8 +21,10 @@ pub enum ErrorKind {
     NotFound,
     /// Another receiver with a higher owner level reads the partition.
     Stolen,
-    /// The event hub is not the one that was read before, or no longer holds what comes next.
+    /// The event hub is not the one that was read before.
     Changed,
+    /// What comes next is past its retention.
+    Expired,
     /// Anything else: trying again may help.
     Passing,
 }

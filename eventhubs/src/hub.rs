@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use azure_core::credentials::TokenCredential;
+pub use azure_messaging_eventhubs::ConsumerClient;
 use azure_messaging_eventhubs::builders::{ConsumerClientBuilder, ProducerClientBuilder};
-use azure_messaging_eventhubs::{ConsumerClient, EventHubsError, ProducerClient, RetryOptions};
+use azure_messaging_eventhubs::{EventHubsError, ProducerClient, RetryOptions};
 use tokio::time::timeout;
 
 use crate::connection::ConnectionString;

@@ -21,6 +21,7 @@ pub mod connection;
 pub mod credential;
 mod error;
 pub mod hub;
+mod json;
 pub mod receive;
 pub mod secret;
 pub mod send;

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
 use azure_messaging_eventhubs::models::ReceivedEventData;
-use azure_messaging_eventhubs::{ConsumerClient, OpenReceiverOptions, StartLocation, StartPosition};
+use azure_messaging_eventhubs::{ConsumerClient, EventHubsError, OpenReceiverOptions, StartLocation, StartPosition};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep, timeout};
@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::backoff::Backoff;
 use crate::batch::{Batch, Builder, Limits};
 use crate::error::{Error, ErrorKind};
-use crate::hub::{Hub, micros};
+use crate::hub::{Hub, PartitionProperties, micros};
 use crate::status::PartitionStatus;
 
 /// Most events that are taken from the client at once.
@@ -51,6 +51,8 @@ pub struct PartitionReader {
     pub quiet_after: Duration,
     /// How long faults in a row are met with another try.
     pub give_up_after: Duration,
+    /// Whether reading ends where events are gone that should have been read. Else they are counted as missing.
+    pub refuses_loss: bool,
     /// When the event hub was created, as it was when reading began.
     pub created_us: Option<i64>,
     /// How large batches are.
@@ -75,6 +77,8 @@ pub trait Receive: Send {
 struct Progress {
     /// Sequence number of the next event.
     next: u64,
+    /// Everything before this that is past its retention has been told of.
+    told: u64,
     /// Since when nothing but faults came; none while all is well.
     failing_since: Option<Instant>,
     /// Whether the partition has been read at all: before, what is refused or not there is not met with another try.
@@ -104,11 +108,12 @@ impl PartitionReader {
     /// # Errors
     ///
     /// What no retry helps against: another receiver has taken over ([`ErrorKind::Stolen`]), the event hub is another
-    /// one or does not hold what comes next ([`ErrorKind::Changed`]). And anything else, once it has lasted too long.
+    /// one ([`ErrorKind::Changed`]), what comes next is past its retention and that is refused ([`ErrorKind::Expired`]).
+    /// And anything else, once it has lasted too long.
     pub async fn read(&self, next: u64, to: &mut dyn Receive) -> Result<(), Error> {
         let seed = self.partition.bytes().fold(next, |seed, byte| seed.rotate_left(8) ^ u64::from(byte));
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, seed);
-        let mut progress = Progress { next, failing_since: None, proven: false };
+        let mut progress = Progress { next, told: 0, failing_since: None, proven: false };
         loop {
             let before = progress.next;
             let error = match self.connected(&mut progress, to).await {
@@ -120,7 +125,7 @@ impl PartitionReader {
             }
             let since = *progress.failing_since.get_or_insert_with(Instant::now);
             let fatal = match error.kind() {
-                ErrorKind::Stolen | ErrorKind::Changed | ErrorKind::Usage => true,
+                ErrorKind::Stolen | ErrorKind::Changed | ErrorKind::Expired | ErrorKind::Usage => true,
                 ErrorKind::Unauthorized | ErrorKind::NotFound => !progress.proven,
                 ErrorKind::Passing => false,
             };
@@ -141,7 +146,7 @@ impl PartitionReader {
             Ok(client) => client,
             Err(error) => return End::Failed(error),
         };
-        let end = match self.check(&client, progress.next).await {
+        let end = match self.check(&client, progress).await {
             Ok(()) => self.stream(&client, progress, to).await,
             Err(error) => End::Failed(error),
         };
@@ -149,20 +154,38 @@ impl PartitionReader {
         end
     }
 
-    /// Whether the event hub still is the one that was read so far. Its events may be gone, which shows later.
-    async fn check(&self, client: &ConsumerClient, next: u64) -> Result<(), Error> {
-        let changed = |why: String| {
-            let what = format!("partition {} of {}", self.partition, self.hub.label());
-            Err(Error::new(ErrorKind::Changed, what, why))
-        };
+    /// Whether the event hub still is the one that was read so far, and holds what comes next.
+    async fn check(&self, client: &ConsumerClient, progress: &mut Progress) -> Result<(), Error> {
+        let next = progress.next;
+        let changed = |why: String| Err(Error::new(ErrorKind::Changed, self.place(), why));
         let hub = self.hub.properties(client).await?;
         if self.created_us.is_some() && hub.created_us.is_some() && hub.created_us != self.created_us {
             return changed("the event hub was deleted and created again while it was read".to_owned());
         }
-        let found = self.hub.partition(client, &self.partition).await?;
-        self.status.note_end(found.end, found.newest_us);
+        let found = self.ask(client).await?;
         if found.end < next {
             return changed(format!("it ends before event {}, and was read up to event {next}", found.end));
+        }
+        self.note_loss(progress, found.first)
+    }
+
+    async fn ask(&self, client: &ConsumerClient) -> Result<PartitionProperties, Error> {
+        let asked = std::time::Instant::now();
+        let found = self.hub.partition(client, &self.partition).await?;
+        self.status.note_answer(asked, &found);
+        Ok(found)
+    }
+
+    /// Takes up that nothing before `first` is kept any more.
+    fn note_loss(&self, progress: &mut Progress, first: u64) -> Result<(), Error> {
+        let Some(lost) = first.checked_sub(progress.next).filter(|lost| *lost > 0) else { return Ok(()) };
+        let error = expired(self.place(), progress.next, first);
+        if self.refuses_loss {
+            return Err(error);
+        }
+        if progress.told < first {
+            progress.told = first;
+            tracing::error!(partition = self.partition, lost, "{}; going on without them", error.why());
         }
         Ok(())
     }
@@ -193,7 +216,7 @@ impl PartitionReader {
                 Ok(Some(chunk)) => (chunk, None),
                 Ok(None) => (Vec::new(), Some(self.fault("the stream ended"))),
                 Err(_) if !builder.is_empty() => (Vec::new(), None),
-                Err(_) => match self.is_quiet(client, progress.next, &mut suspect).await {
+                Err(_) => match self.is_quiet(client, progress, &mut suspect).await {
                     Ok(()) => {
                         progress.well(to);
                         continue;
@@ -204,15 +227,9 @@ impl PartitionReader {
             if builder.is_empty() {
                 linger_until = Instant::now() + LINGER;
             }
-            for event in chunk {
-                match event {
-                    Ok(event) => {
-                        if !self.push(&event, &mut progress.next, &mut builder, to).await {
-                            return End::Unwanted;
-                        }
-                    }
-                    Err(error) => fault = Some(Error::of_client(self.what(), &error)),
-                }
+            match self.take(client, chunk, progress, &mut builder, to).await {
+                Ok(found) => fault = fault.or(found),
+                Err(Unwanted) => return End::Unwanted,
             }
             if !builder.is_empty() {
                 progress.well(to);
@@ -227,40 +244,70 @@ impl PartitionReader {
         }
     }
 
-    /// Adds an event to what will be handed on. Returns false when nobody wants any more.
-    async fn push(
+    /// Adds events to what will be handed on, up to the first fault, which is the answer. Where numbers are missing, the
+    /// partition is asked what it still holds: numbers that no event has are passed over, but events may have expired.
+    /// Whatever has come had not, so one question is enough for all of them.
+    async fn take(
         &self,
-        event: &ReceivedEventData,
-        next: &mut u64,
+        client: &ConsumerClient,
+        chunk: Vec<Result<ReceivedEventData, EventHubsError>>,
+        progress: &mut Progress,
         builder: &mut Builder,
         to: &mut dyn Receive,
-    ) -> bool {
-        let Some(sequence) = event.sequence_number().and_then(|number| u64::try_from(number).ok()) else {
-            // Every event of an event hub has a number; without one it has no place in the stream.
-            tracing::error!(partition = self.partition, "an event without a sequence number was dropped");
-            return true;
-        };
-        if sequence < *next {
-            self.status.redelivered.fetch_add(1, Relaxed);
-            return true;
+    ) -> Result<Option<Error>, Unwanted> {
+        let mut kept_from = 0;
+        if has_hole(&chunk, progress.next) {
+            match self.ask(client).await {
+                Ok(found) => kept_from = found.first,
+                Err(error) => return Ok(Some(error)),
+            }
         }
-        if sequence > *next {
-            let missing = sequence - *next;
-            self.status.missing.fetch_add(missing, Relaxed);
+        for event in chunk {
+            let event = match event {
+                Ok(event) => event,
+                Err(error) => return Ok(Some(Error::of_client(self.what(), &error))),
+            };
+            let Some(sequence) = number_of(&event) else {
+                // Every event of an event hub has a number; without one it has no place in the stream.
+                tracing::error!(partition = self.partition, "an event without a sequence number was dropped");
+                continue;
+            };
+            if sequence < progress.next {
+                self.status.redelivered.fetch_add(1, Relaxed);
+                continue;
+            }
+            if let Err(error) = self.pass_over(progress, sequence, kept_from) {
+                return Ok(Some(error));
+            }
+            if !builder.takes(sequence) && !self.hand_on(builder, to).await {
+                return Err(Unwanted);
+            }
+            builder.push(sequence, &event, micros(SystemTime::now()).unwrap_or(0));
+            progress.next = sequence + 1;
+        }
+        Ok(None)
+    }
+
+    /// Counts the numbers before `sequence` that have not come, of a partition that keeps nothing before `kept_from`.
+    fn pass_over(&self, progress: &mut Progress, sequence: u64, kept_from: u64) -> Result<(), Error> {
+        let missing = sequence - progress.next;
+        if missing == 0 {
+            return Ok(());
+        }
+        let kept_from = kept_from.min(sequence);
+        self.note_loss(progress, kept_from)?;
+        self.status.missing.fetch_add(missing, Relaxed);
+        let from = progress.next.max(kept_from);
+        if from < sequence {
             tracing::warn!(
                 partition = self.partition,
-                from = *next,
+                from,
                 to = sequence,
-                missing,
+                missing = sequence - from,
                 "there are no events for these sequence numbers; they are counted as missing"
             );
         }
-        if !builder.takes(sequence) && !self.hand_on(builder, to).await {
-            return false;
-        }
-        builder.push(sequence, event, micros(SystemTime::now()).unwrap_or(0));
-        *next = sequence + 1;
-        true
+        Ok(())
     }
 
     async fn hand_on(&self, builder: &mut Builder, to: &mut dyn Receive) -> bool {
@@ -271,10 +318,16 @@ impl PartitionReader {
 
     /// Tells a partition without events from a link that brings none: one that holds an event which has not come
     /// between two looks is given up.
-    async fn is_quiet(&self, client: &ConsumerClient, next: u64, suspect: &mut Option<u64>) -> Result<(), Error> {
-        let found = self.hub.partition(client, &self.partition).await?;
-        self.status.note_end(found.end, found.newest_us);
-        if found.end <= next {
+    async fn is_quiet(
+        &self,
+        client: &ConsumerClient,
+        progress: &mut Progress,
+        suspect: &mut Option<u64>,
+    ) -> Result<(), Error> {
+        let found = self.ask(client).await?;
+        let next = progress.next;
+        self.note_loss(progress, found.first)?;
+        if found.end <= next.max(found.first) {
             *suspect = None;
             return Ok(());
         }
@@ -284,13 +337,41 @@ impl PartitionReader {
         Ok(())
     }
 
+    fn place(&self) -> String {
+        format!("partition {} of {}", self.partition, self.hub.label())
+    }
+
     fn what(&self) -> String {
-        format!("receiving partition {} of {}", self.partition, self.hub.label())
+        format!("receiving {}", self.place())
     }
 
     fn fault(&self, why: &str) -> Error {
         Error::new(ErrorKind::Passing, self.what(), why)
     }
+}
+
+/// Nobody wants any more.
+struct Unwanted;
+
+/// The error of a `place` of which nothing before `first` is kept any more, and everything from `next` on should be read.
+pub fn expired(place: impl Into<String>, next: u64, first: u64) -> Error {
+    let (last, lost) = (first.saturating_sub(1), first.saturating_sub(next));
+    let why = format!("events {next} to {last} ({lost} of them) are past their retention");
+    Error::new(ErrorKind::Expired, place, why)
+}
+
+fn number_of(event: &ReceivedEventData) -> Option<u64> {
+    event.sequence_number().and_then(|number| u64::try_from(number).ok())
+}
+
+/// Whether numbers are missing among the events that come after everything before `next`.
+fn has_hole(chunk: &[Result<ReceivedEventData, EventHubsError>], mut next: u64) -> bool {
+    let numbers = chunk.iter().map_while(|event| event.as_ref().ok()).filter_map(number_of);
+    numbers.into_iter().any(|number| {
+        let hole = number > next;
+        next = next.max(number.saturating_add(1));
+        hole
+    })
 }
 
 /// The place behind everything before `next`. A number that no event has yet is refused, so the one before it is named.
@@ -323,10 +404,7 @@ pub async fn first_at(hub: &Hub, client: &ConsumerClient, partition: &str, since
     let mut events = pin!(receiver.stream_events());
     let what = || format!("{}: looking for the first event of partition {partition} since {wanted} us", hub.label());
     match timeout(hub.patience(), events.next()).await {
-        Ok(Some(Ok(event))) => {
-            let number = event.sequence_number().and_then(|number| u64::try_from(number).ok());
-            Ok(number.unwrap_or(found.end))
-        }
+        Ok(Some(Ok(event))) => Ok(number_of(&event).unwrap_or(found.end)),
         Ok(Some(Err(error))) => Err(Error::of_client(what(), &error)),
         Ok(None) => Err(Error::new(ErrorKind::Passing, what(), "the stream ended")),
         Err(_) => Err(Error::timeout(what(), hub.patience().as_secs_f64())),

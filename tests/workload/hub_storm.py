@@ -63,12 +63,13 @@ class Pipeline:
         shown = self.show()
         for cut in shown["cuts"] if shown else []:
             ranges = [(int(r["partition"]), r["from"], r["to"]) for r in cut["ranges"]]
-            assert self.cuts.setdefault(cut["epoch"], ranges) == ranges, "an epoch was cut twice"
+            found = ranges, [index for index, _ in cut["behind"]]
+            assert self.cuts.setdefault(cut["epoch"], found) == found, "an epoch was cut twice"
 
     def read(self):
         """Events that are in cuts; those after the newest manifest as well."""
         self.gather()
-        return sum(to - start for ranges in self.cuts.values() for _, start, to in ranges)
+        return sum(to - start for ranges, _ in self.cuts.values() for _, start, to in ranges)
 
 
 def main():
@@ -153,11 +154,12 @@ def main():
     reached, cuts = [0] * o.partitions, []
     for epoch in sorted(pipeline.cuts):
         counts = {}
-        for partition, start, to in pipeline.cuts[epoch]:
+        ranges, behind = pipeline.cuts[epoch]
+        for partition, start, to in ranges:
             assert reached[partition] == start, f"a hole in partition {partition} at {reached[partition]}"
             reached[partition] = to
             counts[f"p{partition}.ndjson"] = to - start
-        cuts.append(counts)
+        cuts.append(dict(counts=counts, behind={f"p{partition}.ndjson": None for partition in behind}))
     with open(os.path.join(o.dir, "cuts.json"), "w") as f:
         json.dump(cuts, f)
     expected, names = os.path.join(o.dir, "expected.json"), sorted(os.path.join(read, n) for n in os.listdir(read))

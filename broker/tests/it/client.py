@@ -18,12 +18,14 @@ def switch(line):
     return answer
 
 
-def receive(count, partition, position, inclusive=False):
-    """The first events from a position on, as (sequence number, event)."""
+def receive(count, partition, position, inclusive=False, newest=None):
+    """The first events from a position on, as (sequence number, event). `newest` asks for the newest event with each."""
     consumer = EventHubConsumerClient.from_connection_string(CONNECTION, consumer_group="$Default")
     found, problems, done = [], [], threading.Event()
 
-    def take(_context, events):
+    def take(context, events):
+        if newest is not None and events:
+            newest.append(context.last_enqueued_event_properties)
         found.extend((event.sequence_number, event) for event in events)
         if len(found) >= count:
             done.set()
@@ -37,6 +39,7 @@ def receive(count, partition, position, inclusive=False):
             "starting_position": position,
             "starting_position_inclusive": inclusive,
             "max_wait_time": 1,
+            "track_last_enqueued_event_properties": newest is not None,
         },
         daemon=True,
     )
@@ -81,6 +84,53 @@ def receives():
     print("ok resumes")
 
 
+def names_the_newest():
+    newest = []
+    last = receive(501, "0", "-1", newest=newest)[-1][1]
+    with EventHubProducerClient.from_connection_string(CONNECTION) as producer:
+        properties = producer.get_partition_properties("0")
+    named = newest[-1]
+    assert named["sequence_number"] == properties["last_enqueued_sequence_number"] == 500, newest
+    assert named["offset"] == properties["last_enqueued_offset"] == last.offset, newest
+    assert named["enqueued_time"] == last.enqueued_time and named["retrieval_time"] >= last.enqueued_time, newest
+    unasked = receive(1, "0", 499)[0][1]
+    assert not unasked._message.delivery_annotations
+    print("ok names the newest event to those who ask")
+
+
+def buffers():
+    """Keys that the client deals to partitions by itself."""
+    told, failed = [], []
+    with EventHubProducerClient.from_connection_string(
+        CONNECTION,
+        buffered_mode=True,
+        on_success=lambda events, partition: told.append((partition, len(events))),
+        on_error=lambda events, partition, error: failed.append(error),
+    ) as producer:
+        for number in range(100):
+            producer.send_event(EventData(f"buffered {number}"), partition_key=f"user-{number % 7}")
+        producer.send_event(EventData("no key"))
+        producer.send_event(EventData("p1"), partition_id="1")
+        producer.flush()
+    assert not failed and sum(count for _, count in told) == 102, (told, failed)
+    statistics = dict(word.split("=") for word in switch("statistics").split()[1:])
+    for partition, first in (("0", 502), ("1", 1001)):
+        for _, event in receive(int(statistics[f"last_{partition}"]) - first + 1, partition, first - 1):
+            body = event.body_as_str()
+            if body.startswith("buffered "):
+                assert event.partition_key == f"user-{int(body.split()[1]) % 7}".encode(), body
+    print("ok buffers events with keys, which stay")
+
+
+def grows():
+    switch("partitions 3")
+    with EventHubProducerClient.from_connection_string(CONNECTION) as producer:
+        assert producer.get_eventhub_properties()["partition_ids"] == ["0", "1", "2"]
+        producer.send_event(EventData("p2 e0"), partition_id="2")
+    assert [event.body_as_str() for _, event in receive(1, "2", "-1")] == ["p2 e0"]
+    print("ok takes up a partition that was added")
+
+
 def faults():
     before = receive(20, "1", "-1")
     assert [number for number, _ in before] == list(range(20))
@@ -106,5 +156,8 @@ def refusals():
 
 sends()
 receives()
+names_the_newest()
 faults()
+buffers()
+grows()
 refusals()

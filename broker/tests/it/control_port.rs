@@ -40,11 +40,25 @@ async fn lines_do_what_the_switches_do_and_nonsense_is_refused() {
     assert!(tokio::time::timeout(Duration::from_millis(50), receiver.recv::<Body<Value>>()).await.is_err());
     assert_eq!(say("silence 0 off").await, "ok");
     assert_eq!(sequences(&mut receiver, 0, 1).await, [2]);
+    for done in ["partitions 3", "clock 1700000000000", "clock off"] {
+        assert_eq!(say(done).await, "ok");
+    }
+    assert_eq!(say("append 2 p2 e0").await, "ok 1");
     for done in ["drop 1 0 5", "expire 0 1", "recreate", "away 0"] {
         assert_eq!(say(done).await, "ok");
     }
     end_of(&mut receiver).await;
-    for nonsense in ["", "detach 7 x", "redeliver 0 5 1", "throttle x", "busy nobody 1", "silence 0 maybe", "away -1"] {
+    for nonsense in [
+        "",
+        "detach 7 x",
+        "redeliver 0 5 1",
+        "throttle x",
+        "busy nobody 1",
+        "silence 0 maybe",
+        "away -1",
+        "partitions 1",
+        "clock x",
+    ] {
         assert!(say(nonsense).await.starts_with("error "), "{nonsense}");
     }
     assert_eq!(say("detach * amqp:internal-error").await, "ok 0");

@@ -71,6 +71,21 @@ async fn a_message_that_is_too_large_or_broken_is_rejected_and_the_link_lives_on
 }
 
 #[tokio::test]
+async fn a_key_on_a_link_to_one_partition_stays_with_the_event_and_decides_nothing() {
+    let broker = open_broker().await;
+    let mut client = Client::connect(&broker).await;
+    // 1867 % 2: without the link, the key would choose the other one.
+    let mut sender = sender(&mut client, "hub/Partitions/0").await;
+    let key = MessageAnnotations::builder().insert("x-opt-partition-key", Value::String("user-42".into())).build();
+    let message = Message::builder().message_annotations(key).data(b"x".to_vec()).build();
+    assert!(matches!(soon("sending", sender.send(message)).await, Ok(Outcome::Accepted(_))));
+    let mut receiver = client.receiver(0, EARLIEST).await;
+    let delivery = soon("the event", receiver.recv::<Body<Value>>()).await.unwrap();
+    let key = annotation(delivery.message(), "x-opt-partition-key");
+    assert_eq!(key, Some(Value::String("user-42".into())));
+}
+
+#[tokio::test]
 async fn keys_choose_a_partition_and_without_one_they_take_turns() {
     let broker = start(BrokerOptions { require_tokens: false, partitions: 4, ..options() }).await;
     let mut client = Client::connect(&broker).await;

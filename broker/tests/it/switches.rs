@@ -1,6 +1,6 @@
 //! Each switch does what it says, and no more.
 
-use crate::support::{Client, FROM_START, end_of, numbered, open_broker, sequences, soon, until};
+use crate::support::{Client, FROM_START, annotation, end_of, numbered, open_broker, sequences, soon, until};
 use fe2o3_amqp::Sender;
 use fe2o3_amqp_types::messaging::{Body, Message, Outcome};
 use fe2o3_amqp_types::primitives::Value;
@@ -125,6 +125,52 @@ async fn drop_leaves_a_gap_and_expire_begins_later() {
     broker.control().expire(0, 8).unwrap();
     assert_eq!(resume(&broker, -1, 2).await, [8, 9]);
     assert_eq!(broker.control().statistics().partitions[0].first_sequence, 8);
+}
+
+#[tokio::test]
+async fn partitions_that_are_added_are_there_for_those_who_are_connected() {
+    let (broker, mut client, mut zero) = receiving(5, 5).await;
+    let control = broker.control();
+    let mut early = client.receiver(2, FROM_START).await;
+    assert!(end_of(&mut early).await.contains("NotFound"), "there is none yet");
+    assert!(control.append(2, numbered(2, 0..1)).is_err());
+    control.set_partitions(4).unwrap();
+    assert_eq!(control.append(2, numbered(2, 0..3)).unwrap(), 3);
+    let mut two = client.receiver(2, FROM_START).await;
+    assert_eq!(sequences(&mut two, 2, 3).await, [0, 1, 2]);
+    control.append(0, numbered(0, 5..6)).unwrap();
+    assert_eq!(sequences(&mut zero, 0, 1).await, [5], "links to the old ones go on");
+    let mut sender = soon("attaching", Sender::attach(&mut client.session, "sender", "hub")).await.unwrap();
+    for _ in 0..4 {
+        soon("sending", sender.send(Message::builder().data(b"x".to_vec()).build())).await.unwrap();
+    }
+    let last = control.statistics().partitions.iter().map(|partition| partition.last_sequence).collect::<Vec<_>>();
+    assert_eq!(last, [Some(6), Some(5), Some(3), Some(0)], "all of them take turns");
+    for refused in [3, 0, tidemark_broker::MAX_PARTITIONS + 1] {
+        assert!(control.set_partitions(refused).is_err(), "{refused}");
+    }
+    control.set_partitions(4).unwrap();
+}
+
+#[tokio::test]
+async fn the_clock_dates_what_comes_and_does_not_go_back() {
+    let (broker, mut client, _zero) = receiving(0, 0).await;
+    let day = 86_400_000;
+    for (clock, event) in [(Some(day), 0), (Some(3 * day), 1), (Some(2 * day), 2), (None, 3)] {
+        broker.control().clock(clock);
+        broker.control().append(1, numbered(1, event..event + 1)).unwrap();
+    }
+    let mut receiver = client.receiver(1, FROM_START).await;
+    let mut dated = Vec::new();
+    for _ in 0..4 {
+        let delivery = soon("an event", receiver.recv::<Body<Value>>()).await.unwrap();
+        let Some(Value::Timestamp(at)) = annotation(delivery.message(), "x-opt-enqueued-time") else {
+            panic!("no time")
+        };
+        dated.push(at.milliseconds());
+    }
+    assert_eq!(dated[..3], [day, 3 * day, 3 * day]);
+    assert!(dated[3] > 10_000 * day, "then it is the real time again");
 }
 
 #[tokio::test]
