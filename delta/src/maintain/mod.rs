@@ -83,7 +83,8 @@ impl TableWriter {
             Ok(files) => done.files_compacted = files,
             Err(failure) => return Err(self.lease_after(failure).await),
         }
-        let waited = self.schedule.cleaned.map(|cleaned| now.duration_since(cleaned).unwrap_or_default());
+        // A clock that was set back says nothing of how long ago it was.
+        let waited = self.schedule.cleaned.and_then(|cleaned| now.duration_since(cleaned).ok());
         if waited.is_some_and(|waited| waited < self.lake.policy.clean_every) {
             return Ok(done);
         }
