@@ -153,9 +153,11 @@ fn write(size: Size, folder: &Path, store: &Store, steps: &mut Steps) -> Restora
         written_us: NOW,
         positions: Vec::new(),
         counters: Counters { newest_event_time_us: Some(NOW), ..Counters::default() },
+        event_times: None,
         ids: id_runs,
         users: vec![users],
         channels: Vec::new(),
+        changes: Vec::new(),
         previous: None,
     };
     Restorable { link, manifest }
@@ -183,6 +185,8 @@ fn settings(size: Size) -> Settings {
         index: IndexSettings { horizon: HORIZON, key: [3, 4], expected_ids, sweep: SweepRate::default() },
         log_admissions: None,
         payload_cap: PayloadCap::default(),
+        witnesses: 10,
+        uncounted: None,
     }
 }
 
@@ -205,7 +209,9 @@ fn take_up(size: Size, loaded: Loaded) -> [f64; 2] {
         let probe = ProbeHandle::new();
         worker.dataflow(|scope| {
             let (_, checkpoints) = scope.new_input::<Vec<()>>();
-            let inputs = Inputs { blocks: blocks.to_stream(scope), marks: marks.to_stream(scope), checkpoints };
+            let (_, behind) = scope.new_input::<Vec<_>>();
+            let (blocks, marks) = (blocks.to_stream(scope), marks.to_stream(scope));
+            let inputs = Inputs { blocks, marks, behind, checkpoints };
             tidemark(inputs, &settings, restored).users.probe_with(&probe);
         });
         blocks.advance_to(EPOCH + 1);

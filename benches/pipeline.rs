@@ -105,7 +105,8 @@ fn limit(input: &Path) -> (u64, u64) {
         let partition = PartitionId(partition as u32);
         for end in memchr::memchr_iter(b'\n', &bytes) {
             let at = Position { partition, offset: Offset(events) };
-            let body = Body { bytes: &bytes[start..end], whole_len: (end - start) as u64, at, arrival: now };
+            let body =
+                Body { bytes: &bytes[start..end], whole_len: (end - start) as u64, at, arrival: now, section: None };
             accepted += u64::from(plain.take(&body));
             start = end + 1;
             events += 1;
@@ -198,7 +199,7 @@ fn any_settings(config: &Config) -> Settings {
         settings: BTreeMap::new(),
         source: serde_json::Value::Null,
     };
-    Settings { log_admissions: None, ..build::settings(config, 1, &identity) }
+    Settings { log_admissions: None, ..build::settings(config, 1, &identity, &[]) }
 }
 
 /// Time that one worker spends in each operator, in nanoseconds, over the whole input.
@@ -217,7 +218,9 @@ fn stages(options: &Options) -> (u64, BTreeMap<String, u64>) {
         let mut marks: InputHandle<Epoch, CapacityContainerBuilder<Vec<EpochMark>>> = InputHandle::new();
         let probe = worker.dataflow(|scope| {
             let (_, checkpoints) = scope.new_input::<Vec<()>>();
-            let inputs = Inputs { blocks: blocks.to_stream(scope), marks: marks.to_stream(scope), checkpoints };
+            let (_, behind) = scope.new_input::<Vec<_>>();
+            let (blocks, marks) = (blocks.to_stream(scope), marks.to_stream(scope));
+            let inputs = Inputs { blocks, marks, behind, checkpoints };
             let outputs = tidemark(inputs, &settings, Restored::nothing(&settings));
             outputs.users.probe().0
         });
@@ -247,7 +250,7 @@ fn stages(options: &Options) -> (u64, BTreeMap<String, u64>) {
             if events == before {
                 break;
             }
-            marks.send(EpochMark { epoch, opened, closed: clock::now(), missing: 0 });
+            marks.send(EpochMark { epoch, opened, closed: clock::now(), missing: 0, waits: true });
             epoch += 1;
         }
         drop((blocks, marks));

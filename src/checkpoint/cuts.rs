@@ -1,6 +1,6 @@
 //! The thread that makes cuts durable, and tells of an epoch only then.
 //!
-//! The coordinator goes on reading in the meantime. Cuts that wait while one is being written go into one object
+//! The leader goes on in the meantime. Cuts that wait while one is being written go into one object
 //! together, so a slow store costs latency and not throughput.
 
 use std::io;
@@ -28,7 +28,7 @@ pub enum Announced {
     Checkpoint(Epoch),
 }
 
-/// Where the coordinator hands its cuts. Dropping it ends the thread once all of them are durable.
+/// Where the leader hands its cuts. Dropping it ends the thread once all of them are durable.
 #[derive(Debug)]
 pub struct CutWriter {
     entries: Sender<Announced>,
@@ -55,7 +55,7 @@ impl CutWriter {
 
     /// Hands over the next entry.
     pub fn write(&self, entry: Announced) {
-        // The thread ends early only after a fault, which the coordinator learns from `Faults`.
+        // The thread ends early only after a fault, which readers learn from `Faults`.
         let _ = self.entries.send(entry);
     }
 }

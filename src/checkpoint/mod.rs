@@ -2,7 +2,7 @@
 //!
 //! What the objects are and in which order they may appear is the business of `tidemark-checkpoint`. Here are the
 //! threads that write them and the operators that hold the frontier back until they are written. What is left out: when
-//! to cut and when to take a checkpoint, which the coordinator decides.
+//! to cut and when to take a checkpoint, which the leader decides.
 
 pub mod cuts;
 pub mod operators;

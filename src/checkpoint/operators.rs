@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tidemark_checkpoint::records::{Counters, Run};
-use tidemark_dataflows::event::Epoch;
+use tidemark_checkpoint::records::{Counters, EventTimes, PartitionTimes, Run};
+use tidemark_dataflows::event::{Epoch, Micros};
 use tidemark_dataflows::tally::EpochSummary;
+use tidemark_dataflows::watermark::Progress;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
@@ -87,7 +88,7 @@ where
 pub fn complete<'s>(
     requests: StreamVec<'s, Epoch, ()>,
     receipts: StreamVec<'s, Epoch, (Epoch, Receipt)>,
-    summaries: StreamVec<'s, Epoch, EpochSummary>,
+    (summaries, progress): (StreamVec<'s, Epoch, EpochSummary>, StreamVec<'s, Epoch, Progress>),
     visible: StreamVec<'s, Epoch, Epoch>,
     writer: &CheckpointWriter,
     published: impl Fn() -> bool + 'static,
@@ -100,6 +101,7 @@ pub fn complete<'s>(
     let mut requests = builder.new_input(requests, Pipeline);
     let mut receipts = builder.new_input(receipts, Exchange::new(|_: &(Epoch, Receipt)| 0));
     let mut summaries = builder.new_input(summaries, Pipeline);
+    let mut progress = builder.new_input(progress, Pipeline);
     let mut visible = builder.new_input(visible, Exchange::new(|_: &Epoch| 0));
     let (out, _ended) = builder.new_output::<Vec<()>>();
     let mut out = OutputBuilder::<_, CapacityContainerBuilder<Vec<()>>>::from(out);
@@ -108,6 +110,7 @@ pub fn complete<'s>(
         let mut asked: BTreeMap<Epoch, Capability<Epoch>> = BTreeMap::new();
         let mut runs: BTreeMap<Epoch, Vec<(List, Run)>> = BTreeMap::new();
         let mut closed: BTreeMap<Epoch, EpochSummary> = BTreeMap::new();
+        let mut reached: BTreeMap<Epoch, Progress> = BTreeMap::new();
         move |frontiers| {
             let _out = out.activate();
             requests.for_each(|cap, _| {
@@ -120,6 +123,9 @@ pub fn complete<'s>(
             });
             summaries.for_each(|_, batch| {
                 closed.extend(batch.drain(..).map(|summary| (summary.mark.epoch, summary)));
+            });
+            progress.for_each(|cap, batch| {
+                reached.extend(cap.least().copied().into_iter().zip(batch.drain(..)));
             });
             visible.for_each(|_, _| {});
             let passed = |epoch: &Epoch| !frontiers[1..].iter().any(|frontier| frontier.less_equal(epoch));
@@ -134,10 +140,25 @@ pub fn complete<'s>(
                 let mut runs: Vec<_> = std::mem::replace(&mut runs, later).into_values().flatten().collect();
                 // Workers answer in any order; the manifest should not depend on it more than it must.
                 runs.sort_by(|(_, a), (_, b)| a.name.cmp(&b.name));
-                writer.complete(epoch, counters.clone(), runs);
+                let later = reached.split_off(&(epoch + 1));
+                let times = std::mem::replace(&mut reached, later).remove(&epoch).unwrap_or_default();
+                writer.complete(epoch, counters.clone(), times_of(&times), runs);
             }
         }
     });
+}
+
+/// Event times as they are stored.
+fn times_of(progress: &Progress) -> EventTimes {
+    let numbers = |times: &[Micros]| times.iter().map(|time| time.0).collect();
+    let partitions = progress.partitions.iter();
+    EventTimes {
+        watermark_us: progress.watermark.map(|watermark| watermark.0),
+        newest_us: numbers(&progress.overall),
+        partitions: partitions
+            .map(|(partition, times)| PartitionTimes { index: partition.0, newest_us: numbers(times) })
+            .collect(),
+    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use tidemark_checkpoint::envelope::Digest;
 use tidemark_checkpoint::journal::ManifestLog;
 use tidemark_checkpoint::names;
 use tidemark_checkpoint::reach::reach;
-use tidemark_checkpoint::records::{Counters, Identity, Manifest, Position, Run};
+use tidemark_checkpoint::records::{Counters, EventTimes, Identity, Manifest, Position, Run};
 use tidemark_checkpoint::runs::ids;
 use tidemark_checkpoint::runs::totals::{self, Key};
 use tidemark_checkpoint::store::Store;
@@ -121,7 +121,7 @@ pub type Ticket = Arc<OnceLock<Run>>;
 enum Message {
     Write { content: Content, ticket: Ticket, wake: SyncActivator },
     Begin { epoch: Epoch, positions: Vec<Position> },
-    Complete { epoch: Epoch, counters: Counters, runs: Vec<(List, Run)> },
+    Complete { epoch: Epoch, counters: Counters, times: EventTimes, runs: Vec<(List, Run)> },
 }
 
 /// What has been checkpointed so far, for those who watch.
@@ -202,8 +202,8 @@ impl CheckpointWriter {
     }
 
     /// Everything up to the end of `epoch` is in durable runs and in the tables.
-    pub fn complete(&self, epoch: Epoch, counters: Counters, runs: Vec<(List, Run)>) {
-        self.send(Message::Complete { epoch, counters, runs });
+    pub fn complete(&self, epoch: Epoch, counters: Counters, times: EventTimes, runs: Vec<(List, Run)>) {
+        self.send(Message::Complete { epoch, counters, times, runs });
     }
 
     /// Registers an operator to be scheduled once writing has failed.
@@ -294,8 +294,8 @@ impl Writer {
                 }
                 _ if faults.any() => {}
                 Message::Begin { epoch, positions } => self.begun.push((epoch, positions)),
-                Message::Complete { epoch, counters, runs } => {
-                    self.complete(epoch, counters, runs).unwrap_or_else(|error| faults.report(error));
+                Message::Complete { epoch, counters, times, runs } => {
+                    self.complete(epoch, counters, times, runs).unwrap_or_else(|error| faults.report(error));
                 }
             }
         }
@@ -338,13 +338,18 @@ impl Writer {
         Ok(run)
     }
 
-    fn complete(&mut self, epoch: Epoch, counters: Counters, runs: Vec<(List, Run)>) -> Result<(), Error> {
+    fn complete(
+        &mut self,
+        epoch: Epoch,
+        counters: Counters,
+        times: EventTimes,
+        runs: Vec<(List, Run)>,
+    ) -> Result<(), Error> {
         let started = Instant::now();
         for (list, run) in runs {
             self.list(list).push(run);
         }
-        let newest = counters.newest_event_time_us.map(Micros);
-        let oldest = self.horizon.oldest_remembered(self.horizon.watermark(newest));
+        let oldest = self.horizon.oldest_remembered(times.watermark_us.map(Micros));
         self.ids.retain(|run| run.newest_bucket.is_none_or(|bucket| bucket >= oldest.0));
         self.merge_ids(oldest)?;
         self.merge_totals::<UserId>(List::Users)?;
@@ -361,9 +366,11 @@ impl Writer {
             written_us: (self.now)().0,
             positions: positions.unwrap_or_default(),
             counters,
+            event_times: Some(times),
             ids: self.ids.clone(),
             users: self.users.clone(),
             channels: self.channels.clone(),
+            changes: Vec::new(),
             previous: None,
         };
         // Only the process that has the log is told of a checkpoint as a whole.

@@ -6,49 +6,90 @@
 use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
-use tidemark_checkpoint::records::{Cut, Identity, Link, Position, Range};
+use tidemark_checkpoint::records::{Cut, Identity, Joined, Link, Position, Range};
 use tidemark_dataflows::event::{Epoch, EpochMark, Micros};
+use tidemark_dataflows::watermark::Behind;
 
 use crate::exit::ExitStatus;
 
 /// Longest frame in bytes: the cuts to replay, of all partitions, fit many times.
 const FRAME_BYTES_MAX: u32 = 64 << 20;
 
-/// One message.
+/// One message. Those between the leader, process 0, and a reader are the same within a process and between two.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
     /// A sign of life.
     Beat,
-    /// From process 0: the run begins.
+    /// From the leader: the run begins.
     Start(Box<Start>),
-    /// From process 0: an epoch is open, and was opened then. Epochs are opened in order.
-    Open(Epoch, Micros),
-    /// From process 0: nothing more goes into this epoch; what did is to be reported.
+    /// From the leader: how do the partitions stand, for an epoch that is opened then?
+    Look(Epoch, Micros),
+    /// From the leader: an epoch is open, since when, and what to read into it. Epochs are opened in order.
+    Open(Epoch, Micros, Quota),
+    /// From the leader: nothing more goes into this epoch; what did is to be reported.
     Close(Epoch),
-    /// From process 0: an epoch is cut, and the cut is durable.
-    Mark(EpochMark),
-    /// From process 0: a checkpoint is wanted as of the end of this epoch, the last one that was marked.
+    /// From the leader: a partition joins.
+    Join(Joined),
+    /// From the leader: the least enqueued time of what other processes hold.
+    Align(Option<Micros>),
+    /// From the leader to its own reader: nothing comes any more from the others.
+    OthersOver,
+    /// From the leader: an epoch is cut, and the cut is durable. These partitions were behind.
+    Mark(EpochMark, Vec<Behind>),
+    /// From the leader: a checkpoint is wanted as of the end of this epoch, the last one that was marked.
     Checkpoint(Epoch),
-    /// From process 0: readers see this epoch in every table.
+    /// From the leader: readers of the tables see this epoch in every one.
     Visible(Epoch),
-    /// From process 0: nothing more is read.
+    /// From the leader: nothing more is read.
     Drain,
-    /// From process 0: nothing more is marked.
+    /// From the leader: nothing more is marked.
     End,
-    /// To process 0: there is an event for this epoch, which is not open yet.
+    /// To the leader: there is an event for this epoch, which is not open yet.
     Wanted(Epoch),
-    /// To process 0: what this process has read of an epoch. It reads no more into it.
+    /// To the leader: how the partitions of this process stand.
+    Standings(Vec<Standing>),
+    /// To the leader: this process holds as much of an epoch as it may.
+    Full(Epoch),
+    /// To the leader: what this process has read of an epoch. It reads no more into it.
     Report(Report),
-    /// To process 0: no event comes any more from the partitions of this process.
+    /// To the leader: no event comes any more from the partitions of this process.
     Over,
-    /// To process 0: reading waits for a publication.
+    /// To the leader: the least enqueued time of what this process holds.
+    InHand(Option<Micros>),
+    /// To the leader from its own reader: a partition was found, and reading it begins at that offset.
+    Discovered(String, u64),
+    /// To the leader: reading waits for a publication.
     Hurry,
-    /// To process 0: this process was asked to stop.
+    /// To the leader: this process was asked to stop.
     Stop,
     /// To everyone: all workers of this process have ended and all that it wrote is durable. It may go away.
     Done,
     /// To everyone: this process cannot go on.
     Failed(Failed),
+}
+
+/// What to read into an epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Quota {
+    /// Whatever comes until it is closed.
+    Whatever,
+    /// So many events of each of these files, or all that it has where it has fewer.
+    Files(Vec<(u32, u64)>),
+    /// All files have ended: what is left in the inbox, so many events at most.
+    Rest(u64),
+}
+
+/// How a partition stands.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Its number.
+    pub index: u32,
+    /// Whether more is there to be read; if not, it is caught up.
+    pub behind: bool,
+    /// Its head time, where it is a file that has one.
+    pub head: Option<Micros>,
+    /// An epoch that is opened then or later may see another head time.
+    pub until: Micros,
 }
 
 /// From where all processes go on together.
@@ -82,8 +123,8 @@ pub struct Report {
     pub ranges: Vec<Range>,
     /// Offsets without events that were passed over.
     pub missing: u64,
-    /// Whether no event comes any more from the partitions of this process.
-    pub over: bool,
+    /// How the partitions of this process stand after it.
+    pub standings: Vec<Standing>,
     /// Events and bytes read since the report before.
     pub read: (u64, u64),
 }
@@ -152,15 +193,25 @@ pub fn read(from: &mut impl Read) -> io::Result<Message> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use tidemark_dataflows::event::PartitionId;
 
     #[test]
     fn a_message_comes_back_as_it_was() {
         let range = Range { partition: "a".to_owned(), index: 3, from: 4, to: 9, digest: None };
-        let report = Report { epoch: 7, ranges: vec![range], missing: 2, over: true, read: (5, u64::MAX) };
+        let standing = Standing { index: 3, behind: true, head: Some(Micros(4)), until: Micros(i64::MAX) };
+        let report =
+            Report { epoch: 7, ranges: vec![range], missing: 2, standings: vec![standing], read: (5, u64::MAX) };
         let failed = Failed { status: 5, why: "process 1: why".to_owned() };
-        let mark = EpochMark { epoch: 1, opened: Micros(2), closed: Micros(3), missing: 4 };
-        let messages =
-            [Message::Beat, Message::Report(report), Message::Failed(failed), Message::Mark(mark), Message::Wanted(8)];
+        let mark = EpochMark { epoch: 1, opened: Micros(2), closed: Micros(3), missing: 4, waits: true };
+        let behind = vec![Behind { partition: PartitionId(3), head: None }];
+        let messages = [
+            Message::Beat,
+            Message::Open(7, Micros(1), Quota::Files(vec![(3, 5)])),
+            Message::Report(report),
+            Message::Failed(failed),
+            Message::Mark(mark, behind),
+            Message::Wanted(8),
+        ];
         let mut bytes = Vec::new();
         messages.iter().for_each(|message| write(&mut bytes, message).unwrap());
         let mut from = &bytes[..];

@@ -87,6 +87,8 @@ pub struct EventHubs {
     pub until: Until,
     /// What happens when events that should have been read are gone.
     pub after_loss: Loss,
+    /// How much later than events that others hold the events of a partition may have been enqueued.
+    pub alignment: Duration,
     /// Events that the broker may send ahead, for each partition.
     pub prefetch: u32,
     /// After so long without an event a partition is asked whether it has any.

@@ -154,6 +154,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("eventhubs.start", Kind::Beginning).flag("start-at", FlagOf::Run),
     setting("eventhubs.until", Kind::Choice(&["forever", "end"])).flag("until", FlagOf::Run),
     setting("eventhubs.after_loss", Kind::Choice(&["refuse", "continue"])),
+    setting("eventhubs.alignment", millis(0, DECADE)),
     setting("eventhubs.prefetch", integer(1, 100_000)),
     setting("eventhubs.quiet_after", millis(100, DAY)),
     setting("eventhubs.lag_interval", millis(100, DAY)),
@@ -172,6 +173,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("generator.disordered", Kind::Share).flag("disordered", FlagOf::Generate),
     setting("epochs.trigger", millis(10, DAY)).flag("trigger", FlagOf::Run),
     setting("epochs.events", integer(1, 100_000_000)).flag("epoch-events", FlagOf::Run),
+    setting("epochs.max_events", integer(1, 100_000_000)),
     setting("epochs.max_in_flight", integer(1, 100_000)),
     setting("epochs.max_bytes_in_flight", Kind::Size { min: MIB, max: MIB << 20, empty: None }),
     setting("contract.max_future_skew", millis(0, Duration::from_secs(365 * 86_400)))
@@ -180,6 +182,9 @@ pub const SETTINGS: &[Setting] = &[
     setting("breaker.min_events", integer(1, 1_000_000_000)),
     setting("quarantine.max_bytes_per_epoch", Kind::Size { min: 0, max: MIB << 20, empty: Some("no bound") })
         .flag("max-quarantine-bytes", FlagOf::Run),
+    setting("files.alignment", millis(0, DECADE)).flag("alignment", FlagOf::Run),
+    setting("watermark.witnesses", integer(1, 1_000)).flag("witnesses", FlagOf::Run),
+    setting("watermark.warn_late_share", Kind::Share),
     setting("dedup.watermark_delay", millis(0, DECADE)).flag("watermark-delay", FlagOf::Run),
     setting(
         "dedup.retention",

@@ -31,6 +31,10 @@ pub struct Config {
     pub breaker: Breaker,
     /// What is kept of rejected events.
     pub quarantine: Quarantine,
+    /// The order in which files are read.
+    pub files: Files,
+    /// What the watermark follows.
+    pub watermark: Watermark,
     /// Watermark and deduplication.
     pub dedup: Dedup,
     /// What is written, and where.
@@ -124,8 +128,10 @@ pub struct Generator {
 pub struct Epochs {
     /// Longest time a live source keeps an epoch open.
     pub trigger: Duration,
-    /// Events per file and epoch of a file source, at least 1.
+    /// Events of an epoch of a file source, at least 1.
     pub events: u64,
+    /// Events of an epoch of a live source, at least 1.
+    pub max_events: u64,
     /// Epochs cut and not yet published, at least 1.
     pub max_in_flight: usize,
     /// Bytes of bodies not yet computed and of rows not yet published.
@@ -156,6 +162,24 @@ pub struct Breaker {
 pub struct Quarantine {
     /// Bytes of payloads that are kept of each partition and epoch; `None` is without bound.
     pub max_bytes_per_epoch: Option<u64>,
+}
+
+/// `[files]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Files {
+    /// How far the heads of files that are read together lie apart in event time.
+    pub alignment: Duration,
+}
+
+/// `[watermark]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watermark {
+    /// Events that bear witness to an event time, from 1 to 1000.
+    pub witnesses: usize,
+    /// Share of late events beyond which a word is said; 1 never does.
+    pub warn_late_share: f64,
 }
 
 /// `[dedup]`

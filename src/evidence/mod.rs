@@ -1,8 +1,8 @@
 //! Checks every guarantee on what is stored: tables, their commits, and what is kept for a restart.
 //!
 //! Nothing is written, and a pipeline may be at work meanwhile. All tables are read as of one epoch, at versions that
-//! their commits name; if a file of such a version has gone, a newer epoch is taken. What is computed from events is not
-//! computed again here: whether the figures are the right ones is for an oracle that has the events.
+//! their commits name; if a file of such a version has gone, a newer epoch is taken. But for the watermark, what is computed
+//! from events is not computed again here: whether the figures are the right ones is for an oracle that has the events.
 
 pub mod chain;
 mod check;
@@ -12,8 +12,9 @@ mod metrics;
 mod monitoring;
 mod read;
 mod series;
+mod watermark;
 
-use tidemark_checkpoint::journal;
+use tidemark_checkpoint::journal::{self, Past};
 use tidemark_checkpoint::verify::{About, Report};
 use tidemark_delta::Error;
 
@@ -79,7 +80,8 @@ impl Evidence {
     pub fn gather(config: &Config) -> Result<Evidence, Failure> {
         let reader = Reader::new(config)?;
         // Tables hold what a checkpoint says, so it is looked at before; they hold what was cut, so cuts are read after.
-        let before = checkpointed(config)?;
+        let past = past(config)?;
+        let before = checkpointed(past.as_ref());
         let mut attempt = 0;
         let (cut, mut checks, series) = loop {
             attempt += 1;
@@ -95,7 +97,7 @@ impl Evidence {
             if cut.is_torn() && attempt < ATTEMPTS {
                 continue;
             }
-            match tables(&reader, &cut, before) {
+            match tables(&reader, &cut, before, past.as_ref()) {
                 Ok((checks, series)) => break (cut, checks, series),
                 Err(error) if !error.is_damage() => return Err(RunError::from(error).into()),
                 Err(_) if attempt < ATTEMPTS && Cut::find(&reader).versions != cut.versions => {}
@@ -131,7 +133,12 @@ fn epoch_in_words(cut: &Cut) -> String {
 }
 
 /// The checks on tables at the cut.
-fn tables(reader: &Reader, cut: &Cut, checkpoint: Checkpointed) -> Result<(Vec<Check>, Series), Error> {
+fn tables(
+    reader: &Reader,
+    cut: &Cut,
+    checkpoint: Checkpointed,
+    past: Option<&Past>,
+) -> Result<(Vec<Check>, Series), Error> {
     let Some(epoch) = cut.epoch.filter(|_| cut.versions.len() == cut.logs.len()) else {
         return Ok((Vec::new(), Series::default()));
     };
@@ -141,21 +148,26 @@ fn tables(reader: &Reader, cut: &Cut, checkpoint: Checkpointed) -> Result<(Vec<C
     checks.extend(metrics.checks());
     let amounts = ["deposits", "withdrawals"].map(|name| metrics.m1.get(name));
     checks.extend(monitoring.checks(metrics.count(), amounts));
+    checks.extend(watermark::checks(reader, &cut.versions, epoch, past)?);
     checks.push(monitoring.checkpointed(checkpoint));
     Ok((checks, monitoring.series))
 }
 
-/// The newest checkpoint, as it counts.
-fn checkpointed(config: &Config) -> Result<Checkpointed, Failure> {
-    let Some(store) = chain::store(config)? else { return Ok(Checkpointed::default()) };
-    let past = match journal::look(&store) {
-        Ok(past) => past,
+/// What is stored of the pipeline, where it can be read.
+fn past(config: &Config) -> Result<Option<Past>, Failure> {
+    let Some(store) = chain::store(config)? else { return Ok(None) };
+    match journal::look(&store) {
+        Ok(past) => Ok(past),
         // Verification tells.
-        Err(tidemark_checkpoint::Error::Damaged { .. } | tidemark_checkpoint::Error::Version { .. }) => None,
-        Err(error) => return Err(chain::failure(error)),
-    };
-    let newest = past.as_ref().and_then(|past| past.manifests.first());
-    Ok(newest.map_or(Checkpointed::default(), |found| {
+        Err(tidemark_checkpoint::Error::Damaged { .. } | tidemark_checkpoint::Error::Version { .. }) => Ok(None),
+        Err(error) => Err(chain::failure(error)),
+    }
+}
+
+/// The newest checkpoint, as it counts.
+fn checkpointed(past: Option<&Past>) -> Checkpointed {
+    let newest = past.and_then(|past| past.manifests.first());
+    newest.map_or(Checkpointed::default(), |found| {
         let counters = &found.manifest.counters;
         Checkpointed {
             epoch: found.link.epoch,
@@ -164,7 +176,7 @@ fn checkpointed(config: &Config) -> Result<Checkpointed, Failure> {
             duplicates: counters.duplicates,
             rejected: counters.rejected_total(),
         }
-    }))
+    })
 }
 
 fn no_checkpoint(config: &Config, cut: &Cut) -> Check {

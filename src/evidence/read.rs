@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{Decimal128Type, Int64Type};
+use arrow::datatypes::{Decimal128Type, Int64Type, TimestampMicrosecondType};
 use tidemark_delta::{Commit, Error, Location, exists, history, query_at};
 
 use crate::config::Config;
@@ -55,7 +55,13 @@ impl Reader {
         self.runtime.block_on(history(&self.location, table))
     }
 
-    fn query(&self, versions: &Versions, tables: &[&'static str], sql: &str) -> Result<Vec<RecordBatch>, Error> {
+    /// The rows of a statement over tables at their versions.
+    pub(super) fn query(
+        &self,
+        versions: &Versions,
+        tables: &[&'static str],
+        sql: &str,
+    ) -> Result<Vec<RecordBatch>, Error> {
         let at: Vec<(&str, u64)> = tables.iter().filter_map(|name| Some((*name, *versions.get(name)?))).collect();
         self.runtime.block_on(query_at(&self.location, &at, sql))
     }
@@ -116,7 +122,17 @@ fn whole(column: &dyn Array, row: usize) -> i128 {
     }
 }
 
-fn text(column: &dyn Array, row: usize) -> String {
+/// A whole number, or an instant in microseconds since 1970.
+pub(super) fn long(column: &dyn Array, row: usize) -> Option<i64> {
+    if column.is_null(row) {
+        return None;
+    }
+    let instants = || Some(column.as_primitive_opt::<TimestampMicrosecondType>()?.value(row));
+    column.as_primitive_opt::<Int64Type>().map(|longs| longs.value(row)).or_else(instants)
+}
+
+/// A text; empty where there is none.
+pub(super) fn text(column: &dyn Array, row: usize) -> String {
     if let Some(texts) = column.as_string_view_opt() {
         texts.value(row).to_owned()
     } else if let Some(texts) = column.as_string_opt::<i32>() {

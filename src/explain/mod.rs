@@ -48,8 +48,6 @@ pub struct Explanation {
 pub struct Arrival {
     /// The epoch that took it; null where that cannot be found out.
     pub epoch: Option<u64>,
-    /// Whether the epoch follows from `epochs.events` alone, since its cut is no longer stored.
-    pub epoch_computed: bool,
     /// Where it stands.
     #[serde(flatten)]
     pub place: Place,
@@ -145,7 +143,6 @@ impl<'a> Search<'a> {
             id_key: past.map_or([0, 0], |past| past.identity.id_key),
             curated: false,
         };
-        let events = setting("epochs.events").and_then(|events| events.parse().ok());
         let mut not_searched = Vec::new();
         if past.is_none() {
             let folder = config.checkpoint_path();
@@ -158,7 +155,7 @@ impl<'a> Search<'a> {
             id: contract.event_id(event_id),
             contract,
             horizon,
-            epochs: Epochs::new(past, events),
+            epochs: Epochs::new(past),
             stored,
             not_searched,
         })
@@ -171,8 +168,7 @@ impl<'a> Search<'a> {
             self.not_searched.push("remembered ids: there is no checkpoint yet".to_owned());
             return Ok(None);
         };
-        let newest = manifest.counters.newest_event_time_us.map(tidemark_dataflows::event::Micros);
-        let watermark = self.horizon.watermark(newest);
+        let watermark = manifest.next_watermark(self.horizon);
         let oldest = self.horizon.oldest_remembered(watermark);
         let entry = known.map(|known| {
             let bucket = i64::try_from(known.bucket.0).unwrap_or(i64::MAX);

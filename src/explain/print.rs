@@ -49,9 +49,8 @@ impl Explanation {
             text.push_str("\narrivals\n");
         }
         for arrival in &self.arrivals {
-            let computed = if arrival.epoch_computed { ", epoch by epochs.events" } else { "" };
             let (place, verdict, found) = (at(arrival), words(&arrival.verdict), arrival.found_in.join(", "));
-            let _ = writeln!(text, "  {place}: {verdict} ({found}{computed})");
+            let _ = writeln!(text, "  {place}: {verdict} ({found})");
         }
         if let Some(memory) = &self.memory {
             let _ = writeln!(text, "\nid\n  {}", memory.words());

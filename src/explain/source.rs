@@ -1,6 +1,6 @@
 //! Reads the retained source once more, and the inbox.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -49,8 +49,10 @@ impl Search<'_> {
             inputs.retain(|input| input != "-");
             self.not_searched.push("standard input: it cannot be read again".to_owned());
         }
-        let mut numbers = Numbers::of(stored);
+        let mut numbers = self.numbers(stored);
         for input in inputs {
+            // Opened one by one, a file below a folder would have another name than it had.
+            let known = stored.into_iter().flatten().find(|file| file.path.as_ref() == Some(&input));
             let mut source = match FileSource::open(std::slice::from_ref(&input), ReadAhead::default()) {
                 Ok(source) => source,
                 Err(error) => {
@@ -60,15 +62,28 @@ impl Search<'_> {
             };
             let partitions = source.partitions().to_vec();
             for (index, info) in (0..).map(PartitionId).zip(&partitions) {
-                if info.bytes.is_none() {
+                if !info.path.as_ref().is_some_and(|path| path.is_file()) {
                     self.not_searched.push(format!("{}: it is no file, and cannot be read again", info.label()));
                     continue;
                 }
-                let number = numbers.next(&info.name, stored.is_some());
-                if let Err(error) = self.scan(&mut source, index, number, &info.name, u64::MAX, found) {
+                let name = known.map_or(&info.name, |file| &file.name);
+                let number = numbers.remove(name);
+                if let Err(error) = self.scan(&mut source, index, number, name, u64::MAX, found) {
                     self.not_searched.push(error.to_string());
                 }
             }
+        }
+    }
+
+    /// The numbers of partitions by name: those of the newest checkpoint, else those of the first start.
+    fn numbers(&self, first: Option<&[FileIdentity]>) -> BTreeMap<String, u32> {
+        let newest = self.stored.as_ref().and_then(|(_, past)| past.manifests.first());
+        match newest {
+            Some(newest) => {
+                let positions = newest.manifest.positions.iter();
+                positions.map(|position| (position.partition.clone(), position.index)).collect()
+            }
+            None => first.into_iter().flatten().map(|file| file.name.clone()).zip(0..).collect(),
         }
     }
 
@@ -180,7 +195,7 @@ impl Search<'_> {
             for (offset, range) in (batch.replay.first..).zip(batch.bodies()) {
                 let bytes = batch.bytes.get(range.start as usize..range.end as usize).unwrap_or_default();
                 let at = Position { partition: PartitionId(number.unwrap_or(u32::MAX)), offset: Offset(offset) };
-                let body = Body { bytes, whole_len: bytes.len() as u64, at, arrival: LATEST };
+                let body = Body { bytes, whole_len: bytes.len() as u64, at, arrival: LATEST, section: None };
                 self.look(&body, inbox::PARTITION, number, found);
             }
         }
@@ -203,22 +218,5 @@ impl Search<'_> {
         at.body = Some(body.bytes.to_vec());
         at.unread = number.and_then(|number| self.epochs.cut_to(number)).is_some_and(|cut| offset >= cut);
         at.epoch = at.epoch.or_else(|| self.epochs.of(number?, offset));
-    }
-}
-
-/// Which partition of the pipeline a file is, by its name; of several with one name, in their order.
-struct Numbers(BTreeMap<String, VecDeque<u32>>);
-
-impl Numbers {
-    fn of(stored: Option<&[FileIdentity]>) -> Numbers {
-        let mut numbers: BTreeMap<String, VecDeque<u32>> = BTreeMap::new();
-        for (index, file) in (0..).zip(stored.into_iter().flatten()) {
-            numbers.entry(file.name.clone()).or_default().push_back(index);
-        }
-        Numbers(numbers)
-    }
-
-    fn next(&mut self, name: &str, known: bool) -> Option<u32> {
-        if known { self.0.get_mut(name)?.pop_front() } else { None }
     }
 }

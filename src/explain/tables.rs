@@ -33,7 +33,7 @@ impl Search<'_> {
         self.note_limit(rows.len(), &name);
         for row in rows {
             let at = found.entry(Place { partition: row.partition.clone(), offset: row.offset }).or_default();
-            at.epoch = Some((row.epoch, false));
+            at.epoch = Some(row.epoch);
             at.body = row.body().ok();
             at.rejected = Some((row.reason, row.detail));
         }
@@ -58,7 +58,7 @@ impl Search<'_> {
             for (epoch, (partition, offset)) in longs(&batch, 0)?.into_iter().zip(places) {
                 let place = Place { partition: partition.unwrap_or_default(), offset: whole(offset) };
                 let at = found.entry(place).or_default();
-                at.epoch = Some((whole(epoch), false));
+                at.epoch = Some(whole(epoch));
                 at.accepted = true;
             }
         }
@@ -75,7 +75,7 @@ impl Search<'_> {
     /// Opening time and watermark of the epochs of all arrivals.
     pub(super) fn health(&mut self, found: &mut BTreeMap<Place, Found>) -> Result<(), RunError> {
         let name = StreamHealth::spec().name;
-        let mut epochs: Vec<u64> = found.values().filter_map(|at| at.epoch.map(|(epoch, _)| epoch)).collect();
+        let mut epochs: Vec<u64> = found.values().filter_map(|at| at.epoch).collect();
         epochs.sort_unstable();
         epochs.dedup();
         if epochs.is_empty() || !self.reader.has(&name)? {
@@ -92,7 +92,7 @@ impl Search<'_> {
             known.extend(longs(&batch, 0)?.into_iter().map(whole).zip(times));
         }
         for at in found.values_mut() {
-            let times = at.epoch.and_then(|(epoch, _)| known.get(&epoch));
+            let times = at.epoch.and_then(|epoch| known.get(&epoch));
             at.opened = times.and_then(|(opened, _)| *opened).map(Micros);
             at.watermark = times.map(|(_, watermark)| watermark.map(Micros));
         }

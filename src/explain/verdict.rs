@@ -54,8 +54,8 @@ pub enum Verdict {
 /// What was found of an arrival.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// Its epoch, and whether that was computed.
-    pub(super) epoch: Option<(u64, bool)>,
+    /// Its epoch, where that can still be told.
+    pub(super) epoch: Option<u64>,
     /// Index of its partition, where it is known.
     pub(super) number: Option<u32>,
     /// Its body, where all of it is there.
@@ -78,7 +78,7 @@ pub(super) struct Found {
 pub(super) fn decide(search: &Search<'_>, found: BTreeMap<Place, Found>) -> Vec<Arrival> {
     let mut found: Vec<(Place, Found)> = found.into_iter().collect();
     let order = |(place, at): &(Place, Found)| {
-        let epoch = at.epoch.map_or(u64::MAX, |(epoch, _)| epoch);
+        let epoch = at.epoch.unwrap_or(u64::MAX);
         (at.unread, epoch, at.number, place.clone())
     };
     found.sort_by_key(order);
@@ -91,8 +91,7 @@ pub(super) fn decide(search: &Search<'_>, found: BTreeMap<Place, Found>) -> Vec<
         };
         let found_in = [("quarantine", at.rejected.is_some()), ("curated", at.accepted), ("source", at.in_source)];
         Arrival {
-            epoch: at.epoch.map(|(epoch, _)| epoch),
-            epoch_computed: at.epoch.is_some_and(|(_, computed)| computed),
+            epoch: at.epoch,
             place,
             verdict,
             found_in: found_in.into_iter().filter_map(|(name, is)| is.then_some(name)).collect(),
@@ -132,7 +131,7 @@ impl Stream<'_> {
     fn check(&self, body: &[u8], at: &Found) -> Result<Event, (Reason, Option<String>)> {
         let position = Position { partition: PartitionId(0), offset: Offset(0) };
         let arrival = at.opened.unwrap_or(Micros(i64::MAX));
-        let body = Body { bytes: body, whole_len: body.len() as u64, at: position, arrival };
+        let body = Body { bytes: body, whole_len: body.len() as u64, at: position, arrival, section: None };
         self.search.contract.check(&body, 0).map_err(|violation| (violation.reason, violation.detail))
     }
 

@@ -62,8 +62,11 @@ pub struct Times {
     pub newest_event_time: Option<String>,
     /// Events at or before it are late.
     pub watermark: Option<String>,
-    /// How far the watermark stays behind the newest event time.
+    /// How far the watermark stays behind what event time has come to.
     pub watermark_delay_seconds: f64,
+    /// What holds the watermark back, as of the newest epoch: a partition of which more is there to be read, and which has
+    /// not come as far in event time as the others. None where nothing does.
+    pub held_back: Option<HeldBack>,
     /// How long an id is remembered, in event time.
     pub retention_seconds: f64,
     /// How far the newest event time of the newest epoch lay behind the closing of that epoch.
@@ -78,6 +81,24 @@ pub struct Times {
     pub next_expiry: Option<String>,
     /// How far the watermark has to go until then.
     pub next_expiry_in_seconds: Option<f64>,
+}
+
+/// The partition that holds the watermark back.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HeldBack {
+    /// What the tables call it.
+    pub partition: String,
+    /// How far it has come in event time. None where that is not known: nothing valid of it has been read yet, and the
+    /// watermark stays where it is.
+    pub event_time: Option<String>,
+    /// How far that lies behind the newest event time.
+    pub behind_seconds: Option<f64>,
+    /// When the first epoch was closed from which on the same partition has held it back in each, as far as this process
+    /// knows.
+    pub since: String,
+    /// How long ago that was.
+    pub since_seconds: f64,
 }
 
 /// What became of events.

@@ -11,7 +11,7 @@ use super::answers::{Everything, History, Readiness};
 use super::picture;
 use super::sampler::Sampler;
 use crate::config::Config;
-use crate::runtime::{Vitals, clock};
+use crate::runtime::{RunStatus, clock};
 
 /// Longest age of a picture that is shown again.
 const FRESH: Duration = Duration::from_millis(250);
@@ -67,7 +67,7 @@ pub(super) struct Asked {
 pub(super) struct Board {
     pub(super) facts: Facts,
     pub(super) asked: Asked,
-    vitals: OnceLock<Vitals>,
+    vitals: OnceLock<RunStatus>,
     stopping: Arc<AtomicBool>,
     sampler: Mutex<Sampler>,
     newest: Mutex<Option<(Instant, Arc<Everything>)>>,
@@ -83,11 +83,11 @@ impl Board {
     }
 
     /// From now on the pipeline runs.
-    pub(super) fn observe(&self, vitals: Vitals) {
+    pub(super) fn observe(&self, vitals: RunStatus) {
         let _ = self.vitals.set(vitals);
     }
 
-    pub(super) fn vitals(&self) -> Option<&Vitals> {
+    pub(super) fn vitals(&self) -> Option<&RunStatus> {
         self.vitals.get()
     }
 

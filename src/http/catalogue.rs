@@ -12,8 +12,8 @@ use tidemark_dataflows::reason::Reason;
 
 use super::board::Board;
 use super::picture::{decided, lag_of};
-use crate::runtime::Vitals;
-use crate::telemetry::{Counted, PublicationMeter, Stage, TableMeter};
+use crate::runtime::RunStatus;
+use crate::telemetry::{Counted, Held, PublicationMeter, Stage, TableMeter};
 
 /// Partitions with labels of their own: more would be more than a monitoring system likes.
 const PARTITIONS: usize = 128;
@@ -72,7 +72,7 @@ pub struct Metric {
 /// What values are taken from.
 pub(super) struct Source<'a> {
     pub(super) board: &'a Board,
-    pub(super) vitals: Option<&'a Vitals>,
+    pub(super) vitals: Option<&'a RunStatus>,
 }
 
 impl Metric {
@@ -113,7 +113,7 @@ macro_rules! of_vitals {
     ($of:expr) => {
         |source, to| {
             if let Some(vitals) = source.vitals {
-                let of: fn(&Vitals, &Board, &mut Vec<Sample>) = $of;
+                let of: fn(&RunStatus, &Board, &mut Vec<Sample>) = $of;
                 of(vitals, source.board, to);
             }
         }
@@ -158,14 +158,20 @@ fn seconds_of(took: Duration) -> Value {
     Value::Gauge(took.as_secs_f64())
 }
 
-fn by_table(vitals: &Vitals, to: &mut Vec<Sample>, value: fn(&TableMeter) -> Value) {
+fn by_table(vitals: &RunStatus, to: &mut Vec<Sample>, value: fn(&TableMeter) -> Value) {
     for table in vitals.telemetry.tables.get().into_iter().flatten() {
         labelled(to, "table", &table.name, value(table));
     }
 }
 
+fn held_back(vitals: &RunStatus, to: &mut Vec<Sample>, value: fn(&Held) -> Option<f64>) {
+    let Some(held) = vitals.telemetry.held_back.get() else { return };
+    let (name, value) = (vitals.telemetry.partitions.name(held.partition), value(&held).map(Value::Gauge));
+    value.into_iter().for_each(|value| labelled(to, "partition", name.clone(), value));
+}
+
 /// Where several were needed the newest one counts.
-fn publication(vitals: &Vitals, to: &mut Vec<Sample>, value: fn(&PublicationMeter) -> Option<Value>) {
+fn publication(vitals: &RunStatus, to: &mut Vec<Sample>, value: fn(&PublicationMeter) -> Option<Value>) {
     to.extend(value(&vitals.telemetry.publications).map(|value| Sample { labels: Vec::new(), value }));
 }
 
@@ -193,19 +199,19 @@ pub const METRICS: &[Metric] = &[
     counter(
         "tidemark_source_events",
         "Events that this process has read.",
-        of_vitals!(|vitals, _, to| plain(to, Value::Count(vitals.intake.events.load(Relaxed)))),
+        of_vitals!(|vitals, _, to| plain(to, Value::Count(vitals.counters.events.load(Relaxed)))),
     ),
     counter(
         "tidemark_source",
         "Bytes of event bodies that this process has read.",
-        of_vitals!(|vitals, _, to| plain(to, Value::Count(vitals.intake.bytes.load(Relaxed)))),
+        of_vitals!(|vitals, _, to| plain(to, Value::Count(vitals.counters.bytes.load(Relaxed)))),
     )
     .bytes(),
     gauge(
         "tidemark_partition_next_offset",
         "The offset after the last one of a partition that was cut; of the first 128 partitions.",
         of_vitals!(|vitals, _, to| {
-            for meter in vitals.telemetry.partitions.get().into_iter().flatten().take(PARTITIONS) {
+            for meter in vitals.telemetry.partitions.all().iter().take(PARTITIONS) {
                 labelled(to, "partition", &meter.name, Value::Gauge(meter.next.load(Relaxed) as f64));
             }
         }),
@@ -304,9 +310,8 @@ pub const METRICS: &[Metric] = &[
         "tidemark_epochs_in_flight",
         "Epochs that were cut and that readers do not see yet.",
         of_vitals!(|vitals, _, to| {
-            let published = vitals.telemetry.stages.of(Stage::Published);
-            let cut = vitals.telemetry.stages.of(Stage::Cut);
-            plain(to, Value::Gauge(cut.saturating_sub(published) as f64));
+            let of = |stage| vitals.telemetry.stages.of(stage);
+            plain(to, Value::Gauge(of(Stage::Cut).saturating_sub(of(Stage::Published)) as f64));
         }),
     ),
     gauge(
@@ -314,6 +319,20 @@ pub const METRICS: &[Metric] = &[
         "The watermark, in seconds since 1970.",
         of_vitals!(|vitals, _, to| decided(vitals).watermark.into_iter().for_each(|at| plain(to, unix(at)))),
     )
+    .seconds(),
+    gauge(
+        "tidemark_watermark_held_back",
+        "How far the partition that holds the watermark back is behind the greatest event time, where its time is known.",
+        of_vitals!(|vitals, _, to| held_back(vitals, to, |held| held.behind_us.map(|us| us as f64 / 1e6))),
+    )
+    .by(&["partition"])
+    .seconds(),
+    gauge(
+        "tidemark_watermark_held_back_since_timestamp",
+        "Since when the same partition has held the watermark back, in seconds since 1970. None where nothing does.",
+        of_vitals!(|vitals, _, to| held_back(vitals, to, |held| Some(held.since.0 as f64 / 1e6))),
+    )
+    .by(&["partition"])
     .seconds(),
     gauge(
         "tidemark_newest_event_timestamp",
@@ -343,8 +362,8 @@ pub const METRICS: &[Metric] = &[
         "tidemark_index",
         "Memory of the index of ids in this process.",
         of_vitals!(|vitals, _, to| {
-            let meters = vitals.telemetry.index.get().into_iter().flatten();
-            plain(to, Value::Gauge(meters.map(|meter| meter.bytes.load(Relaxed)).sum::<u64>() as f64));
+            let bytes = vitals.telemetry.index.get().into_iter().flatten().map(|meter| meter.bytes.load(Relaxed));
+            plain(to, Value::Gauge(bytes.sum::<u64>() as f64));
         }),
     )
     .bytes(),

@@ -1,7 +1,7 @@
 //! The operator's side: the console, the API behind it, and the metrics, over HTTP.
 //!
 //! ```text
-//! telemetry, health, intake -> board (one picture, four times a second at most) -> routes -> guard -> connections
+//! telemetry, health, counters -> board (one picture, four times a second at most) -> routes -> guard -> connections
 //! ```
 //!
 //! It runs on a thread of its own and only reads what others keep: see `board`. `guard` says who may ask what, and

@@ -9,13 +9,13 @@ use tidemark_dataflows::event::Micros;
 use tidemark_dataflows::reason::Reason;
 
 use super::answers::{
-    Channel, Checkpoints, Contract, Events, Everything, Graph, NetFlow, Partition, Quarantine, Rates, Read, Readiness,
-    RejectedEvent, Restore, Rule, Service, StageOf, Status, Table, Tables, Times, User,
+    Channel, Checkpoints, Contract, Events, Everything, Graph, HeldBack, NetFlow, Partition, Quarantine, Rates, Read,
+    Readiness, RejectedEvent, Restore, Rule, Service, StageOf, Status, Table, Tables, Times, User,
 };
 use super::board::Board;
 use super::sampler::behind;
 use crate::health::Condition;
-use crate::runtime::{Vitals, clock};
+use crate::runtime::{RunStatus, clock};
 use crate::source::Lag;
 use crate::telemetry::{Decided, NEWEST_REFUSED, Refused, Stage, TableMeter, WholeFigures};
 
@@ -43,9 +43,8 @@ pub(super) fn of(board: &Board) -> Everything {
 }
 
 /// What was decided since the pipeline was begun.
-pub(super) fn decided(vitals: &Vitals) -> Decided {
-    let since = vitals.telemetry.outcomes.read();
-    vitals.telemetry.before.get().map_or_else(|| since.clone(), |before| before.with(&since))
+pub(super) fn decided(vitals: &RunStatus) -> Decided {
+    vitals.telemetry.since_begun()
 }
 
 /// An instant as text.
@@ -118,6 +117,7 @@ fn times(board: &Board, decided: &Decided) -> Times {
         newest_event_time: decided.newest.map(instant),
         watermark: decided.watermark.map(instant),
         watermark_delay_seconds: facts.watermark_delay.as_secs_f64(),
+        held_back: board.vitals().and_then(held_back),
         retention_seconds: facts.retention.as_secs_f64(),
         event_time_lag_seconds: lag_of(decided),
         remembered_ids: decided.remembered_ids,
@@ -128,32 +128,44 @@ fn times(board: &Board, decided: &Decided) -> Times {
     }
 }
 
+/// What holds the watermark back, as of the newest epoch.
+fn held_back(vitals: &RunStatus) -> Option<HeldBack> {
+    let held = vitals.telemetry.held_back.get()?;
+    Some(HeldBack {
+        partition: vitals.telemetry.partitions.name(held.partition),
+        event_time: held.time.map(instant),
+        behind_seconds: held.behind_us.map(seconds),
+        since: instant(held.since),
+        since_seconds: between(held.since, clock::now()).max(0.0),
+    })
+}
+
 /// How far event time lay behind the closing of the newest epoch.
 pub(super) fn lag_of(decided: &Decided) -> Option<f64> {
     decided.newest_in_epoch.zip(decided.closed).map(|(newest, closed)| between(newest, closed).max(0.0))
 }
 
 /// How far reading is behind, over all partitions, where that is known.
-pub(super) fn lag(vitals: &Vitals) -> Option<Lag> {
+pub(super) fn lag(vitals: &RunStatus) -> Option<Lag> {
     let lags = vitals.partitions.iter().map(|partition| partition.lag());
     lags.reduce(|a, b| Lag { events: a.events + b.events, seconds: a.seconds.max(b.seconds) })
 }
 
-fn read(vitals: &Vitals) -> Read {
+fn read(vitals: &RunStatus) -> Read {
     let lag = lag(vitals);
     Read {
-        events: vitals.intake.events.load(Relaxed),
-        bytes: vitals.intake.bytes.load(Relaxed),
+        events: vitals.counters.events.load(Relaxed),
+        bytes: vitals.counters.bytes.load(Relaxed),
         total_bytes: vitals.total_bytes,
         lag_events: lag.map(|lag| lag.events),
         lag_seconds: lag.map(|lag| lag.seconds),
     }
 }
 
-fn partitions(vitals: &Vitals) -> (Vec<Partition>, usize) {
+fn partitions(vitals: &RunStatus) -> (Vec<Partition>, usize) {
     let known: BTreeMap<&str, _> = vitals.partitions.iter().map(|status| (status.id(), status)).collect();
-    let meters = || vitals.telemetry.partitions.get().into_iter().flatten();
-    let shown = meters().take(PARTITIONS).map(|meter| {
+    let meters = vitals.telemetry.partitions.all();
+    let shown = meters.iter().take(PARTITIONS).map(|meter| {
         let status = known.get(meter.name.as_str());
         let lag = status.map(|status| status.lag());
         Partition {
@@ -164,10 +176,10 @@ fn partitions(vitals: &Vitals) -> (Vec<Partition>, usize) {
             reconnects: status.map(|status| status.reconnects.load(Relaxed)),
         }
     });
-    (shown.collect(), meters().count())
+    (shown.collect(), meters.len())
 }
 
-fn services(board: &Board, vitals: &Vitals) -> Vec<Service> {
+fn services(board: &Board, vitals: &RunStatus) -> Vec<Service> {
     let mut conditions = vitals.health.conditions();
     let tables = vitals.telemetry.tables.get().into_iter().flatten();
     let mut services: Vec<Service> = tables
@@ -206,7 +218,7 @@ pub(super) fn readiness(board: &Board) -> Readiness {
 }
 
 /// The stage that epochs wait for although it has not moved for a while.
-fn stuck(board: &Board, vitals: &Vitals) -> Option<&'static str> {
+fn stuck(board: &Board, vitals: &RunStatus) -> Option<&'static str> {
     let sampler = board.sampler();
     let stages = vitals.telemetry.stages.read();
     let waiting = |stage: Stage, epoch: u64| match stage {
@@ -263,7 +275,7 @@ fn contract(decided: &Decided) -> Contract {
     Contract { events: events(decided), rules: Reason::ALL.into_iter().zip(decided.rejected).map(rule).collect() }
 }
 
-fn quarantine(vitals: &Vitals) -> Quarantine {
+fn quarantine(vitals: &RunStatus) -> Quarantine {
     let shown = |refused: &Refused| RejectedEvent {
         at: instant(refused.at),
         reason: refused.reason.clone(),
@@ -278,7 +290,7 @@ fn quarantine(vitals: &Vitals) -> Quarantine {
     Quarantine { events: figures.refused.iter().rev().chain(before).take(NEWEST_REFUSED).map(shown).collect() }
 }
 
-fn tables(vitals: &Vitals) -> Tables {
+fn tables(vitals: &RunStatus) -> Tables {
     let (figures, publications) = (vitals.telemetry.shown.get(), &vitals.telemetry.publications);
     let WholeFigures { deposits, withdrawals, deposit_count, withdrawal_count } = figures.whole;
     let published = publications.last.get();

@@ -7,7 +7,7 @@ use tidemark_dataflows::event::{Epoch, Micros};
 
 use super::answers::{History, Newest, Point, Rates, Usage};
 use super::usage;
-use crate::runtime::Vitals;
+use crate::runtime::RunStatus;
 use crate::telemetry::Stage;
 
 use std::sync::atomic::Ordering::Relaxed;
@@ -35,12 +35,12 @@ struct Counters {
 }
 
 impl Counters {
-    fn of(vitals: &Vitals) -> Counters {
+    fn of(vitals: &RunStatus) -> Counters {
         let decided = vitals.telemetry.outcomes.read();
         let tables = vitals.telemetry.tables.get().into_iter().flatten();
         Counters {
-            events: vitals.intake.events.load(Relaxed),
-            bytes: vitals.intake.bytes.load(Relaxed),
+            events: vitals.counters.events.load(Relaxed),
+            bytes: vitals.counters.bytes.load(Relaxed),
             received: decided.received,
             accepted: decided.accepted,
             duplicates: decided.duplicates,
@@ -92,7 +92,7 @@ impl Sampler {
     }
 
     /// Takes down where everything stands.
-    pub(super) fn take(&mut self, now: Instant, clock: Micros, vitals: Option<&Vitals>) {
+    pub(super) fn take(&mut self, now: Instant, clock: Micros, vitals: Option<&RunStatus>) {
         let Some(vitals) = vitals else { return };
         let counters = Counters::of(vitals);
         self.usage = usage::of_this_process();
@@ -106,7 +106,7 @@ impl Sampler {
     }
 
     /// Notes since when stages have been behind without finishing an epoch.
-    fn note_stages(&mut self, now: Instant, vitals: &Vitals) {
+    fn note_stages(&mut self, now: Instant, vitals: &RunStatus) {
         let stages = vitals.telemetry.stages.read();
         for (at, (stage, epoch)) in stages.iter().enumerate() {
             let before = at.checked_sub(1).and_then(|before| stages.get(before)).map_or(*epoch, |(_, epoch)| *epoch);
@@ -117,7 +117,7 @@ impl Sampler {
         }
     }
 
-    fn note_step(&mut self, now: Instant, clock: Micros, counters: Counters, vitals: &Vitals) {
+    fn note_step(&mut self, now: Instant, clock: Micros, counters: Counters, vitals: &RunStatus) {
         let (begun, before) = *self.step.get_or_insert((now, counters));
         // A step without a publication has no latency, though the last one is still known.
         let publications = &vitals.telemetry.publications;

@@ -20,7 +20,7 @@ use super::guard::Guard;
 use super::routes::router;
 use crate::config::http::{Http, TOKEN_BYTES_MIN};
 use crate::config::{Config, Effective, Origin};
-use crate::runtime::Vitals;
+use crate::runtime::RunStatus;
 
 /// Connections at one time; a listener to the stream is one of them.
 const CONNECTIONS: usize = 64;
@@ -130,7 +130,7 @@ impl Server {
     }
 
     /// Shows a pipeline that runs now.
-    pub fn observe(&self, vitals: Vitals) {
+    pub fn observe(&self, vitals: RunStatus) {
         self.board.observe(vitals);
     }
 

@@ -45,10 +45,11 @@ impl Graph {
             worker.dataflow_named::<Epoch, _, _>("Tidemark", |scope| {
                 let (_, blocks) = scope.new_input::<Vec<_>>();
                 let (_, marks) = scope.new_input::<Vec<_>>();
+                let (_, behind) = scope.new_input::<Vec<_>>();
                 let (_, checkpoints) = scope.new_input::<Vec<_>>();
                 let settings = any_settings();
                 let restored = Restored::nothing(&settings);
-                name_the_ends(tidemark(Inputs { blocks, marks, checkpoints }, &settings, restored));
+                name_the_ends(tidemark(Inputs { blocks, marks, behind, checkpoints }, &settings, restored));
             });
             if let Some(mut registry) = worker.log_register() {
                 registry.flush();
@@ -124,6 +125,8 @@ fn any_settings() -> Settings {
         },
         log_admissions: None,
         payload_cap: PayloadCap::default(),
+        witnesses: 1,
+        uncounted: None,
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::numbers::{grouped, instant, rate};
+use super::terminal::printable;
 use crate::runtime::Observer;
 use crate::source::Lag;
 
@@ -16,6 +17,9 @@ const REFRESH: Duration = Duration::from_millis(200);
 
 /// Time that the rate is taken over.
 const WINDOW: Duration = Duration::from_secs(1);
+
+/// Characters of the name of a partition.
+const PARTITION_CHARS: usize = 32;
 
 /// A thread that draws until it is told to end. Draws nothing when standard error is no terminal.
 #[derive(Debug)]
@@ -46,20 +50,20 @@ impl Live {
 }
 
 fn draw_until(ended: &AtomicBool, observer: &Observer) {
-    let bar = match observer.vitals.total_bytes {
+    let bar = match observer.status.total_bytes {
         Some(total) => ProgressBar::new(total).with_style(style("{bar:24} {percent:>3} %  {msg}")),
         None => ProgressBar::new_spinner().with_style(style("{spinner} {msg}")),
     };
     let mut window = (Instant::now(), 0);
     let mut per_second = rate(0, WINDOW);
     while !ended.load(Ordering::Acquire) {
-        let events = observer.vitals.intake.events.load(Ordering::Relaxed);
+        let events = observer.status.counters.events.load(Ordering::Relaxed);
         let since = window.0.elapsed();
         if since >= WINDOW {
             per_second = rate(events - window.1, since);
             window = (Instant::now(), events);
         }
-        bar.set_position(observer.vitals.intake.bytes.load(Ordering::Relaxed));
+        bar.set_position(observer.status.counters.bytes.load(Ordering::Relaxed));
         bar.set_message(line(observer, &per_second));
         std::thread::park_timeout(REFRESH);
     }
@@ -72,23 +76,31 @@ fn style(template: &str) -> ProgressStyle {
 
 /// How far reading is behind, over all partitions.
 fn lag(observer: &Observer) -> Option<String> {
-    let lags = observer.vitals.partitions.iter().map(|partition| partition.lag());
+    let lags = observer.status.partitions.iter().map(|partition| partition.lag());
     let all = lags.reduce(|a, b| Lag { events: a.events + b.events, seconds: a.seconds.max(b.seconds) })?;
     Some(format!("lag {} events, {} s", grouped(all.events), all.seconds))
 }
 
+/// What holds the watermark back.
+fn held_back(observer: &Observer) -> Option<String> {
+    let telemetry = &observer.status.telemetry;
+    let held = telemetry.held_back.get()?;
+    Some(format!(" (waits for {})", printable(&telemetry.partitions.name(held.partition), PARTITION_CHARS)))
+}
+
 fn line(observer: &Observer, per_second: &str) -> String {
     let progress = observer.publisher.progress();
-    let unwell = observer.vitals.health.failing().into_iter().next();
+    let unwell = observer.status.health.failing().into_iter().next();
     let unwell = unwell.map_or(String::new(), |(place, why)| format!("UNHEALTHY: {place}: {why}  "));
     let lag = lag(observer).map_or(String::new(), |lag| format!("  {lag}"));
     format!(
-        "{unwell}{per_second}{lag}  epoch {}  watermark {}  accepted {}  duplicates {}  rejected {}  -> {}",
+        "{unwell}{per_second}{lag}  epoch {}  watermark {}{}  accepted {}  duplicates {}  rejected {}  -> {}",
         progress.closed_epoch,
         progress.watermark.map_or("none".to_owned(), |w| instant(w.0)),
+        held_back(observer).unwrap_or_default(),
         grouped(progress.accepted),
         grouped(progress.duplicates),
         grouped(progress.rejected),
-        observer.vitals.output,
+        observer.status.output,
     )
 }

@@ -7,7 +7,7 @@ use super::checkpoint::table;
 use super::numbers::{counted, grouped, rate};
 use super::terminal::printable;
 use crate::config::units::{format_duration, format_size};
-use crate::http::answers::{Checkpoints, Everything, RejectedEvent, StageOf, Status, Tables, Times};
+use crate::http::answers::{Checkpoints, Everything, HeldBack, RejectedEvent, StageOf, Status, Tables, Times};
 
 /// Rejected events that are shown.
 const REJECTED: usize = 5;
@@ -97,15 +97,26 @@ fn stages(stages: &[StageOf], stuck: Option<&str>) -> String {
 fn time(time: &Times) -> String {
     let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
     format!(
-        "newest event {}, watermark {} ({} behind)\nremembered {} of {} expected ids, {}; next forgotten at {}\n",
+        "newest event {}, watermark {} (delay {})\n{}remembered {} of {} expected ids, {}; next forgotten at {}\n",
         or_none(&time.newest_event_time),
         or_none(&time.watermark),
         seconds(time.watermark_delay_seconds),
+        time.held_back.as_ref().map_or(String::new(), held_back),
         grouped(time.remembered_ids),
         grouped(time.expected_ids),
         mebibytes(time.index_bytes),
         or_none(&time.next_expiry),
     )
+}
+
+/// What holds the watermark back.
+fn held_back(held: &HeldBack) -> String {
+    let partition = printable(&held.partition, SHOWN);
+    let come = match (&held.event_time, held.behind_seconds) {
+        (Some(at), Some(behind)) => format!("it has come to {at}, {} behind", seconds(behind)),
+        _ => "it is not known how far it has come".to_owned(),
+    };
+    format!("  held back by partition {partition} for {}: {come}\n", seconds(held.since_seconds.floor()))
 }
 
 /// Whole mebibytes, or bytes where that would say nothing.
@@ -184,12 +195,20 @@ mod tests {
         all.graph.stages =
             vec![StageOf { name: "published".to_owned(), behind: 3, waiting_seconds: 60.0, ..StageOf::default() }];
         all.graph.stuck_at = Some("published".to_owned());
+        let since_seconds = 7_200.5;
+        let held = HeldBack { partition: "daily/\u{1b}7".to_owned(), since_seconds, ..HeldBack::default() };
+        all.status.time.held_back = Some(held);
         let event = RejectedEvent { masked_payload: "x\u{202e}".to_owned(), ..RejectedEvent::default() };
         all.quarantine = Quarantine { events: vec![event] };
         let text = text(&all);
-        for told in
-            ["NOT READY", "table a: \\u{1b}[2J", "published STUCK", "for 1m", "table a fails for 1m 1s: disk full"]
-        {
+        for told in [
+            "NOT READY",
+            "table a: \\u{1b}[2J",
+            "published STUCK",
+            "for 1m",
+            "table a fails for 1m 1s: disk full",
+            "held back by partition daily/\\u{1b}7 for 2h: it is not known how far",
+        ] {
             assert!(text.contains(told), "{told} in {text}");
         }
         assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'), "{text:?}");

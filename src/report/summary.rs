@@ -1,10 +1,12 @@
 //! The end of a run: the three metrics, read back from the tables that were just written.
 
+use std::cmp::Reverse;
 use std::fmt::Write;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Decimal128Type, Int64Type};
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
+use tidemark_dataflows::reason::Reason;
 
 use super::numbers::{counted, grouped, pounds, rate};
 use super::reader::Reader;
@@ -16,12 +18,18 @@ use crate::storage::Stores;
 /// Users shown of M2.
 const TOP_USERS: usize = 5;
 
-/// The summary of a run that has ended, which wrote to the configured output, or to stores of its own.
+/// The summary of a run that has ended, which wrote to the configured output, or to stores of its own. `rejected` is how many
+/// events broke each rule since the first start, in the order of [`Reason::ALL`].
 ///
 /// # Errors
 ///
 /// When the tables cannot be read back.
-pub fn of(config: &Config, outcome: &Outcome, stores: Stores) -> Result<String, RunError> {
+pub fn of(
+    config: &Config,
+    outcome: &Outcome,
+    rejected: [u64; Reason::COUNT],
+    stores: Stores,
+) -> Result<String, RunError> {
     let place = match stores.are_dry() {
         true => "a dry run: nothing was written, and nothing below the output was read".to_owned(),
         false => format!("tables below {}", config.output.path.display()),
@@ -38,7 +46,7 @@ pub fn of(config: &Config, outcome: &Outcome, stores: Stores) -> Result<String, 
     // Writing to a string cannot fail.
     let _ = writeln!(
         text,
-        "{} in {:.2} s ({}), {} in {}\n{since}accepted {}, duplicates {}, rejected {}\n{place}\n",
+        "{} in {:.2} s ({}), {} in {}\n{since}accepted {}, duplicates {}, rejected {}{}\n{place}\n",
         counted(outcome.events, "event"),
         outcome.took.as_secs_f64(),
         rate(outcome.events, outcome.took),
@@ -47,6 +55,7 @@ pub fn of(config: &Config, outcome: &Outcome, stores: Stores) -> Result<String, 
         grouped(progress.accepted),
         grouped(progress.duplicates),
         grouped(progress.rejected),
+        by_reason(rejected),
     );
     for (title, table, sql) in [
         ("M1 net flow", NetFlow::spec().name, NET_FLOW.to_owned()),
@@ -59,6 +68,15 @@ pub fn of(config: &Config, outcome: &Outcome, stores: Stores) -> Result<String, 
         let _ = writeln!(text, "{title}\n{picture}\n");
     }
     Ok(text)
+}
+
+/// The rules that were broken, the one that was broken most first; nothing where there are none.
+fn by_reason(rejected: [u64; Reason::COUNT]) -> String {
+    let mut broken: Vec<(u64, Reason)> =
+        rejected.into_iter().zip(Reason::ALL).filter(|(count, _)| *count > 0).collect();
+    broken.sort_by_key(|(count, _)| Reverse(*count));
+    let named: Vec<String> = broken.iter().map(|(count, reason)| format!("{} {reason}", grouped(*count))).collect();
+    if named.is_empty() { String::new() } else { format!(": {}", named.join(", ")) }
 }
 
 const NET_FLOW: &str = "select total_deposits as deposits, total_withdrawals as withdrawals, net_flow, \
@@ -101,5 +119,19 @@ fn cell(column: &dyn Array, row: usize) -> String {
         texts.value(row).to_owned()
     } else {
         String::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rejections_are_named_by_the_rule_that_was_broken_most() {
+        let mut rejected = [0; Reason::COUNT];
+        assert_eq!(by_reason(rejected), "");
+        rejected[Reason::MalformedEvent as usize] = 3;
+        rejected[Reason::LateEvent as usize] = 16_000;
+        assert_eq!(by_reason(rejected), ": 16,000 R200_late_event, 3 R000_malformed_event");
     }
 }

@@ -39,6 +39,7 @@ pub fn eventhubs(config: &Config) -> Result<EventHubsOptions, SourceError> {
             Loss::Refuse => AfterLoss::Refuse,
             Loss::Continue => AfterLoss::Continue,
         },
+        alignment: Some(wanted.alignment),
         prefetch: wanted.prefetch,
         quiet_after: wanted.quiet_after,
         lag_every: wanted.lag_interval,

@@ -3,20 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidemark_checkpoint::inbox;
 use tidemark_checkpoint::journal::{self, Past};
-use tidemark_checkpoint::records::Identity;
+use tidemark_checkpoint::records::{Identity, Position};
 use tidemark_checkpoint::store::{Patience, Store};
 use tidemark_dataflows::arrangement::{Settings as IndexSettings, SweepRate};
 use tidemark_dataflows::contract::Contract;
-use tidemark_dataflows::event::Micros;
+use tidemark_dataflows::event::{Micros, PartitionId};
 use tidemark_dataflows::payloads::PayloadCap;
 use tidemark_dataflows::pipeline::Settings;
 use tidemark_dataflows::watermark::Horizon;
 use tidemark_delta::{Lake, Policy, Retry};
 
-use super::coordinator::CutRule;
-use super::flight::Limits;
-use super::start::Watched;
+use super::backpressure::Limits;
+use super::epochs::CutRule;
+use super::start::RunContext;
 use super::{RunError, access, clock};
 use crate::config::units::micros;
 use crate::config::{Config, SourceKind};
@@ -27,7 +28,7 @@ use crate::sink::tables::{ManifestText, specs};
 use crate::sink::writer::Pace;
 use crate::source::eventhubs::EventHubsOptions;
 use crate::source::generator::{EventGenerator, GeneratorOptions, GeneratorSource, Pacing};
-use crate::source::{EventHubsSource, FileSource, ReadAhead, Share, Source, SourceError, SourceIdentity};
+use crate::source::{EventHubsSource, FileOptions, FileSource, Share, Source, SourceError, SourceIdentity};
 use crate::storage::Storage;
 
 /// Events per second that event times follow where a bounded stream is generated at once.
@@ -67,7 +68,12 @@ pub fn source_share(
     share: Share,
 ) -> Result<Box<dyn Source>, SourceError> {
     Ok(match config.source.kind {
-        SourceKind::File => Box::new(FileSource::open_share(&config.source.inputs, ReadAhead::default(), share)?),
+        SourceKind::File => {
+            let max_future_skew_us = micros(config.contract.max_future_skew);
+            let witnesses = config.watermark.witnesses;
+            let options = FileOptions { share, max_future_skew_us, witnesses, ordered: true, ..FileOptions::default() };
+            Box::new(FileSource::open(&config.source.inputs, options)?)
+        }
         SourceKind::Generate => {
             let (generator, pacing) = generator(config, earlier_start)?;
             Box::new(GeneratorSource::new(generator, pacing).of_share(share))
@@ -93,7 +99,7 @@ pub fn source_beside(config: &Config, health: &Arc<Health>) -> Result<Box<dyn So
 }
 
 /// The partitions that this process reads.
-pub fn share(config: &Config) -> Share {
+pub fn assignment(config: &Config) -> Share {
     Share { process: config.cluster.process, processes: config.cluster.processes }
 }
 
@@ -140,7 +146,8 @@ pub fn horizon(config: &Config) -> Horizon {
 }
 
 /// The settings of the computation on `workers` workers of all processes, with the keys of the pipeline.
-pub fn settings(config: &Config, workers: usize, identity: &Identity) -> Settings {
+pub fn settings(config: &Config, workers: usize, identity: &Identity, positions: &[Position]) -> Settings {
+    let inbox = positions.iter().find(|position| position.partition == inbox::PARTITION);
     let expected_ids = usize::try_from(config.dedup.expected_ids).unwrap_or(usize::MAX) / workers;
     Settings {
         contract: Contract {
@@ -156,21 +163,30 @@ pub fn settings(config: &Config, workers: usize, identity: &Identity) -> Setting
         },
         log_admissions: config.checkpoint.enabled.then_some(LOGGED_IDS),
         payload_cap: PayloadCap(config.quarantine.max_bytes_per_epoch),
+        witnesses: config.watermark.witnesses,
+        uncounted: inbox.map(|inbox| PartitionId(inbox.index)),
     }
 }
 
 /// What ends an epoch.
 pub fn cut_rule(config: &Config) -> CutRule {
     match config.source.kind {
-        SourceKind::File => CutRule::Events(config.epochs.events),
-        SourceKind::Generate | SourceKind::EventHubs => CutRule::Trigger(config.epochs.trigger),
+        SourceKind::File => {
+            CutRule::Files { events: config.epochs.events, alignment_us: micros(config.files.alignment) }
+        }
+        SourceKind::Generate | SourceKind::EventHubs => CutRule::Live { trigger: config.epochs.trigger },
     }
 }
 
 /// How much may be on its way from the partitions of this process.
 pub fn limits(config: &Config) -> Limits {
     let processes = u64::try_from(config.cluster.processes).unwrap_or(u64::MAX).max(1);
-    Limits { epochs: config.epochs.max_in_flight, bytes: config.epochs.max_bytes_in_flight / processes }
+    let live = matches!(cut_rule(config), CutRule::Live { .. });
+    Limits {
+        epochs: config.epochs.max_in_flight,
+        bytes: config.epochs.max_bytes_in_flight / processes,
+        live_events: live.then_some((config.epochs.max_events / processes).max(1)),
+    }
 }
 
 /// How a checkpoint's folder that fails is met.
@@ -209,7 +225,7 @@ pub(super) fn publishing(
     config: &Config,
     workers: usize,
     generation: u64,
-    watched: &Watched,
+    context: &RunContext,
     storage: &Storage<'_>,
 ) -> Result<Options, RunError> {
     let sink = &config.sink;
@@ -233,10 +249,10 @@ pub(super) fn publishing(
         pace: pace(config),
         workers,
         give_up_after: config.store.give_up_after,
-        health: Arc::clone(&watched.health),
-        permit: watched.permit.clone(),
+        health: Arc::clone(&context.health),
+        permit: context.permit.clone(),
         breaker: breaker(config, storage.is_dry()),
-        telemetry: Arc::clone(&watched.telemetry),
+        telemetry: Arc::clone(&context.telemetry),
         now: clock::now,
     })
 }
@@ -269,8 +285,8 @@ fn breaker(config: &Config, dry: bool) -> Option<Breaker> {
 fn pace(config: &Config) -> Pace {
     let least = config.sink.publish_interval;
     match cut_rule(config) {
-        CutRule::Trigger(trigger) => Pace { least: least.min(trigger / 2), rest: 1 },
-        CutRule::Events(_) => Pace { least, rest: 3 },
+        CutRule::Live { trigger } => Pace { least: least.min(trigger / 2), rest: 1 },
+        CutRule::Files { .. } => Pace { least, rest: 3 },
     }
 }
 

@@ -23,10 +23,23 @@ pub(super) fn settle(
     match stored {
         Some(stored) => {
             let differences = differences(config, source, stored);
-            if differences.is_empty() { Ok(stored.clone()) } else { Err(RunError::Changed { differences }) }
+            if !differences.is_empty() {
+                return Err(RunError::Changed { differences });
+            }
+            // What the version that started it did not know is from now on as it is now.
+            let mut identity = stored.clone();
+            identity.settings.extend(unknown_to(config, stored));
+            Ok(identity)
         }
         None => first(config, source),
     }
+}
+
+/// The settings that the version which started the pipeline did not know, as they are now.
+pub(super) fn unknown_to(config: &Config, stored: &Identity) -> BTreeMap<String, String> {
+    let mut settings = settings(config);
+    settings.retain(|key, _| !stored.settings.contains_key(key) && !BEFORE.iter().any(|(before, _)| before == key));
+    settings
 }
 
 /// What an earlier run read, where this version knows that kind of source.
@@ -69,9 +82,11 @@ fn settings(config: &Config) -> BTreeMap<String, String> {
             config.quarantine.max_bytes_per_epoch.map_or(NO_CAP.to_owned(), format_size),
         ),
         ("output.curated", config.output.curated.to_string()),
+        ("watermark.witnesses", config.watermark.witnesses.to_string()),
     ];
     if config.source.kind == SourceKind::File {
         settings.push(("epochs.events", config.epochs.events.to_string()));
+        settings.push(("files.alignment", format_duration(config.files.alignment)));
     }
     settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }

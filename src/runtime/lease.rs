@@ -12,7 +12,7 @@ use tidemark_checkpoint::lease::{Heartbeat, Holder, SystemClock};
 use tidemark_checkpoint::store::{Patience, Watch};
 
 use super::lock::host;
-use super::start::Watched;
+use super::start::RunContext;
 use super::{RunError, build};
 use crate::checkpoint::writer::Faults;
 use crate::cluster::ending::GiveBack;
@@ -39,13 +39,13 @@ impl Lease {
         config: &Config,
         storage: &Storage<'_>,
         take_over: bool,
-        watched: &Watched,
+        context: &RunContext,
     ) -> Result<Lease, RunError> {
         let done = Arc::new(AtomicBool::new(false));
         let patience = Patience {
-            watch: Arc::new(Apart(Arc::clone(&watched.health))),
+            watch: Arc::new(Apart(Arc::clone(&context.health))),
             stop: Some(Arc::clone(&done)),
-            ..build::patience(config, &watched.health)
+            ..build::patience(config, &context.health)
         };
         let store = storage.checkpoint(patience)?;
         let holder = Holder::this_process(&host(), None);
@@ -53,8 +53,8 @@ impl Lease {
         let tell = &mut |text: &str| tracing::info!("{text}");
         let lease = Heartbeat::acquire(&store, holder, config.checkpoint.lease_ttl, take_over, clock, tell)?;
         let heartbeat = Arc::new(lease);
-        watched.permit.depend_on(Arc::clone(&heartbeat));
-        let (beating, ended, faults) = (Arc::clone(&heartbeat), Arc::clone(&done), Arc::clone(&watched.faults));
+        context.permit.depend_on(Arc::clone(&heartbeat));
+        let (beating, ended, faults) = (Arc::clone(&heartbeat), Arc::clone(&done), Arc::clone(&context.faults));
         let thread = std::thread::Builder::new().name("heartbeat".to_owned());
         let thread = thread.spawn(move || beat(&beating, &ended, &faults));
         match thread {

@@ -8,13 +8,13 @@ use tidemark_dataflows::pipeline::Stages as Probes;
 use tidemark_dataflows::reason::Reason;
 use timely::dataflow::operators::probe::Handle;
 
-use super::start::Begun;
+use super::start::Recovered;
 use super::worker::Plan;
 use crate::telemetry::{Decided, IndexMeter, Stage, Telemetry};
 
 /// Notes where a run begins, before anything is computed.
-pub(super) fn begin(telemetry: &Telemetry, begun: &Begun, workers: usize) {
-    let counters = &begun.counters;
+pub(super) fn begin(telemetry: &Telemetry, recovered: &Recovered, workers: usize) {
+    let counters = &recovered.counters;
     let mut rejected = [0; Reason::COUNT];
     for (sum, reason) in rejected.iter_mut().zip(Reason::ALL) {
         *sum = counters.rejected.get(reason.as_str()).copied().unwrap_or_default();
@@ -27,19 +27,22 @@ pub(super) fn begin(telemetry: &Telemetry, begun: &Begun, workers: usize) {
         rejected,
         epochs: counters.epochs,
         remembered_ids: counters.retained_ids,
-        epoch: begun.after,
+        epoch: recovered.after,
         newest,
         closed: counters.last_closed_us.map(Micros),
         ..Decided::default()
     };
     telemetry.before.get_or_init(|| before);
-    telemetry.shown.set(begun.loaded.figures());
+    for position in &recovered.positions {
+        telemetry.partitions.add(&position.partition, position.next);
+    }
+    telemetry.shown.set(recovered.loaded.figures());
     index(telemetry, workers);
     for stage in Stage::ALL {
-        telemetry.stages.reached(stage, begun.after);
+        telemetry.stages.reached(stage, recovered.after);
     }
     // What is replayed was cut before.
-    let last_cut = begun.replay.last().map_or(begun.after, |cut| cut.epoch);
+    let last_cut = recovered.replay.last().map_or(recovered.after, |cut| cut.epoch);
     telemetry.stages.reached(Stage::Opened, last_cut);
     telemetry.stages.reached(Stage::Cut, last_cut);
 }

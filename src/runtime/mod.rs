@@ -1,33 +1,43 @@
-//! The one place that composes: source, coordinator, workers and publisher, from a checked configuration.
+//! The one place that composes: source, leader, readers, workers and publisher, from a checked configuration.
 //!
 //! ```text
-//! source -> coordinator -> lanes -> workers (decode .. metrics, deliver) -> publisher -> tables
+//! source -> reader -> lanes -> workers (decode .. metrics, deliver) -> publisher -> tables
+//!             |  ^
+//!           leader: epochs -> cuts
 //! ```
 
 pub mod access;
+pub mod backpressure;
 pub mod build;
+pub mod checkpoint_schedule;
 pub mod clock;
-pub mod coordinator;
-mod crew;
-mod cutter;
+pub mod epochs;
+#[cfg(test)]
+mod epochs_tests;
 mod error;
-mod feed;
-pub mod flight;
-pub mod follow;
+pub mod follower;
 mod identity;
+mod lanes;
+mod leader;
+mod leader_link;
 mod lease;
 mod lock;
 mod meter;
-mod others;
-mod pace;
+mod older_rule;
+mod partitions;
+mod peers;
 pub mod probe;
-mod share;
+mod ranges;
+mod reader;
+mod replay;
 mod start;
 mod threads;
 mod worker;
+mod workers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -36,26 +46,28 @@ use tidemark_checkpoint::records::Cut;
 use tidemark_dataflows::event::{Epoch, Micros};
 use tidemark_dataflows::pipeline::Settings;
 
-use self::coordinator::{Coordinator, CutRule, Ended, Inside, Intake};
-use self::crew::Workers;
-use self::cutter::Cutter;
-use self::feed::lanes;
-use self::others::Others;
-use self::pace::Pace;
-use self::share::Share;
-use self::start::{Begun, Watched, begin};
+use self::checkpoint_schedule::CheckpointSchedule;
+use self::epochs::Epochs;
+use self::lanes::lanes;
+use self::leader_link::{LeaderLink, Mailbox, Stop};
+use self::peers::Peers;
+use self::reader::PartitionReader;
+use self::start::{Recovered, RunContext, begin};
 use self::threads::{Writers, join};
 use self::worker::Plan;
+use self::workers::Workers;
 use crate::cluster::ending;
 use crate::cluster::links::Links;
 use crate::cluster::messages::Message;
 use crate::config::Config;
 use crate::health::Health;
 use crate::sink::publisher::{Delivery, Progress, Publisher, SinkError};
-use crate::sink::tables::{ManifestText, NetFlow, RunManifest, SoFar, Table, specs};
-use crate::source::PartitionStatus;
+use crate::sink::tables::{ManifestText, NetFlow, PartitionNames, RunManifest, SoFar, Table, specs};
+use crate::source::{PartitionStatus, Source};
 use crate::telemetry::Telemetry;
 
+pub use self::epochs::Ended;
+pub use self::reader::ReadCounters;
 pub use crate::storage::Stores;
 pub use error::RunError;
 
@@ -66,16 +78,16 @@ const NOWHERE: &str = "nowhere: this is a dry run";
 #[derive(Clone)]
 pub struct Observer {
     /// What every process can be asked.
-    pub vitals: Vitals,
+    pub status: RunStatus,
     /// What has been computed and published.
     pub publisher: Publisher,
 }
 
 /// What can be asked of a process that takes part in a run, whichever it is, without holding it up.
 #[derive(Clone)]
-pub struct Vitals {
+pub struct RunStatus {
     /// What has been read.
-    pub intake: Arc<Intake>,
+    pub counters: Arc<ReadCounters>,
     /// What does not work at the moment.
     pub health: Arc<Health>,
     /// What is measured.
@@ -90,6 +102,28 @@ pub struct Vitals {
     pub output: String,
     /// The last epoch that an earlier run has cut; 0 where there was none.
     pub resumed_after: Epoch,
+}
+
+impl RunStatus {
+    /// What can be asked of a run that begins; `told` is what is read and where the tables are, in words, and the last epoch
+    /// that an earlier run has cut.
+    fn of(
+        context: &RunContext,
+        source: &dyn Source,
+        counters: Arc<ReadCounters>,
+        (from, output, resumed_after): (String, String, Epoch),
+    ) -> RunStatus {
+        RunStatus {
+            counters,
+            health: Arc::clone(&context.health),
+            telemetry: Arc::clone(&context.telemetry),
+            partitions: source.statuses(),
+            total_bytes: source.total_bytes(),
+            source: from,
+            output,
+            resumed_after,
+        }
+    }
 }
 
 /// How a run ended.
@@ -111,7 +145,7 @@ pub struct Outcome {
 
 /// Runs a pipeline until its source ends or `stop` is set; everything that was cut is published when it returns. It goes
 /// on from where an earlier run on the same output stopped, however that ended. Where several processes run it together
-/// this is process 0; the others [follow](follow::follow).
+/// this is process 0, the leader; the others [follow](follower::run).
 ///
 /// `take_over` displaces an instance that is still there. `watch` is called once, when the past is known and the first
 /// event is about to be read.
@@ -141,9 +175,9 @@ pub fn run_in(
     watch: impl FnOnce(Observer),
     stores: Stores,
 ) -> Result<Outcome, RunError> {
-    let others = Others::join(config, stop)?;
-    let links = others.as_ref().map(|others| others.links);
-    let outcome = lead(config, take_over, stop, watch, stores, others);
+    let peers = Peers::join(config, stop)?;
+    let links = peers.as_ref().map(|peers| peers.links);
+    let outcome = run_among(config, take_over, stop, watch, stores, peers);
     match (&outcome, links) {
         (Err(error), Some(links)) => links.fail(error.status(), &error.to_string()),
         (Ok(_), Some(links)) => links.say_done(),
@@ -152,81 +186,90 @@ pub fn run_in(
     outcome
 }
 
-fn lead(
+fn run_among(
     config: &Config,
     take_over: bool,
     stop: &Arc<AtomicBool>,
     watch: impl FnOnce(Observer),
     stores: Stores,
-    others: Option<Others>,
+    peers: Option<Peers>,
 ) -> Result<Outcome, RunError> {
     let workers = config.runtime.worker_count();
     let output = if stores.are_dry() { NOWHERE.to_owned() } else { config.output.path.display().to_string() };
-    let watched = Watched::default();
-    let (begun, outputs) = begin(config, workers, take_over, &watched, stores)?;
-    if let Some(give_back) = begun.lock.give_back().filter(|_| others.is_some()) {
+    let context = RunContext::default();
+    let (recovered, outputs) = begin(config, workers, take_over, &context, stores)?;
+    if let Some(give_back) = recovered.lock.give_back().filter(|_| peers.is_some()) {
         ending::give_back_before(give_back);
     }
     let held = outputs.0.in_any().unwrap_or(0);
-    let settings = build::settings(config, workers * config.cluster.processes, &begun.identity);
-    let mut writers = Writers::start(config, settings.index.horizon, &begun, outputs, &watched)?;
-    let manifest = build::manifest_text(config, &output, &begun.source.identity());
-    let plan = plan(config, settings, &begun, &writers, &manifest, &watched);
-    let start = others.as_ref().map(|_| others::start_message(&begun, held));
-    meter::begin(&watched.telemetry, &begun, workers);
-    let Begun { lock: _held, source, loaded, after, positions, replay, .. } = begun;
+    let settings =
+        build::settings(config, workers * config.cluster.processes, &recovered.identity, &recovered.positions);
+    let mut writers = Writers::start(config, settings.index.horizon, &recovered, outputs, &context)?;
+    let manifest = build::manifest_text(config, &output, &recovered.source.identity());
+    let names = PartitionNames::new(recovered.positions.iter().map(|position| position.partition.clone()));
+    let plan = plan(config, settings, &recovered, &writers, &manifest, &names, &context);
+    let start = peers.as_ref().map(|_| peers::start_message(&recovered, held));
+    meter::begin(&context.telemetry, &recovered, workers);
+    let starting_point = recovered.starting_point();
+    let Recovered { lock: _held, source, loaded, after, positions, replay, .. } = recovered;
     // The workers let go of what was restored once they have taken it up.
     drop(loaded);
-    let resumed_after = replay.last().map_or(after, |cut| cut.epoch);
-    let (publisher, intake) = (writers.publisher.clone(), Arc::new(Intake::default()));
-    let vitals = Vitals {
-        intake: Arc::clone(&intake),
-        health: Arc::clone(&watched.health),
-        telemetry: Arc::clone(&watched.telemetry),
-        partitions: source.statuses(),
-        total_bytes: source.total_bytes(),
-        source: manifest.source.clone(),
-        output,
-        resumed_after,
-    };
-    watch(Observer { vitals, publisher: publisher.clone() });
+    let resumed_after = starting_point.epoch;
+    let (publisher, counters) = (writers.publisher.clone(), Arc::new(ReadCounters::default()));
+    let told = (manifest.source.clone(), output, resumed_after);
+    let status = RunStatus::of(&context, source.as_ref(), Arc::clone(&counters), told);
+    watch(Observer { status, publisher: publisher.clone() });
 
     let started = (Instant::now(), clock::now());
     let (feeder, lanes) = lanes(workers);
-    let (links, incoming, data) = Others::parts(others);
+    let (links, incoming, data) = Peers::parts(peers);
     let guards = Workers::start(lanes, plan, data.map(|data| (data, config.cluster.process)))?;
-    let (cuts, cutting) = writers.cut(&feeder, links)?;
-    let parts = cutter::Parts {
+    let (cuts, cutting) = writers.cut(feeder.announcer(), links)?;
+    let (mailbox, received) = Mailbox::new();
+    let (leader, told) = channel();
+    let parts = leader::Parts {
         cuts,
-        pace: writers.checkpoints.clone().map(|writer| Pace::new(writer, config.checkpoint.interval)),
-        intake: Arc::clone(&intake),
-        telemetry: Arc::clone(&watched.telemetry),
+        checkpoints: writers.checkpoints.clone(),
+        counters: Arc::clone(&counters),
+        telemetry: Arc::clone(&context.telemetry),
+        names,
+        mailbox: mailbox.clone(),
         links,
-        ends_by_itself: matches!(build::cut_rule(config), CutRule::Events(_)),
+        publisher: publisher.clone(),
+        stop: Arc::clone(stop),
     };
-    let cutter = Arc::new(Cutter::new(parts, resumed_after, others::at_end(&positions, &replay)));
+    let schedule = schedule(config, &writers);
+    let epochs = Epochs::new(build::cut_rule(config), config.cluster.processes, schedule, starting_point);
     if let (Some(links), Some(incoming), Some(start)) = (links, incoming, start) {
-        others::listen(incoming, &cutter, &publisher, stop)?;
+        peers::listen(incoming, leader.clone())?;
         links.broadcast(&Message::Start(Box::new(start)));
-        publisher.tell_of_publications(move |epoch| links.broadcast(&Message::Visible(epoch)));
     }
-    let around =
-        Inside { faults: Arc::clone(&watched.faults), publisher: publisher.clone(), cutter: Arc::clone(&cutter) };
+    publisher.tell_of_publications(move |epoch| {
+        links.iter().for_each(|links| links.broadcast(&Message::Visible(epoch)));
+        mailbox.wake();
+    });
+    let leading = leader::start(epochs, parts, told)?;
+    let link = LeaderLink::Local { leader, publisher: publisher.clone(), faults: Arc::clone(&context.faults) };
     let limits = build::limits(config);
-    let parts = share::Parts { source, feeder, limits, intake: Arc::clone(&intake), around: Box::new(around) };
-    let share = Share::new(parts, after, positions);
-    let coordinator = Coordinator { share, cutter, rule: build::cut_rule(config), stop: Arc::clone(stop) };
-    let ended = coordinate(coordinator, &replay, held, &publisher);
+    let parts = reader::Parts { source, feeder, limits, counters: Arc::clone(&counters), link, mailbox: received };
+    let reader = PartitionReader::new(parts, after, positions);
+    let ended = read(reader, &replay, held, leading, &publisher);
     let nothing = || publish_nothing(config, &publisher, &manifest, started.1);
     let ended = finish(ended, links, cutting, guards, &mut writers, nothing)?;
     Ok(Outcome {
         ended,
         progress: publisher.progress(),
         resumed_after,
-        events: intake.events.load(Ordering::Relaxed),
-        bytes: intake.bytes.load(Ordering::Relaxed),
+        events: counters.events.load(Ordering::Relaxed),
+        bytes: counters.bytes.load(Ordering::Relaxed),
         took: started.0.elapsed(),
     })
+}
+
+/// When checkpoints are asked for, where any are kept.
+fn schedule(config: &Config, writers: &Writers) -> Option<CheckpointSchedule> {
+    let newest = writers.checkpoints.as_ref()?.progress().epoch.load(Ordering::Acquire);
+    Some(CheckpointSchedule::new(config.checkpoint.interval, newest, Instant::now()))
 }
 
 /// Waits until everything that was cut is written, or says why it cannot be.
@@ -274,38 +317,45 @@ fn finish(
 fn plan(
     config: &Config,
     settings: Settings,
-    begun: &Begun,
+    recovered: &Recovered,
     writers: &Writers,
     manifest: &ManifestText,
-    watched: &Watched,
+    names: &PartitionNames,
+    context: &RunContext,
 ) -> Plan {
-    let partitions: Vec<String> = begun.source.partitions().iter().map(|partition| partition.name.clone()).collect();
     Plan {
         settings,
         curated: config.output.curated,
-        partitions: partitions.into(),
+        partitions: names.clone(),
         manifest: manifest.clone(),
         publisher: Some(writers.publisher.clone()),
         gathered: config.cluster.is_shared().then(|| config.runtime.worker_count()),
         checkpoints: writers.checkpoints.clone(),
-        loaded: begun.loaded.clone(),
-        after: begun.after,
-        counters: begun.counters.clone(),
-        telemetry: Arc::clone(&watched.telemetry),
+        loaded: recovered.loaded.clone(),
+        after: recovered.after,
+        counters: recovered.counters.clone(),
+        telemetry: Arc::clone(&context.telemetry),
     }
 }
 
-/// Consumes the coordinator, and with it the feeder: that closes the lanes, and the workers run dry.
-fn coordinate(
-    mut coordinator: Coordinator,
+/// Reads to the end, and waits for the leader. Consumes the reader, and with it the lanes' feeder: the workers run dry.
+fn read(
+    mut reader: PartitionReader,
     replay: &[Cut],
     held: Epoch,
+    leading: JoinHandle<leader::Led>,
     publisher: &Publisher,
 ) -> Result<Ended, RunError> {
     // The first publication waits for the newest epoch that a table holds, and would wait for ever.
-    coordinator.replay(replay, held).inspect_err(|_| publisher.abandon())?;
+    let replayed = reader.replay(replay, held).inspect_err(|_| publisher.abandon());
     reach("replayed");
-    let (ended, last) = coordinator.run()?;
+    match replayed.and_then(|()| reader.follow()) {
+        Ok(()) | Err(Stop::Drained) => {}
+        Err(Stop::Failed(error)) => return Err(error),
+    }
+    drop(reader);
+    let led = leading.join().map_err(|_| RunError::Worker("the leader ended by a panic".to_owned()))?;
+    let (ended, last) = led.inspect_err(|_| publisher.abandon())?;
     publisher.drain(last);
     Ok(ended)
 }

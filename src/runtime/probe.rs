@@ -8,8 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidemark_checkpoint::store::Patience;
 
+use super::start::known_at_a_look;
 use super::{RunError, build};
-use crate::config::{Config, Place};
+use crate::config::{Config, Place, SourceKind};
 use crate::storage::Storage;
 
 /// What was found outside.
@@ -29,7 +30,10 @@ pub struct Found {
 ///
 /// What a run would fail with: an input that is missing, or an output that cannot be written.
 pub fn probe(config: &Config) -> Result<Found, RunError> {
-    let source = build::source(config, None, &Arc::default())?;
+    let mut source = build::source(config, None, &Arc::default())?;
+    if config.source.kind == SourceKind::File {
+        source.order(&known_at_a_look(build::stored(config)?.as_ref().map(|(_, past)| past)))?;
+    }
     let name = format!(".tidemark-probe-{}", std::process::id());
     let storage = Storage::new(config);
     let output = &config.output.path;

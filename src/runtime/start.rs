@@ -7,25 +7,26 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidemark_checkpoint::Error;
-use tidemark_checkpoint::inbox::Inbox;
+use tidemark_checkpoint::inbox::{self, Inbox};
 use tidemark_checkpoint::journal::{self, CutLog, Journal, ManifestLog, Past, Restorable};
 use tidemark_checkpoint::reach::reach;
-use tidemark_checkpoint::records::{Claimant, Counters, Cut, Identity, Manifest, Position};
+use tidemark_checkpoint::records::{Change, Claimant, Counters, Cut, Identity, Joined, Manifest, Position};
 use tidemark_checkpoint::store::Store;
 use tidemark_dataflows::event::{Epoch, Micros, Offset, PartitionId, Position as At};
 
+use super::epochs::StartingPoint;
 use super::lease::Lease;
 use super::lock::{InstanceLock, host};
-use super::{RunError, Stores, build, clock, identity};
+use super::{RunError, Stores, build, clock, identity, older_rule, peers};
 use crate::checkpoint::restore::Loaded;
 use crate::checkpoint::writer::Faults;
 use crate::cluster::ending::GiveBack;
-use crate::config::{Config, Place};
+use crate::config::{Config, Place, SourceKind};
 use crate::health::Health;
 use crate::permit::Permit;
 use crate::sink::opened::Tables;
 use crate::sink::publisher::SinkError;
-use crate::source::{Source, SourceError, WithInbox};
+use crate::source::{PartitionInfo, Share, Source, SourceError, WithInbox};
 use crate::storage::Storage;
 use crate::telemetry::{Restore, Telemetry};
 
@@ -33,7 +34,7 @@ use crate::telemetry::{Restore, Telemetry};
 const ONLY_GENERATION: u64 = 1;
 
 /// Everything that a run goes on from.
-pub(super) struct Begun {
+pub(super) struct Recovered {
     /// Keeps other instances away.
     pub(super) lock: Guard,
     /// The source, resumed.
@@ -48,6 +49,8 @@ pub(super) struct Begun {
     pub(super) counters: Counters,
     /// How far each partition had been read by then.
     pub(super) positions: Vec<Position>,
+    /// Partitions among them that no cut knows, and that are not the first ones of the pipeline.
+    pub(super) joined: Vec<Joined>,
     /// The epochs to compute again.
     pub(super) replay: Vec<Cut>,
     /// The generation that this process has won.
@@ -71,7 +74,7 @@ pub(super) struct Durable {
 
 /// What is known to all threads of a run.
 #[derive(Clone, Default)]
-pub(super) struct Watched {
+pub(super) struct RunContext {
     /// Faults of the threads that make things durable.
     pub(super) faults: Arc<Faults>,
     /// What does not work at the moment.
@@ -119,38 +122,46 @@ pub(super) fn begin(
     config: &Config,
     workers: usize,
     take_over: bool,
-    watched: &Watched,
+    context: &RunContext,
     stores: Stores,
-) -> Result<(Begun, Outputs), RunError> {
+) -> Result<(Recovered, Outputs), RunError> {
     if stores.are_dry() {
-        return begin_dry(config, workers, watched, stores);
+        return begin_dry(config, workers, context, stores);
     }
     // Before anything is made: a wrong input leaves no trace.
-    let share = build::share(config);
-    let missing_input = build::source_share(config, None, &watched.health, share)?;
+    let share = build::assignment(config);
+    let mut missing_input = build::source_share(config, None, &context.health, share)?;
     let folder = config.checkpoint_path();
+    if folder.local().is_some_and(|folder| !folder.exists()) {
+        missing_input.order(&[])?;
+    }
     for made in [&config.output.path, &folder].into_iter().filter_map(Place::local) {
         let unwritable = |error| RunError::Output { output: config.output.path.to_string(), error };
         fs::create_dir_all(made).map_err(unwritable)?;
     }
     let storage = Storage::with(config, stores);
     let lock = match folder.local() {
-        Some(folder) => Guard::Lock(InstanceLock::take(folder, take_over, &watched.faults)?),
-        None => Guard::Lease(Lease::take(config, &storage, take_over, watched)?),
+        Some(folder) => Guard::Lock(InstanceLock::take(folder, take_over, &context.faults)?),
+        None => Guard::Lease(Lease::take(config, &storage, take_over, context)?),
     };
-    let store = storage.checkpoint(build::patience(config, &watched.health))?;
+    let store = storage.checkpoint(build::patience(config, &context.health))?;
     // A look before anything is claimed or fenced: what does not fit is left as it was.
-    let stored = journal::look(&store)?;
-    let stored = stored.as_ref().map(|past| &past.identity);
+    let looked = journal::look(&store)?;
+    let stored = looked.as_ref().map(|past| &past.identity);
     let mut source = match stored.and_then(identity::generator_start) {
-        Some(start) => build::source_share(config, Some(start), &watched.health, share)?,
+        Some(start) => build::source_share(config, Some(start), &context.health, share)?,
         None => missing_input,
     };
     source.settle(stored.and_then(identity::source).as_ref())?;
     let identity = identity::settle(config, &source.identity(), stored)?;
+    source.order(&known_at_a_look(looked.as_ref()))?;
+    if config.source.kind == SourceKind::File && looked.as_ref().is_some_and(older_rule::has_cut) {
+        let again = build::source_share(config, None, &context.health, Share::WHOLE)?;
+        older_rule::check_that_files_have_ended(again, looked.as_ref())?;
+    }
     if !config.checkpoint.enabled {
         let begun = (lock, source, identity);
-        return without_checkpoints(config, workers, watched, begun, stored.is_some(), &storage);
+        return without_checkpoints(config, workers, context, begun, stored.is_some(), &storage);
     }
 
     let nonce = getrandom::u64().map_err(|error| RunError::Randomness(error.to_string()))?;
@@ -158,12 +169,12 @@ pub(super) fn begin(
     let claimed_generation = claimed.generation();
     lock.set_generation(claimed_generation);
     reach("generation-claimed");
-    let publishing = build::publishing(config, workers, claimed.generation(), watched, &storage)?;
+    let publishing = build::publishing(config, workers, claimed.generation(), context, &storage)?;
     let tables = Tables::open(publishing)?;
-    let past = claimed.read()?;
-    let identity = match &past {
+    let mut past = claimed.read()?;
+    let identity = match &mut past {
         // Somebody else may have been here since the first look.
-        Some(past) => identity::settle(config, &source.identity(), Some(&past.identity))?,
+        Some(past) => gone_on_with(config, source.as_ref(), past)?,
         None => identity,
     };
     let read = Instant::now();
@@ -175,37 +186,52 @@ pub(super) fn begin(
     check_tables(config, &tables, past.as_ref(), after)?;
     let counters = manifest.map(|manifest| manifest.counters.clone()).unwrap_or_default();
     let source = WithInbox::new(source, Inbox::new(store.clone())).map_err(SinkError::Start)?;
-    let (mut source, positions) = resumed(Box::new(source), manifest)?;
+    let (mut source, positions, joined) = resumed(Box::new(source), past.as_ref(), manifest, &replay)?;
     let replay = in_place(replay, &positions)?;
-    restored(&watched.telemetry, manifest, &replay, took);
+    restored(&context.telemetry, manifest, &replay, took);
     let link = loaded.from.as_ref().map(|from| &from.link);
     let Journal { cuts, manifests } = claimed.adopt(identity.clone(), past.as_ref(), link)?;
     reach("adopted");
     source.start(claimed_generation)?;
     let durable = Some(Durable { store, cuts, manifests });
     let (generation, nonce) = (claimed_generation, Some(nonce));
-    let begun = Begun { lock, source, identity, loaded, after, counters, positions, replay, generation, nonce };
-    Ok((begun, (tables, durable)))
+    let recovered =
+        Recovered { lock, source, identity, loaded, after, counters, positions, joined, replay, generation, nonce };
+    Ok((recovered, (tables, durable)))
+}
+
+/// The identity of a pipeline that goes on, and in `past` what it takes up from now on.
+fn gone_on_with(config: &Config, source: &dyn Source, past: &mut Past) -> Result<Identity, RunError> {
+    let identity = identity::settle(config, &source.identity(), Some(&past.identity))?;
+    let epoch = past.last_cut + 1;
+    let added = identity::unknown_to(config, &past.identity).into_iter();
+    past.changes.extend(added.map(|(setting, after)| Change { epoch, setting, before: None, after: Some(after) }));
+    Ok(identity)
 }
 
 /// A dry run begins with nothing, whatever is there, and reads beside all others.
-fn begin_dry(config: &Config, workers: usize, watched: &Watched, stores: Stores) -> Result<(Begun, Outputs), RunError> {
-    let mut source = build::source_beside(config, &watched.health)?;
+fn begin_dry(
+    config: &Config,
+    workers: usize,
+    context: &RunContext,
+    stores: Stores,
+) -> Result<(Recovered, Outputs), RunError> {
+    let mut source = build::source_beside(config, &context.health)?;
     source.settle(None)?;
     let identity = identity::settle(config, &source.identity(), None)?;
     let storage = Storage::with(config, stores);
-    without_checkpoints(config, workers, watched, (Guard::Nobody, source, identity), false, &storage)
+    without_checkpoints(config, workers, context, (Guard::Nobody, source, identity), false, &storage)
 }
 
 /// A run of which nothing is kept writes to an output of its own.
 fn without_checkpoints(
     config: &Config,
     workers: usize,
-    watched: &Watched,
+    context: &RunContext,
     (lock, source, identity): (Guard, Box<dyn Source>, Identity),
     stored: bool,
     storage: &Storage<'_>,
-) -> Result<(Begun, Outputs), RunError> {
+) -> Result<(Recovered, Outputs), RunError> {
     let refused = |epoch, known: &str| RunError::TablesAhead {
         output: config.output.path.display().to_string(),
         epoch,
@@ -215,17 +241,18 @@ fn without_checkpoints(
     if stored {
         return Err(refused(0, "no other run's"));
     }
-    let publishing = build::publishing(config, workers, ONLY_GENERATION, watched, storage)?;
+    let publishing = build::publishing(config, workers, ONLY_GENERATION, context, storage)?;
     let tables = Tables::open(publishing)?;
     if let Some(epoch) = tables.in_any() {
         return Err(refused(epoch, "none"));
     }
-    let (mut source, positions) = resumed(source, None)?;
+    let (mut source, positions, joined) = resumed(source, None, None, &[])?;
     source.start(ONLY_GENERATION)?;
     let (loaded, counters, replay) = (Loaded::nothing(), Counters::default(), Vec::new());
     let (generation, nonce) = (ONLY_GENERATION, None);
-    let begun = Begun { lock, source, identity, loaded, after: 0, counters, positions, replay, generation, nonce };
-    Ok((begun, (tables, None)))
+    let recovered =
+        Recovered { lock, source, identity, loaded, after: 0, counters, positions, joined, replay, generation, nonce };
+    Ok((recovered, (tables, None)))
 }
 
 fn claimant() -> Claimant {
@@ -282,21 +309,80 @@ fn check_tables(config: &Config, tables: &Tables, past: Option<&Past>, after: Ep
     Ok(())
 }
 
+/// What is known of partitions: their names in the order of their numbers, and which of them had ended.
+pub(super) fn known(positions: &[Position]) -> Vec<(String, bool)> {
+    positions.iter().map(|position| (position.partition.clone(), position.ended || position.next == 0)).collect()
+}
+
+/// The partitions that earlier runs knew, as far as they had been read in the end.
+pub(super) fn known_partitions(identity: &Identity, manifest: Option<&Manifest>, replay: &[Cut]) -> Vec<Position> {
+    let mut known = match manifest {
+        Some(manifest) => manifest.positions.clone(),
+        None => first_partitions(identity),
+    };
+    if !known.iter().any(|at| at.partition == inbox::PARTITION) {
+        let index = u32::try_from(known.len()).unwrap_or(u32::MAX);
+        known.push(Position { partition: inbox::PARTITION.to_owned(), index, next: 0, digest: None, ended: false });
+    }
+    for cut in replay {
+        for Joined { partition, index, from } in &cut.joined {
+            let (partition, index) = (partition.clone(), *index);
+            known.push(Position { partition, index, next: *from, digest: None, ended: false });
+        }
+        for at in &mut known {
+            let ranges = cut.ranges.iter().filter(|range| range.index == at.index && range.partition == at.partition);
+            at.next = ranges.map(|range| range.to).fold(at.next, u64::max);
+        }
+        if let Some(behind) = &cut.behind {
+            known.iter_mut().for_each(|at| at.ended = !behind.iter().any(|behind| behind.index == at.index));
+        }
+    }
+    known
+}
+
+/// The partitions of the source that a pipeline knows, as far as a look without a claim tells.
+pub(super) fn known_at_a_look(past: Option<&Past>) -> Vec<(String, bool)> {
+    let Some(past) = past else { return Vec::new() };
+    let manifest = past.manifests.first().map(|found| &found.manifest);
+    let replay = past.cuts_after(manifest.map_or(0, |manifest| manifest.epoch)).unwrap_or_default();
+    let mut known = known(&known_partitions(&past.identity, manifest, &replay));
+    known.retain(|(name, _)| name != inbox::PARTITION);
+    known
+}
+
+/// The partitions of the first start, and the inbox.
+fn first_partitions(identity: &Identity) -> Vec<Position> {
+    let names = identity::source(identity).map(|source| source.partition_names()).unwrap_or_default();
+    let names = names.into_iter().chain([inbox::PARTITION.to_owned()]);
+    let first = |(index, partition)| Position { partition, index, next: 0, digest: None, ended: false };
+    (0..).zip(names).map(first).collect()
+}
+
+/// A source at the place where reading goes on, how far each of its partitions has been read, and which of them no cut
+/// knows.
+type Resumed = (Box<dyn Source>, Vec<Position>, Vec<Joined>);
+
 /// The source at the positions of a manifest, or at its beginning.
 fn resumed(
     mut source: Box<dyn Source>,
+    past: Option<&Past>,
     manifest: Option<&Manifest>,
-) -> Result<(Box<dyn Source>, Vec<Position>), RunError> {
-    let names = source.partitions().iter().map(|partition| partition.name.clone());
-    let beginning = |(index, partition): (u32, String)| {
+    replay: &[Cut],
+) -> Result<Resumed, RunError> {
+    let before = past.map_or(Vec::new(), |past| known_partitions(&past.identity, manifest, replay));
+    source.order(&known(&before))?;
+    let beginning = |(index, info): (u32, &PartitionInfo)| {
         let next = source.beginning(PartitionId(index)).0;
-        Position { partition, index, next, digest: None }
+        Position { partition: info.name.clone(), index, next, digest: None, ended: info.is_gone() }
     };
-    let mut positions: Vec<Position> = (0..).zip(names).map(beginning).collect();
+    let mut positions: Vec<Position> = (0..).zip(source.partitions()).map(beginning).collect();
+    let joined = positions.iter().skip(before.len()).filter(|_| !before.is_empty());
+    let join = |at: &Position| Joined { partition: at.partition.clone(), index: at.index, from: at.next };
+    let joined = joined.map(join).collect();
     for stored in manifest.map_or(&[][..], |manifest| &manifest.positions[..]) {
         let index = place_of(&positions, &stored.partition, stored.index)?;
         let Some(position) = positions.get_mut(index as usize) else { continue };
-        *position = Position { index, ..stored.clone() };
+        *position = Position { index, ended: stored.ended || position.ended, ..stored.clone() };
         if stored.next > 0 {
             let at = At { partition: PartitionId(index), offset: Offset(stored.next) };
             let digest = stored.digest.as_ref().map(|digest| digest.parse());
@@ -304,7 +390,20 @@ fn resumed(
             source.resume(at, digest)?;
         }
     }
-    Ok((source, positions))
+    Ok((source, positions, joined))
+}
+
+impl Recovered {
+    /// Where the protocol of epochs goes on.
+    pub(super) fn starting_point(&self) -> StartingPoint {
+        let closed = self.counters.last_closed_us.into_iter().chain(self.replay.last().map(|cut| cut.closed_us));
+        StartingPoint {
+            epoch: self.replay.last().map_or(self.after, |cut| cut.epoch),
+            positions: peers::at_end(&self.positions, &self.replay),
+            joined: self.joined.clone(),
+            closed: Micros(closed.max().unwrap_or(0)),
+        }
+    }
 }
 
 /// Cuts whose partitions have the places that they have now.
@@ -336,7 +435,7 @@ mod tests {
     fn positions(names: &[&str]) -> Vec<Position> {
         let position = |(index, name): (u32, &&str)| {
             let partition = (*name).to_owned();
-            Position { partition, index, next: 0, digest: None }
+            Position { partition, index, next: 0, digest: None, ended: false }
         };
         (0..).zip(names).map(position).collect()
     }
@@ -351,7 +450,7 @@ mod tests {
         let files = positions(&["a", "a", "replay"]);
         assert_eq!((place_of(&files, "a", 0).unwrap(), place_of(&files, "a", 1).unwrap()), (0, 1));
         let range = Range { partition: "replay".to_owned(), index: 2, from: 0, to: 4, digest: None };
-        let cut = Cut { epoch: 1, opened_us: 0, closed_us: 1, ranges: vec![range] };
+        let cut = Cut { epoch: 1, opened_us: 0, closed_us: 1, ranges: vec![range], behind: None, joined: Vec::new() };
         assert_eq!(in_place(vec![cut], &now).unwrap()[0].ranges[0].index, 3);
     }
 }

@@ -6,9 +6,10 @@ use std::thread::JoinHandle;
 use tidemark_checkpoint::journal::CutLog;
 use tidemark_dataflows::watermark::Horizon;
 
+use super::RunError;
 use super::clock;
-use super::start::{Begun, Durable, Watched};
-use super::{RunError, feed::Feeder};
+use super::lanes::{Announcer, behind_of};
+use super::start::{Durable, Recovered, RunContext};
 use crate::checkpoint::cuts::{Announced, CutWriter};
 use crate::checkpoint::writer::{CheckpointWriter, Options};
 use crate::cluster::links::Links;
@@ -25,7 +26,7 @@ pub(super) struct Writers {
     /// Writes checkpoints, if any are kept.
     pub(super) checkpoints: Option<CheckpointWriter>,
     cut_log: Option<CutLog>,
-    watched: Watched,
+    context: RunContext,
     publishing: Option<JoinHandle<()>>,
     checkpointing: Option<JoinHandle<()>>,
 }
@@ -39,9 +40,9 @@ impl Writers {
     pub(super) fn start(
         config: &Config,
         horizon: Horizon,
-        begun: &Begun,
+        recovered: &Recovered,
         (tables, durable): (Tables, Option<Durable>),
-        watched: &Watched,
+        context: &RunContext,
     ) -> Result<Writers, RunError> {
         let (mut cut_log, mut checkpoints, mut checkpointing) = (None, None, None);
         if let Some(Durable { store, cuts, manifests }) = durable {
@@ -50,21 +51,21 @@ impl Writers {
                 generation: manifests.generation(),
                 log: Some(manifests),
                 process: config.cluster.process,
-                identity: begun.identity.clone(),
+                identity: recovered.identity.clone(),
                 horizon,
-                restored: begun.loaded.from.as_ref().map(|from| from.manifest.clone()),
+                restored: recovered.loaded.from.as_ref().map(|from| from.manifest.clone()),
                 keep: config.checkpoint.keep,
-                permit: watched.permit.clone(),
+                permit: context.permit.clone(),
                 now: clock::now,
-                telemetry: Arc::clone(&watched.telemetry),
+                telemetry: Arc::clone(&context.telemetry),
             };
             let (writer, thread) =
-                CheckpointWriter::start(options, Arc::clone(&watched.faults)).map_err(SinkError::Start)?;
+                CheckpointWriter::start(options, Arc::clone(&context.faults)).map_err(SinkError::Start)?;
             (cut_log, checkpoints, checkpointing) = (Some(cuts), Some(writer), Some(thread));
         }
-        let (publisher, publishing) = Publisher::start(tables, Progress::after(begun.after, &begun.counters))?;
+        let (publisher, publishing) = Publisher::start(tables, Progress::after(recovered.after, &recovered.counters))?;
         let publishing = Some(publishing);
-        Ok(Writers { publisher, checkpoints, cut_log, watched: watched.clone(), publishing, checkpointing })
+        Ok(Writers { publisher, checkpoints, cut_log, context: context.clone(), publishing, checkpointing })
     }
 
     /// Starts the thread that makes cuts durable before it tells the workers of them, here and in other processes.
@@ -74,22 +75,21 @@ impl Writers {
     /// When no thread can be started.
     pub(super) fn cut(
         &mut self,
-        feeder: &Feeder,
+        announcer: Announcer,
         links: Option<&'static Links>,
     ) -> Result<(CutWriter, JoinHandle<()>), RunError> {
-        let announcer = feeder.announcer();
         let tell = move |message| {
             if let Some(links) = links {
                 links.broadcast(&message);
             }
         };
-        let telemetry = Arc::clone(&self.watched.telemetry);
+        let telemetry = Arc::clone(&self.context.telemetry);
         let announce = move |entry: &Announced| match entry {
             Announced::Cut(cut, missing) => {
                 telemetry.stages.reached(Stage::Cut, cut.epoch);
-                let mark = cut.mark(*missing);
-                announcer.mark(mark);
-                tell(Message::Mark(mark));
+                let (mark, behind) = (cut.mark(*missing), behind_of(cut));
+                tell(Message::Mark(mark, behind.to_vec()));
+                announcer.mark(mark, behind);
             }
             Announced::Checkpoint(epoch) => {
                 announcer.checkpoint(*epoch);
@@ -98,8 +98,8 @@ impl Writers {
         };
         let started = CutWriter::start(
             self.cut_log.take(),
-            self.watched.permit.clone(),
-            Arc::clone(&self.watched.faults),
+            self.context.permit.clone(),
+            Arc::clone(&self.context.faults),
             announce,
         );
         Ok(started.map_err(SinkError::Start)?)
@@ -124,7 +124,7 @@ impl Writers {
 
     /// Whether anything has kept cuts or checkpoints from being written so far.
     pub(super) fn have_failed(&self) -> bool {
-        self.watched.faults.any()
+        self.context.faults.any()
     }
 
     /// What has kept anything from being written so far.
@@ -133,7 +133,7 @@ impl Writers {
     ///
     /// That, if there is anything.
     pub(super) fn failure(&self) -> Result<(), RunError> {
-        match (self.publisher.take_failure(), self.watched.faults.take()) {
+        match (self.publisher.take_failure(), self.context.faults.take()) {
             // Whoever lost the lease knows more than those who were then given no leave to write.
             (Some(SinkError::Displaced(_)) | None, Some(fault)) => Err(fault.into()),
             (Some(failure), _) => Err(failure.into()),

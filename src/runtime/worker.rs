@@ -10,6 +10,7 @@ use tidemark_dataflows::block::Block;
 use tidemark_dataflows::event::{Epoch, EpochMark, Event, Micros};
 use tidemark_dataflows::metrics::Accepted;
 use tidemark_dataflows::pipeline::{Exports, Inputs, Outputs, Settings, tidemark};
+use tidemark_dataflows::watermark::Behind;
 use timely::ExchangeData;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
@@ -18,7 +19,7 @@ use timely::dataflow::operators::{Concatenate, Exchange, Inspect};
 use timely::dataflow::{InputHandle, StreamVec};
 use timely::worker::Worker;
 
-use super::feed::{Feed, Lane};
+use super::lanes::{Feed, Lane};
 use super::meter::Unplaced;
 use crate::checkpoint::operators::{complete, write_runs};
 use crate::checkpoint::restore::Loaded;
@@ -67,6 +68,7 @@ type Input<D> = InputHandle<Epoch, CapacityContainerBuilder<Vec<D>>>;
 struct Ends {
     blocks: Input<Block>,
     marks: Input<EpochMark>,
+    behind: Input<Behind>,
     checkpoints: Input<()>,
 }
 
@@ -79,9 +81,12 @@ impl Ends {
                 self.blocks.send(block);
                 self.blocks.flush();
             }
-            Feed::Mark(mark) => {
+            Feed::Mark(mark, behind) => {
                 advance(&mut self.marks, mark.epoch);
+                advance(&mut self.behind, mark.epoch);
+                behind.iter().for_each(|behind| self.behind.send(*behind));
                 self.marks.send(mark);
+                advance(&mut self.behind, mark.epoch + 1);
                 advance(&mut self.marks, mark.epoch + 1);
                 advance(&mut self.blocks, mark.epoch + 1);
                 // Every checkpoint of an earlier epoch has been asked for by now.
@@ -106,12 +111,21 @@ fn advance<D: Clone + 'static>(input: &mut Input<D>, epoch: Epoch) {
 pub(super) fn work(worker: &mut Worker, lane: &Lane, plan: Plan) {
     lane.attach();
     let restored = plan.loaded.share(&plan.settings, worker.index(), worker.peers());
-    let mut ends = Ends { blocks: InputHandle::new(), marks: InputHandle::new(), checkpoints: InputHandle::new() };
+    let mut ends = Ends {
+        blocks: InputHandle::new(),
+        marks: InputHandle::new(),
+        behind: InputHandle::new(),
+        checkpoints: InputHandle::new(),
+    };
     let meter = worker.dataflow_named("Tidemark", |scope| {
         let marks = ends.marks.to_stream(scope);
         let checkpoints = ends.checkpoints.to_stream(scope);
-        let inputs =
-            Inputs { blocks: ends.blocks.to_stream(scope), marks: marks.clone(), checkpoints: checkpoints.clone() };
+        let inputs = Inputs {
+            blocks: ends.blocks.to_stream(scope),
+            marks: marks.clone(),
+            behind: ends.behind.to_stream(scope),
+            checkpoints: checkpoints.clone(),
+        };
         let outputs = tidemark(inputs, &plan.settings, restored);
         connect(outputs, marks, checkpoints, &plan)
     });
@@ -121,6 +135,7 @@ pub(super) fn work(worker: &mut Worker, lane: &Lane, plan: Plan) {
     drop(plan);
     advance(&mut ends.blocks, first);
     advance(&mut ends.marks, first);
+    advance(&mut ends.behind, first);
     advance(&mut ends.checkpoints, first);
     loop {
         match lane.next() {
@@ -203,7 +218,7 @@ fn connect<'s>(
     visible.push(deliver(summaries.clone(), marks, table, next(), publisher, |from, to| to.append(from)));
 
     if let (Some(writer), Some(exports)) = (&plan.checkpoints, outputs.exports) {
-        let Exports { admitted, changed_users, changed_channels } = exports;
+        let Exports { admitted, changed_users, changed_channels, progress } = exports;
         let scope = checkpoints.scope();
         let receipts = [
             write_runs(admitted, "Write runs: ids", writer, |part| Content::Ids(part.ids)),
@@ -214,6 +229,7 @@ fn connect<'s>(
         let visible = scope.concatenate(visible);
         let publisher = plan.publisher.clone();
         let published = move || publisher.as_ref().is_none_or(|publisher| !publisher.has_failed());
+        let summaries = (summaries, progress);
         complete(checkpoints, receipts, summaries, visible, writer, published, plan.counters.clone());
     }
     unplaced

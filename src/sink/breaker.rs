@@ -45,7 +45,7 @@ impl Breaker {
     /// The epoch with its figures, if more of it is rejected than may be. Every reason counts, those of the stream as well:
     /// late and conflicting events are rejected, duplicates are not.
     pub fn judge(&self, summary: &EpochSummary) -> Option<Tripped> {
-        let EpochSummary { mark, tally } = summary;
+        let EpochSummary { mark, tally, .. } = summary;
         let (received, rejected) = (tally.received, tally.rejected_total());
         // Both the quotient and the setting are the double next to a fraction, so equal fractions are equal here.
         let exceeds = received > 0 && rejected as f64 / received as f64 > self.max_rejected_share;
@@ -98,7 +98,12 @@ mod tests {
     fn epoch(received: u64, rejected: &[(Reason, u64)]) -> EpochSummary {
         let mut tally = Tally { received, ..Tally::default() };
         rejected.iter().for_each(|(reason, count)| tally.reject(*reason, *count));
-        EpochSummary { mark: EpochMark { epoch: 7, opened: Micros(0), closed: Micros(1), missing: 0 }, tally }
+        EpochSummary {
+            mark: EpochMark { epoch: 7, opened: Micros(0), closed: Micros(1), missing: 0, waits: true },
+            tally,
+            next_watermark: None,
+            held_back: None,
+        }
     }
 
     fn breaker(max_rejected_share: f64, min_events: u64) -> Breaker {

@@ -128,7 +128,7 @@ impl Progress {
 /// What the writer is told.
 pub(super) enum Message {
     Delivery(Delivery),
-    Summary(EpochSummary),
+    Summary(Box<EpochSummary>),
     Hurry,
     Drain(Epoch),
     Finish,
@@ -203,7 +203,7 @@ impl Publisher {
         progress.watermark = progress.watermark.max(summary.tally.watermark);
         progress.closed_epoch = summary.mark.epoch;
         drop(progress);
-        self.send(Message::Summary(summary));
+        self.send(Message::Summary(Box::new(summary)));
     }
 
     /// The newest epoch that readers see in every table; everything, once publishing has failed, so that nobody waits.

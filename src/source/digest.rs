@@ -120,6 +120,7 @@ mod tests {
             arrival: Arrival::Opening(Micros(0)),
             bytes: Bytes::from(bytes),
             oversized: Vec::new(),
+            sections: Vec::new(),
         }
     }
 

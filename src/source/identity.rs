@@ -8,6 +8,7 @@ use chrono::{DateTime, SecondsFormat};
 use serde::{Deserialize, Serialize};
 use tidemark_dataflows::event::Micros;
 
+use super::files::STDIN_NAME;
 use super::{GeneratorOptions, Pacing, PartitionInfo};
 use crate::config::units::format_duration;
 
@@ -53,13 +54,14 @@ pub struct HubIdentity {
 /// A file or a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileIdentity {
-    /// The file name, or the name of the stream.
+    /// The path of the file below what was named, or the name of the stream.
     pub name: String,
     /// Where it was, for whoever looks for it. It is not compared.
     pub path: Option<String>,
 }
 
 const RATE: &str = "generator.rate";
+const PARTITIONS: &str = "generator.partitions";
 
 impl SourceIdentity {
     /// The identity of generated events. How many they are is no part of it: that only says where the stream stops.
@@ -81,7 +83,7 @@ impl SourceIdentity {
         let delay = Duration::from_micros(u64::try_from(watermark_delay.0).unwrap_or(0));
         let options = [
             ("generator.seed", seed.to_string()),
-            ("generator.partitions", partitions.to_string()),
+            (PARTITIONS, partitions.to_string()),
             ("generator.users", users.to_string()),
             (RATE, rate.to_string()),
             ("generator.duplicates", duplicates.to_string()),
@@ -103,6 +105,18 @@ impl SourceIdentity {
         Self::Files { partitions: partitions.iter().map(file).collect() }
     }
 
+    /// Names of the partitions, in order.
+    pub fn partition_names(&self) -> Vec<String> {
+        match self {
+            Self::Generate { options, .. } => {
+                let partitions = options.get(PARTITIONS).and_then(|partitions| partitions.parse().ok()).unwrap_or(0);
+                (0..partitions).map(|partition: u32| partition.to_string()).collect()
+            }
+            Self::EventHub(hub) => hub.partitions.iter().map(|(name, _)| name.clone()).collect(),
+            Self::Files { partitions } => partitions.iter().map(|file| file.name.clone()).collect(),
+        }
+    }
+
     /// When the first event of a generator is due: what a restart without a configured start has to go on with.
     pub fn generator_start(&self) -> Option<Micros> {
         match self {
@@ -112,7 +126,8 @@ impl SourceIdentity {
     }
 
     /// How this source differs from the one that was stored, in words that follow "the source is another one:"; empty
-    /// when it reads the same. Files are the same by name and order, and may have grown.
+    /// when it reads the same. Files are told apart by name, and may have grown; which of them have to be there is not asked
+    /// here.
     pub fn difference(&self, stored: &Self) -> Vec<String> {
         match (self, stored) {
             (Self::Files { partitions: now }, Self::Files { partitions: before }) => files(before, now),
@@ -216,30 +231,17 @@ fn rates(before: (Pacing, &Options), now: (Pacing, &Options)) -> Option<String> 
     Some(format!("{RATE} was {}, now {}", configured(before), configured(now)))
 }
 
+/// Files may come and go; which have to be there says [`Source::order`](super::Source::order). Standard input stands alone.
 fn files(before: &[FileIdentity], now: &[FileIdentity]) -> Vec<String> {
-    let missing = surplus(before, now).into_iter().map(|file| format!("input {file} is missing"));
-    let added = surplus(now, before).into_iter().map(|file| format!("input {file} was not there"));
-    let found: Vec<String> = missing.chain(added).collect();
-    if found.is_empty() && !before.iter().map(|file| &file.name).eq(now.iter().map(|file| &file.name)) {
-        return vec!["the inputs are in another order".to_owned()];
+    let words = |streams: bool| if streams { "standard input" } else { "files" };
+    match (is_standard_input(before), is_standard_input(now)) {
+        (before, now) if before == now => Vec::new(),
+        (before, now) => vec![format!("the input was {}, now {}", words(before), words(now))],
     }
-    found
 }
 
-/// Names of the files in `these` that have no counterpart in `others`. The same name can stand in both several times.
-fn surplus<'a>(these: &'a [FileIdentity], others: &[FileIdentity]) -> Vec<&'a str> {
-    let mut left: BTreeMap<&str, usize> = BTreeMap::new();
-    for file in others {
-        *left.entry(&file.name).or_default() += 1;
-    }
-    let mut has_counterpart = |name: &str| match left.get_mut(name) {
-        Some(count) if *count > 0 => {
-            *count -= 1;
-            true
-        }
-        _ => false,
-    };
-    these.iter().map(|file| file.name.as_str()).filter(|name| !has_counterpart(name)).collect()
+fn is_standard_input(partitions: &[FileIdentity]) -> bool {
+    matches!(partitions, [only] if only.path.is_none() && only.name == STDIN_NAME)
 }
 
 fn instant(at: Micros) -> String {
@@ -329,15 +331,16 @@ mod tests {
     }
 
     #[test]
-    fn files_are_known_by_name_and_order() {
-        let stored = read(&["in/a", "in/b", "in/b"]);
+    fn files_may_come_and_go_and_standard_input_stands_alone() {
+        let stored = read(&["in/a", "in/b"]);
         let none: [&str; 0] = [];
-        assert_eq!(read(&["moved/a", "in/b", "other/b"]).difference(&stored), none);
-        assert_eq!(read(&["in/a", "in/b"]).difference(&stored), ["input b is missing"]);
-        assert_eq!(read(&["in/a", "in/b", "x/b", "y/b"]).difference(&stored), ["input b was not there"]);
-        let renamed = read(&["in/a", "in/b", "in/c"]).difference(&stored);
-        assert_eq!(renamed, ["input b is missing", "input c was not there"]);
-        assert_eq!(read(&["in/b", "in/a", "in/b"]).difference(&stored), ["the inputs are in another order"]);
+        for now in [&["moved/a", "in/b"][..], &["in/b", "in/c"], &["x/c"], &[]] {
+            assert_eq!(read(now).difference(&stored), none);
+        }
+        let stdin = || SourceIdentity::of_files(&[PartitionInfo { name: "stdin".into(), path: None, bytes: None }]);
+        assert_eq!(stdin().difference(&stdin()), none);
+        assert_eq!(stdin().difference(&stored), ["the input was files, now standard input"]);
+        assert_eq!(stored.difference(&stdin()), ["the input was standard input, now files"]);
         let generated = generated(&GeneratorOptions::default(), Pacing::Live);
         assert_eq!(generated.difference(&stored), ["files were read, now events are generated"]);
         assert_eq!(stored.difference(&generated), ["events were generated, now files are read"]);

@@ -1,4 +1,7 @@
-//! A source with one more partition behind its own: the events that somebody has put into the inbox to be fed again.
+//! A source with one more partition among its own: the events that somebody has put into the inbox to be fed again.
+//!
+//! Partitions keep their numbers. The inbox comes behind those that a pipeline has at its first start, and before those that
+//! it gets later: the source counts these one lower than everybody else.
 //!
 //! As long as the inbox is empty, everything is as it would be without it. A thread looks into it, at most once a second
 //! unless somebody waits for the answer, so that a slow store does not hold up the source's own partitions.
@@ -17,7 +20,8 @@ use tidemark_dataflows::block::{Arrival, Block};
 use tidemark_dataflows::event::{Micros, Offset, PartitionId, Position};
 
 use super::{
-    ContentDigest, MAX_BLOCK_EVENTS, PartitionInfo, PartitionStatus, Pull, Source, SourceError, SourceIdentity,
+    ContentDigest, Found, MAX_BLOCK_EVENTS, PartitionInfo, PartitionStatus, Pull, Source, SourceError, SourceIdentity,
+    Standing,
 };
 
 /// Time between two looks when there was nothing.
@@ -27,22 +31,30 @@ const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 const BLOCK_BYTES: u32 = 512 << 10;
 
 /// What a look finds at an offset.
-type Found = Result<Option<inbox::Batch>, Error>;
+type Looked = Result<Option<inbox::Batch>, Error>;
 
 /// A source and the inbox.
 pub struct WithInbox {
     pub(super) inner: Box<dyn Source>,
     partitions: Vec<PartitionInfo>,
+    /// The number of the inbox.
+    number: usize,
     /// Which of the inner partitions have ended, or are read by other processes.
     ended: Vec<bool>,
     /// Whether those that other processes read have ended.
     others_ended: bool,
-    looks: Sender<u64>,
-    found: Receiver<Found>,
+    /// The thread that looks into the inbox; none where another process does.
+    looks: Option<Looks>,
     /// Where the look that is under way looks, and whether the inner source had ended when it began.
     looking: Option<(u64, bool)>,
     looked: Option<Instant>,
     at_hand: Option<AtHand>,
+}
+
+/// A thread that looks into the inbox.
+struct Looks {
+    ask: Sender<u64>,
+    found: Receiver<Looked>,
 }
 
 /// An object of the inbox, not yet handed out to its end.
@@ -66,16 +78,50 @@ impl WithInbox {
             let answers = asked.into_iter().map(|from| inbox.read(from)).map(|found| answers.send(found));
             answers.take_while(Result::is_ok).for_each(drop);
         })?;
-        let mut partitions = inner.partitions().to_vec();
+        Ok(Self::around(inner, Some(Looks { ask: looks, found })))
+    }
+
+    /// Leaves a place for the inbox, which another process reads.
+    pub fn elsewhere(inner: Box<dyn Source>) -> Self {
+        Self::around(inner, None)
+    }
+
+    fn around(inner: Box<dyn Source>, looks: Option<Looks>) -> Self {
+        let number = inner.partitions().len();
+        let (partitions, ended) = (Vec::new(), Vec::new());
+        let mut source = Self {
+            inner,
+            partitions,
+            number,
+            ended,
+            others_ended: false,
+            looks,
+            looking: None,
+            looked: None,
+            at_hand: None,
+        };
+        source.count(number);
+        source
+    }
+
+    /// Gives every partition its number, the inbox this one.
+    fn count(&mut self, number: usize) {
+        let inner = &self.inner;
         let elsewhere = |index: u32| !inner.reads(PartitionId(index));
-        let ended: Vec<bool> = (0..).take(partitions.len()).map(elsewhere).collect();
-        let others_ended = !ended.contains(&true);
-        partitions.push(PartitionInfo { name: PARTITION.to_owned(), path: None, bytes: None });
-        Ok(Self { inner, partitions, ended, others_ended, looks, found, looking: None, looked: None, at_hand: None })
+        self.ended = (0..).take(inner.partitions().len()).map(elsewhere).collect();
+        self.others_ended = !self.ended.contains(&true);
+        self.partitions = inner.partitions().to_vec();
+        self.number = number.min(self.partitions.len());
+        self.partitions.insert(self.number, PartitionInfo { name: PARTITION.to_owned(), path: None, bytes: None });
     }
 
     fn is_inbox(&self, partition: PartitionId) -> bool {
-        partition.0 as usize == self.ended.len()
+        partition.0 as usize == self.number
+    }
+
+    /// What the source calls a partition that is not the inbox.
+    fn inner(&self, partition: PartitionId) -> PartitionId {
+        PartitionId(partition.0 - u32::from(partition.0 as usize > self.number))
     }
 
     fn inner_has_ended(&self) -> bool {
@@ -89,7 +135,8 @@ impl WithInbox {
             reach("inbox-taken");
             return Ok(Pull::Block(block));
         }
-        match self.found.try_recv() {
+        let Some(looks) = &self.looks else { return Ok(Pull::End) };
+        match looks.found.try_recv() {
             Ok(found) => {
                 let after_end = self.looking.take().is_some_and(|(_, ended)| ended);
                 self.looked = Some(Instant::now());
@@ -121,7 +168,8 @@ impl WithInbox {
         let ended = self.inner_has_ended() && self.inner.is_bounded();
         let awaited = replaying || ended;
         let due = self.looked.is_none_or(|looked| awaited || looked.elapsed() >= BETWEEN_LOOKS);
-        if self.looking.is_none() && due && self.looks.send(from).is_ok() {
+        let Some(looks) = &self.looks else { return };
+        if self.looking.is_none() && due && looks.ask.send(from).is_ok() {
             self.looking = Some((from, ended));
         }
     }
@@ -139,12 +187,13 @@ impl WithInbox {
         let fits = rest.iter().take_while(|body| body.end - begin <= BLOCK_BYTES).count().max(1);
         let events = fits.min(max_events.clamp(1, MAX_BLOCK_EVENTS));
         Some(Block {
-            partition: PartitionId(u32::try_from(self.ended.len()).unwrap_or(u32::MAX)),
+            partition: PartitionId(u32::try_from(self.number).unwrap_or(u32::MAX)),
             first_offset: Offset(from),
             arrival: Arrival::Opening(now),
             bytes: at_hand.bytes.clone(),
             bodies: rest[..events].to_vec(),
             oversized: Vec::new(),
+            sections: Vec::new(),
         })
     }
 }
@@ -160,13 +209,64 @@ fn unreadable(error: Error) -> SourceError {
 }
 
 impl Source for WithInbox {
+    fn is_beside(&self, partition: PartitionId) -> bool {
+        self.is_inbox(partition)
+    }
+
     fn partitions(&self) -> &[PartitionInfo] {
         &self.partitions
     }
 
-    /// The inbox is read wherever it is added.
+    /// The inbox has the place that it had, at the first start that behind all others.
+    fn order(&mut self, known: &[(String, bool)]) -> Result<(), SourceError> {
+        let number = known.iter().position(|(name, _)| name == PARTITION);
+        let others: Vec<_> = known.iter().filter(|(name, _)| name != PARTITION).cloned().collect();
+        self.inner.order(&others)?;
+        self.count(number.unwrap_or(usize::MAX));
+        Ok(())
+    }
+
+    /// The inbox holds nothing back: its events have been rejected once, and are fed again when somebody wants it.
+    fn standing(
+        &mut self,
+        partition: PartitionId,
+        next: Offset,
+        opened: Micros,
+    ) -> Result<Option<Standing>, SourceError> {
+        if self.is_inbox(partition) {
+            return Ok(Some(Standing::CaughtUp));
+        }
+        self.inner.standing(self.inner(partition), next, opened)
+    }
+
+    fn discovered(&mut self) -> Vec<Found> {
+        self.inner.discovered()
+    }
+
+    fn join(&mut self, partition: Found) {
+        self.partitions.push(partition.info.clone());
+        self.inner.join(partition);
+        let index = PartitionId(u32::try_from(self.ended.len()).unwrap_or(u32::MAX));
+        self.ended.push(!self.inner.reads(index));
+    }
+
+    fn align(&mut self, cut: &[Offset], others: Option<Micros>) {
+        let of_inner = |(index, next): (usize, &Offset)| (index != self.number).then_some(*next);
+        let cut: Vec<Offset> = cut.iter().enumerate().filter_map(of_inner).collect();
+        self.inner.align(&cut, others);
+    }
+
+    fn oldest_in_hand(&self) -> Option<Micros> {
+        self.inner.oldest_in_hand()
+    }
+
+    fn wakes(&mut self, reader: std::thread::Thread) {
+        self.inner.wakes(reader);
+    }
+
+    /// The inbox is read wherever it is looked into.
     fn reads(&self, partition: PartitionId) -> bool {
-        self.is_inbox(partition) || self.inner.reads(partition)
+        if self.is_inbox(partition) { self.looks.is_some() } else { self.inner.reads(self.inner(partition)) }
     }
 
     fn others_have_ended(&mut self) {
@@ -187,7 +287,10 @@ impl Source for WithInbox {
     }
 
     fn resume(&mut self, at: Position, before: Option<ContentDigest>) -> Result<(), SourceError> {
-        if self.is_inbox(at.partition) { Ok(()) } else { self.inner.resume(at, before) }
+        if self.is_inbox(at.partition) {
+            return Ok(());
+        }
+        self.inner.resume(Position { partition: self.inner(at.partition), ..at }, before)
     }
 
     fn settle(&mut self, stored: Option<&SourceIdentity>) -> Result<(), SourceError> {
@@ -195,7 +298,7 @@ impl Source for WithInbox {
     }
 
     fn beginning(&self, partition: PartitionId) -> Offset {
-        if self.is_inbox(partition) { Offset(0) } else { self.inner.beginning(partition) }
+        if self.is_inbox(partition) { Offset(0) } else { self.inner.beginning(self.inner(partition)) }
     }
 
     fn start(&mut self, generation: u64) -> Result<(), SourceError> {
@@ -208,12 +311,12 @@ impl Source for WithInbox {
 
     /// None of the inbox: its objects never change, and each carries a hash of its own.
     fn digest(&self, partition: PartitionId) -> Option<ContentDigest> {
-        if self.is_inbox(partition) { None } else { self.inner.digest(partition) }
+        if self.is_inbox(partition) { None } else { self.inner.digest(self.inner(partition)) }
     }
 
     /// The inbox is awaited once everything else has ended: then somebody has to find out whether there is more.
     fn is_awaited(&self, partition: PartitionId) -> bool {
-        if self.is_inbox(partition) { self.inner_has_ended() } else { self.inner.is_awaited(partition) }
+        if self.is_inbox(partition) { self.inner_has_ended() } else { self.inner.is_awaited(self.inner(partition)) }
     }
 
     /// The inbox of a bounded source ends when a look that began after the end of all other partitions finds nothing;
@@ -228,8 +331,12 @@ impl Source for WithInbox {
         if self.is_inbox(partition) {
             return self.pull_inbox(from.0, max_events, now);
         }
-        let pulled = self.inner.pull(partition, from, max_events, now)?;
-        if let Some(ended) = self.ended.get_mut(partition.0 as usize) {
+        let inner = self.inner(partition);
+        let mut pulled = self.inner.pull(inner, from, max_events, now)?;
+        if let Pull::Block(block) = &mut pulled {
+            block.partition = partition;
+        }
+        if let Some(ended) = self.ended.get_mut(inner.0 as usize) {
             *ended |= matches!(pulled, Pull::End);
         }
         Ok(pulled)

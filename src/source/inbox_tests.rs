@@ -22,7 +22,7 @@ fn store() -> (tempfile::TempDir, Store) {
 
 fn bounded(store: &Store, lines: &str) -> WithInbox {
     let stream = Box::new(Cursor::new(lines.to_owned().into_bytes()));
-    let files = FileSource::from_stream("stdin", stream, ReadAhead::default()).unwrap();
+    let files = FileSource::from_stream("stdin", stream, ReadAhead::default());
     WithInbox::new(Box::new(files), Inbox::new(store.clone())).unwrap()
 }
 

@@ -1,7 +1,7 @@
 //! Where events come from: files, standard input, and a generator that needs nothing at all.
 //!
 //! A source hands out [`Block`]s, runs of raw event bodies of one partition. It neither looks into a body nor cuts
-//! epochs: the coordinator decides which offsets an epoch takes, asks for exactly those, and asks for the same offsets
+//! epochs: the runtime decides which offsets an epoch takes, asks for exactly those, and asks for the same offsets
 //! again when it replays. So nothing that is computed may depend on how bodies happen to be grouped into blocks.
 
 mod digest;
@@ -24,7 +24,7 @@ pub use tidemark_eventhubs::status::{Lag, PartitionStatus};
 pub use digest::{ContentDigest, NotADigest};
 pub use error::{SourceError, SourceErrorKind};
 pub use eventhubs::EventHubsSource;
-pub use files::{FileSource, ReadAhead};
+pub use files::{FileOptions, FileSource, ReadAhead};
 pub use generator::{EventGenerator, EventWriter, GeneratorOptions, GeneratorSource, Pacing};
 pub use identity::{FileIdentity, HubIdentity, SourceIdentity};
 pub use inbox::WithInbox;
@@ -35,15 +35,20 @@ pub const MAX_BLOCK_EVENTS: usize = 8192;
 /// What is known of a partition before it is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionInfo {
-    /// What the tables call it (`source_partition`): the file name, or the partition's number.
+    /// What the tables call it (`source_partition`): the path of a file below what was named, or the partition's number.
     pub name: String,
     /// The file behind it, if there is one.
     pub path: Option<PathBuf>,
-    /// Its size in bytes when the source was opened, where that is known.
+    /// Its size in bytes when the source was opened, compressed if it is, where that is known.
     pub bytes: Option<u64>,
 }
 
 impl PartitionInfo {
+    /// Whether it is a file of earlier runs that is not there any more, because it had ended.
+    pub fn is_gone(&self) -> bool {
+        self.path.is_none() && self.bytes == Some(0)
+    }
+
     /// What messages call it: the path where there is one, else the name.
     pub fn label(&self) -> String {
         self.path.as_ref().map_or_else(|| self.name.clone(), |path| path.display().to_string())
@@ -78,6 +83,39 @@ pub enum Pull {
     End,
 }
 
+/// What is left of a partition that is not read any further for the moment.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing: a file that has ended, a live partition whose newest event has been read as far as anybody has heard.
+    CaughtUp,
+    /// More is there, or nobody can tell.
+    Behind(Head),
+}
+
+/// What the next events of a file say of event time.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The head time; none where nothing valid is in sight, and for partitions that are no files.
+    pub time: Option<Micros>,
+    /// An epoch that is opened at this instant or later may see another head time: by then an event that was in the future
+    /// (R140) is so no more. The greatest [`Micros`] where that does not happen.
+    pub until: Micros,
+}
+
+impl Head {
+    /// A partition that is behind and has no head time.
+    pub const NONE: Head = Head { time: None, until: Micros(i64::MAX) };
+}
+
+/// A partition that was found while the source is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// What is known of it.
+    pub info: PartitionInfo,
+    /// Where reading it begins.
+    pub from: Offset,
+}
+
 /// Which partitions this process reads, where several processes read one source: each its own, all of them together
 /// every one.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -101,14 +139,70 @@ impl Share {
 
 /// A place that events come from, in partitions numbered from 0.
 ///
-/// The coordinator keeps the positions: every pull names the offset that it starts at.
+/// The runtime keeps the positions: every pull names the offset that it starts at.
 pub trait Source: Send {
-    /// The partitions in the order of their [`PartitionId`]. It never changes.
+    /// The partitions in the order of their [`PartitionId`]. New ones come behind those that are there, and only by
+    /// [`order`](Self::order) and [`join`](Self::join).
     fn partitions(&self) -> &[PartitionInfo];
+
+    /// Gives the partitions that earlier runs knew the numbers that they had: those in `known`, in order. Others come behind
+    /// them. Called before anything but [`settle`](Self::settle), with nothing at the first start of a pipeline. The flag
+    /// says which of them had ended, or had given nothing yet: such a file may be gone, and is then a partition without
+    /// further events.
+    ///
+    /// # Errors
+    ///
+    /// When one that had not ended is not there any more.
+    fn order(&mut self, known: &[(String, bool)]) -> Result<(), SourceError> {
+        let now = self.partitions();
+        let lost = known.iter().zip(0..).find(|((name, _), at)| now.get(*at).is_none_or(|info| info.name != *name));
+        lost.map_or(Ok(()), |((name, _), _)| {
+            let problem = "it was read by an earlier run and is not there any more";
+            Err(SourceError::changed(name.as_str(), problem, "give the same inputs again"))
+        })
+    }
+
+    /// What is left of a partition of this process once everything before `next` has been read, for an epoch that is
+    /// opened at `opened`. None while that is not known: ask again.
+    ///
+    /// # Errors
+    ///
+    /// When the source cannot be read.
+    fn standing(
+        &mut self,
+        partition: PartitionId,
+        next: Offset,
+        opened: Micros,
+    ) -> Result<Option<Standing>, SourceError>;
+
+    /// Partitions that were found since this was asked before. They are read once they have [joined](Self::join).
+    fn discovered(&mut self) -> Vec<Found> {
+        Vec::new()
+    }
+
+    /// Takes up a partition that was found here or by another process, behind all others.
+    fn join(&mut self, _partition: Found) {}
+
+    /// Notes that everything before `next` is cut, and up to which enqueued time partitions may be read on: none where
+    /// other processes have nothing in hand.
+    fn align(&mut self, _cut: &[Offset], _others: Option<Micros>) {}
+
+    /// The least enqueued time of the events that have come to this process and are not cut; none where there are none.
+    fn oldest_in_hand(&self) -> Option<Micros> {
+        None
+    }
+
+    /// Names the thread that pulls: it is woken when something has come.
+    fn wakes(&mut self, _reader: std::thread::Thread) {}
 
     /// Whether this process reads a partition. Those that it does not are never pulled.
     fn reads(&self, _partition: PartitionId) -> bool {
         true
+    }
+
+    /// Whether a partition is no part of the source, but was put beside it: it is never behind, and no file.
+    fn is_beside(&self, _partition: PartitionId) -> bool {
+        false
     }
 
     /// Called again and again once all partitions that other processes read have ended.
@@ -157,8 +251,9 @@ pub trait Source: Send {
 
     /// Tells, before the first pull of a partition, that an earlier run has read everything before `at`, and the
     /// digest that it had. Pulls then start at that offset. A source that reads from the start again compares what it
-    /// passes over: the first pull that gives anything but [`Pull::Pending`] has compared it, also where it gives
-    /// [`Pull::End`]. Call it for every partition, and pull every one, also those that have been read to their end.
+    /// passes over: the first [`standing`](Self::standing) that is known has compared it, and so has the first pull that
+    /// gives anything but [`Pull::Pending`], also where it gives [`Pull::End`]. Call it for every partition, and ask for
+    /// every one, also those that have been read to their end.
     ///
     /// # Errors
     ///

@@ -5,22 +5,26 @@
 
 mod figures;
 pub mod follow;
+mod held;
 mod histogram;
+mod late;
 pub mod mask;
 mod outcomes;
 mod stages;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-use tidemark_dataflows::event::{Epoch, Micros};
+use tidemark_dataflows::event::{Epoch, Micros, PartitionId};
 use tidemark_dataflows::tally::EpochSummary;
 
 use self::follow::Told;
 pub use figures::{ChannelFigures, Figures, NEWEST_REFUSED, Refused, Shown, TOP_USERS, UserFigures, WholeFigures};
+pub use held::{Held, HeldMeter};
 pub use histogram::{Counted, Histogram};
+pub use late::LateMeter;
 pub use outcomes::{Decided, Outcomes};
 pub use stages::{Stage, Stages};
 
@@ -34,12 +38,16 @@ pub struct Telemetry {
     pub stages: Stages,
     /// What became of the events.
     pub outcomes: Outcomes,
+    /// What holds the watermark back.
+    pub held_back: HeldMeter,
+    /// Whether many events are late.
+    pub late: LateMeter,
     /// Rejected events whose payloads the cap has left out.
     pub omitted_payloads: AtomicU64,
     /// What came before this run.
     pub before: OnceLock<Decided>,
     /// How far each partition had been read at the last cut.
-    pub partitions: OnceLock<Vec<PartitionMeter>>,
+    pub partitions: Partitions,
     /// The index of remembered ids, by worker of this process.
     pub index: OnceLock<Vec<IndexMeter>>,
     /// Rows on their way to the writer of the tables.
@@ -62,7 +70,15 @@ impl Telemetry {
     /// Notes what became of the events of an epoch. To be called by one thread only.
     pub fn decided(&self, summary: &EpochSummary) {
         self.outcomes.add(summary);
+        self.held_back.note(summary, self.since_begun().newest);
+        self.late.note(&summary.tally);
         self.stages.follower.tell(|_| Told::Decided(Box::new(summary.clone())));
+    }
+
+    /// What became of the events since the pipeline was begun.
+    pub fn since_begun(&self) -> Decided {
+        let since_start = self.outcomes.read();
+        self.before.get().map_or_else(|| since_start.clone(), |before| before.with(&since_start))
     }
 
     /// Notes that a checkpoint is wanted as of the end of an epoch.
@@ -79,6 +95,35 @@ impl Telemetry {
         self.publications.last_latency_us.store(latency_us, Relaxed);
         self.publications.last.set(Some(now));
         self.stages.reached(Stage::Published, epoch);
+    }
+}
+
+/// The partitions of the source, by number. Some may join later.
+#[derive(Debug, Default)]
+pub struct Partitions(RwLock<Vec<Arc<PartitionMeter>>>);
+
+impl Partitions {
+    /// Adds a partition that is read from `next` on.
+    pub fn add(&self, name: &str, next: u64) {
+        let meter = PartitionMeter { name: name.to_owned(), next: AtomicU64::new(next) };
+        self.0.write().unwrap_or_else(PoisonError::into_inner).push(Arc::new(meter));
+    }
+
+    /// Notes that everything before `next` is cut.
+    pub fn reached(&self, index: u32, next: u64) {
+        let meters = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        meters.get(index as usize).iter().for_each(|meter| meter.next.store(next, Relaxed));
+    }
+
+    /// The name of one, by its number; the number where it is not known.
+    pub fn name(&self, PartitionId(index): PartitionId) -> String {
+        let meters = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        meters.get(index as usize).map_or_else(|| index.to_string(), |meter| meter.name.clone())
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<Arc<PartitionMeter>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -123,7 +123,7 @@ impl Decided {
 impl Outcomes {
     /// Adds an epoch. To be called by one thread only.
     pub fn add(&self, summary: &EpochSummary) {
-        let EpochSummary { mark: EpochMark { epoch, closed, missing, .. }, tally } = summary;
+        let EpochSummary { mark: EpochMark { epoch, closed, missing, .. }, tally, .. } = summary;
         let Tally { received, accepted, duplicates, rejected, retained_ids, newest, watermark } = tally;
         let more = Decided {
             received: *received,
@@ -179,11 +179,16 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     fn epoch(epoch: Epoch, newest: Option<i64>) -> EpochSummary {
-        let mark = EpochMark { epoch, opened: Micros(1), closed: Micros(2), missing: 1 };
+        let mark = EpochMark { epoch, opened: Micros(1), closed: Micros(2), missing: 1, waits: true };
         let mut tally = Tally { received: 6, accepted: 3, duplicates: 1, retained_ids: epoch, ..Tally::default() };
         tally.reject(Reason::MalformedEvent, 1);
         tally.reject(Reason::LateEvent, 1);
-        EpochSummary { mark, tally: Tally { newest: newest.map(Micros), ..tally } }
+        EpochSummary {
+            mark,
+            tally: Tally { newest: newest.map(Micros), ..tally },
+            next_watermark: None,
+            held_back: None,
+        }
     }
 
     #[test]

@@ -160,8 +160,9 @@ mod tests {
     }
 
     fn decided(epoch: Epoch, opened: i64) -> Told {
-        let mark = EpochMark { epoch, opened: Micros(opened), closed: Micros(opened + 5), missing: 0 };
-        Told::Decided(Box::new(EpochSummary { mark, tally: Tally { received: 3, ..Tally::default() } }))
+        let mark = EpochMark { epoch, opened: Micros(opened), closed: Micros(opened + 5), missing: 0, waits: true };
+        let tally = Tally { received: 3, ..Tally::default() };
+        Told::Decided(Box::new(EpochSummary { mark, tally, next_watermark: None, held_back: None }))
     }
 
     fn spans(told: impl IntoIterator<Item = Told>, now: i64) -> Vec<Span> {

@@ -9,7 +9,7 @@ use crate::http::{HttpError, Server};
 use crate::quarantine::newest::newest;
 use crate::report::reader::Reader;
 use crate::report::{live::Live, summary};
-use crate::runtime::coordinator::Ended;
+use crate::runtime::Ended;
 use crate::runtime::{Observer, Stores};
 use crate::source::PartitionStatus;
 use crate::telemetry::{NEWEST_REFUSED, Telemetry};
@@ -76,13 +76,16 @@ impl Run {
         out: &mut dyn Write,
     ) -> Result<ExitStatus, Failure> {
         let (mut live, mut traces, mut partitions) = (None, None, Vec::new());
+        let mut telemetry = Arc::<Telemetry>::default();
         let stores = if self.dry_run { Stores::in_memory() } else { Stores::default() };
         let watch = |observer: Observer| {
-            let vitals = &observer.vitals;
+            let vitals = &observer.status;
             tracing::info!(tables = vitals.output, workers = config.runtime.worker_count(), "running");
             if vitals.resumed_after > 0 {
                 tracing::info!(epoch = vitals.resumed_after, "going on where an earlier run stopped");
             }
+            telemetry = Arc::clone(&vitals.telemetry);
+            telemetry.late.warn_beyond(config.watermark.warn_late_share);
             partitions.clone_from(&vitals.partitions);
             if let Some(console) = console {
                 console.observe(vitals.clone());
@@ -117,7 +120,7 @@ impl Run {
             "{ended}; {}",
             if self.dry_run { "nothing was written" } else { "everything is published" }
         );
-        let text = summary::of(config, &outcome, stores)?;
+        let text = summary::of(config, &outcome, telemetry.since_begun().rejected, stores)?;
         out.write_all(text.as_bytes()).map_err(Failure::output)?;
         Ok(ExitStatus::Done)
     }
@@ -168,7 +171,7 @@ impl Traced {
 fn follow(config: &Config, stop: &Arc<AtomicBool>, console: Option<&Server>) -> Result<ExitStatus, Failure> {
     let (process, workers) = (config.cluster.process, config.runtime.worker_count());
     tracing::info!(process, processes = config.cluster.processes, workers, "running beside process 0");
-    let events = runtime::follow::follow(config, stop, |vitals| {
+    let events = runtime::follower::run(config, stop, |vitals| {
         if let Some(console) = console {
             console.observe(vitals);
         }

@@ -195,6 +195,13 @@ function pairs(id, entries) {
   });
 }
 
+// What holds the watermark back: a partition that is behind, and in time behind the others.
+function heldBack(held) {
+  if (!held) return "by nothing";
+  const come = held.event_time === null ? "not known how far it has come" : `at ${moment(held.event_time)}, ${span(held.behind_seconds)} behind the newest event`;
+  return `by partition ${held.partition} for ${span(Math.floor(held.since_seconds))}: ${come}`;
+}
+
 function showTime(time) {
   const memory = node("span", {}, node("meter", { min: 0, max: Math.max(1, time.expected_ids), value: time.remembered_ids, high: time.expected_ids * 0.9, optimum: 0, "aria-label": "Remembered ids of those that room was made for" }),
     `${count(time.remembered_ids)} of ${count(time.expected_ids)} expected`);
@@ -202,7 +209,8 @@ function showTime(time) {
     ["Now", moment(time.now.replace(/\.\d+/, ""))],
     ["Newest event", moment(time.newest_event_time)],
     ["Watermark", `${moment(time.watermark)}${time.watermark ? "" : " (before the first events)"}`],
-    ["Delay", `${span(time.watermark_delay_seconds)} behind the newest event`],
+    ["Held back", heldBack(time.held_back)],
+    ["Delay", `${span(time.watermark_delay_seconds)} behind what event time has come to`],
     ["Remembered ids", memory],
     ["Their memory", bytes(time.index_bytes)],
     ["Remembered for", `${span(time.retention_seconds)} of event time`],

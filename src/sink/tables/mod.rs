@@ -12,6 +12,8 @@ mod stream_health;
 mod transaction_events;
 mod user_metrics;
 
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use tidemark_dataflows::event::{Epoch, EpochMark, Micros};
@@ -25,8 +27,26 @@ pub use stream_health::{Clock, StreamHealth};
 pub use transaction_events::TransactionEvents;
 pub use user_metrics::UserMetrics;
 
-/// Names of the partitions of the source, by index.
-pub type PartitionNames = std::sync::Arc<[String]>;
+/// Names of the partitions of the source, by number. Some may join later; one has its name before its first event comes.
+#[derive(Clone, Debug, Default)]
+pub struct PartitionNames(Arc<RwLock<Vec<String>>>);
+
+impl PartitionNames {
+    /// The names of the first partitions.
+    pub fn new(names: impl Iterator<Item = String>) -> PartitionNames {
+        PartitionNames(Arc::new(RwLock::new(names.collect())))
+    }
+
+    /// Adds the name of the next one.
+    pub fn add(&self, name: String) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).push(name);
+    }
+
+    /// The names so far.
+    pub fn all(&self) -> RwLockReadGuard<'_, Vec<String>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// How the rows of one table come about, on one worker.
 pub trait Table: 'static {

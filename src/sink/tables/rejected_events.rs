@@ -53,6 +53,7 @@ impl Table for RejectedEvents {
         }
         rows.sort_unstable_by_key(|row| row.at);
         let (payloads, encodings): (Vec<String>, Vec<&str>) = rows.iter().map(readable).unzip();
+        let names = self.partitions.all();
         let optional = |values: Vec<Option<String>>| Arc::new(StringArray::from(values));
         let columns = vec![
             optional(rows.iter().map(|row| row.event_id.clone()).collect()),
@@ -60,7 +61,7 @@ impl Table for RejectedEvents {
             text_array(encodings.iter()),
             text_array(rows.iter().map(|row| row.reason.as_str())),
             optional(rows.iter().map(detail).collect()),
-            text_array(rows.iter().map(|row| partition_name(&self.partitions, row.at.partition))),
+            text_array(rows.iter().map(|row| partition_name(&names, row.at.partition))),
             long_array(rows.iter().map(|row| row.at.offset.0))?,
             long_array(rows.iter().map(|row| row.epoch))?,
             time_array(rows.iter().map(|_| mark.closed)),

@@ -84,7 +84,7 @@ impl Table for RunManifest {
 
     fn batch(&mut self, rows: Vec<EpochSummary>, _: &EpochMark) -> Result<Option<RecordBatch>, ArrowError> {
         let mut newest = None;
-        for EpochSummary { mark, tally } in rows {
+        for EpochSummary { mark, tally, .. } in rows {
             self.so_far.stream_start.get_or_insert(mark.opened);
             self.so_far.epochs += 1;
             self.so_far.sum.add(&tally);

@@ -50,6 +50,7 @@ impl Table for TransactionEvents {
             return Ok(None);
         }
         events.sort_unstable_by_key(|event| event.at);
+        let names = self.partitions.all();
         let members = || events.iter().map(|event| event.curated.as_deref());
         let columns = vec![
             text_array(members().map(|m| m.map_or("", |m| &m.event_id))),
@@ -61,7 +62,7 @@ impl Table for TransactionEvents {
             text_array(events.iter().map(|_| "GBP")),
             text_array(events.iter().map(|event| event.channel.as_str())),
             long_array(events.iter().map(|_| mark.epoch))?,
-            text_array(events.iter().map(|event| partition_name(&self.partitions, event.at.partition))),
+            text_array(events.iter().map(|event| partition_name(&names, event.at.partition))),
             long_array(events.iter().map(|event| event.at.offset.0))?,
         ];
         RecordBatch::try_new(Self::spec().schema, columns).map(Some)
@@ -69,6 +70,6 @@ impl Table for TransactionEvents {
 }
 
 /// The name of a partition; its number when the source does not know it.
-pub(super) fn partition_name(names: &PartitionNames, id: tidemark_dataflows::event::PartitionId) -> String {
+pub(super) fn partition_name(names: &[String], id: tidemark_dataflows::event::PartitionId) -> String {
     names.get(id.0 as usize).cloned().unwrap_or_else(|| id.0.to_string())
 }

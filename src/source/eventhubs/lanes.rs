@@ -1,12 +1,12 @@
-//! From the readers' tasks to the coordinator: one bounded lane for each partition, and blocks cut to the size that is
+//! From the readers' tasks to the runtime: one bounded lane for each partition, and blocks cut to the size that is
 //! asked for.
 
 use std::ops::Range;
 
-use tidemark_dataflows::block::{Arrival, Block};
+use tidemark_dataflows::block::{Arrival, Block, Section};
 use tidemark_dataflows::event::{Micros, Offset, PartitionId};
 use tidemark_eventhubs::Error;
-use tidemark_eventhubs::batch::Batch;
+use tidemark_eventhubs::batch::{self, Batch};
 use tokio::sync::mpsc::Receiver;
 
 use crate::source::ContentDigest;
@@ -14,11 +14,11 @@ use crate::source::ContentDigest;
 /// What a reader sends: a block with the digest of its bodies, or why it has ended.
 pub(super) type Sent = Result<(Block, ContentDigest), Error>;
 
-/// The coordinator's end of a lane.
+/// The runtime's end of a lane.
 pub(super) struct Lane {
     receiver: Receiver<Sent>,
-    /// A block that was not wanted whole.
-    at_hand: Option<Block>,
+    /// A block that was not wanted, or not whole. Its digest, unless it is the rest of one.
+    at_hand: Option<(Block, Option<ContentDigest>)>,
     failed: Option<Error>,
 }
 
@@ -26,6 +26,8 @@ pub(super) struct Lane {
 pub(super) enum Taken {
     /// Events, and the digest of their bodies.
     Block(Block, ContentDigest),
+    /// Events that were enqueued too late to be handed out.
+    Paused,
     /// Nothing yet.
     Nothing,
     /// Nothing any more.
@@ -37,11 +39,12 @@ impl Lane {
         Lane { receiver, at_hand: None, failed: None }
     }
 
-    /// The next events at or after `from`, if there are any: those before `from + max`, unless the first lies behind that.
-    pub(super) fn take(&mut self, from: u64, max: usize) -> Taken {
+    /// The next events at or after `from`, if there are any: those before `from + max`, unless the first lies behind that,
+    /// and before the first that was enqueued after `limit`.
+    pub(super) fn take(&mut self, from: u64, max: usize, limit: Option<Micros>) -> Taken {
         let (block, digest) = loop {
             let (block, digest) = match self.at_hand.take() {
-                Some(block) => (block, None),
+                Some(at_hand) => at_hand,
                 None => match self.receiver.try_recv() {
                     Ok(Ok((block, digest))) => (block, Some(digest)),
                     Ok(Err(error)) => return self.failed.insert(error).clone().into(),
@@ -57,13 +60,17 @@ impl Lane {
             }
         };
         let reach = from.saturating_add(max as u64).saturating_sub(block.first_offset.0);
-        let wanted = usize::try_from(reach).unwrap_or(usize::MAX).clamp(1, max);
+        let wanted = usize::try_from(reach).unwrap_or(usize::MAX).clamp(1, max).min(up_to(limit, &block));
+        if wanted == 0 {
+            self.at_hand = Some((block, digest));
+            return Taken::Paused;
+        }
         if wanted >= block.len() {
             let digest = digest.unwrap_or_else(|| ContentDigest::of(&block));
             return Taken::Block(block, digest);
         }
         let (first, rest) = split(&block, wanted);
-        self.at_hand = Some(rest);
+        self.at_hand = Some((rest, None));
         let digest = ContentDigest::of(&first);
         Taken::Block(first, digest)
     }
@@ -75,7 +82,7 @@ impl From<Error> for Taken {
     }
 }
 
-/// A batch as the coordinator hands it on.
+/// A batch as the runtime hands it on.
 pub(super) fn block_of(partition: PartitionId, batch: Batch) -> Block {
     Block {
         partition,
@@ -84,15 +91,31 @@ pub(super) fn block_of(partition: PartitionId, batch: Batch) -> Block {
         bytes: batch.bytes,
         bodies: batch.bodies,
         oversized: batch.cut,
+        sections: batch.sections.into_iter().map(|(index, section)| (index, named(section))).collect(),
+    }
+}
+
+/// How many of the first events were enqueued at `limit` or before.
+fn up_to(limit: Option<Micros>, block: &Block) -> usize {
+    match (&block.arrival, limit) {
+        (Arrival::Each(times), Some(limit)) => times.iter().take_while(|time| **time <= limit).count(),
+        _ => usize::MAX,
+    }
+}
+
+fn named(section: batch::Section) -> Section {
+    match section {
+        batch::Section::Value => Section::Value,
+        batch::Section::Sequence => Section::Sequence,
     }
 }
 
 /// The first `count` events, and the others. Both share the bytes.
 fn split(block: &Block, count: usize) -> (Block, Block) {
     let part = |range: Range<usize>| {
-        let shift = |(index, whole): &(u32, u64)| {
-            let index = (*index as usize).checked_sub(range.start).filter(|index| *index < range.len())?;
-            Some((u32::try_from(index).ok()?, *whole))
+        let shift = |index: u32| {
+            let index = (index as usize).checked_sub(range.start).filter(|index| *index < range.len())?;
+            u32::try_from(index).ok()
         };
         Block {
             partition: block.partition,
@@ -103,7 +126,8 @@ fn split(block: &Block, count: usize) -> (Block, Block) {
             },
             bytes: block.bytes.clone(),
             bodies: block.bodies.get(range.clone()).unwrap_or_default().to_vec(),
-            oversized: block.oversized.iter().filter_map(shift).collect(),
+            oversized: block.oversized.iter().filter_map(|(index, whole)| Some((shift(*index)?, *whole))).collect(),
+            sections: block.sections.iter().filter_map(|(index, section)| Some((shift(*index)?, *section))).collect(),
         }
     };
     (part(0..count), part(count..block.len()))
@@ -126,7 +150,14 @@ mod tests {
         };
         let bodies: Vec<_> = bodies.iter().map(range).collect();
         let enqueued_us = (0..).take(bodies.len()).collect();
-        let batch = Batch { first, bytes: Bytes::from(bytes), bodies, enqueued_us, cut: vec![(1, 99)] };
+        let batch = Batch {
+            first,
+            bytes: Bytes::from(bytes),
+            bodies,
+            enqueued_us,
+            cut: vec![(1, 99)],
+            sections: vec![(2, batch::Section::Value)],
+        };
         let block = block_of(PartitionId(0), batch);
         let digest = ContentDigest::of(&block);
         (block, digest)
@@ -138,7 +169,7 @@ mod tests {
     }
 
     fn taken(lane: &mut Lane, from: u64, max: usize) -> (Block, ContentDigest) {
-        let Taken::Block(block, digest) = lane.take(from, max) else { panic!("nothing is there") };
+        let Taken::Block(block, digest) = lane.take(from, max, None) else { panic!("nothing is there") };
         (block, digest)
     }
 
@@ -153,7 +184,7 @@ mod tests {
         let parts: Vec<_> = texts(&first).into_iter().chain(texts(&second)).collect();
         assert_eq!((first.len(), parts), (2, texts(&whole)));
         assert_eq!(ContentDigest::EMPTY.followed_by(one, 2).followed_by(two, 1), digest);
-        assert!(matches!(lane.take(13, 1), Taken::Nothing));
+        assert!(matches!(lane.take(13, 1, None), Taken::Nothing));
     }
 
     #[test]
@@ -163,6 +194,24 @@ mod tests {
         sender.try_send(Ok(block(10, &["a", "b", "c"]))).unwrap();
         assert_eq!(taken(&mut lane, 8, 3).0.len(), 1, "10 is before 8 + 3, 11 is not");
         assert_eq!(taken(&mut lane, 0, 5).0.len(), 1, "the first event is given even if it lies behind");
+    }
+
+    #[test]
+    fn nothing_is_given_that_was_enqueued_after_the_limit_and_nothing_is_lost_by_it() {
+        let (sender, receiver) = channel(4);
+        let mut lane = Lane::new(receiver);
+        // They were enqueued at 0, 1 and 2.
+        let (whole, digest) = block(10, &["a", "b", "c"]);
+        sender.try_send(Ok((whole.clone(), digest))).unwrap();
+        assert!(matches!(lane.take(10, 9, Some(Micros(-1))), Taken::Paused));
+        let Taken::Block(first, one) = lane.take(10, 9, Some(Micros(1))) else { panic!("two may be given") };
+        assert_eq!(first.len(), 2);
+        assert!(matches!(lane.take(12, 9, Some(Micros(1))), Taken::Paused));
+        let (second, two) = taken(&mut lane, 12, 9);
+        assert_eq!(texts(&first).into_iter().chain(texts(&second)).collect::<Vec<_>>(), texts(&whole));
+        assert_eq!(ContentDigest::EMPTY.followed_by(one, 2).followed_by(two, 1), digest);
+        let sections: Vec<_> = first.iter().chain(second.iter()).map(|body| body.section).collect();
+        assert_eq!(sections, [None, None, Some(Section::Value)]);
     }
 
     #[test]
@@ -183,7 +232,7 @@ mod tests {
         sender.try_send(Err(Error::new(ErrorKind::Stolen, "x", "y"))).unwrap();
         drop(sender);
         for _ in 0..2 {
-            assert!(matches!(lane.take(0, 1), Taken::Failed(error) if error.kind() == ErrorKind::Stolen));
+            assert!(matches!(lane.take(0, 1, None), Taken::Failed(error) if error.kind() == ErrorKind::Stolen));
         }
     }
 }

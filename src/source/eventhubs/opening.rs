@@ -18,6 +18,8 @@ pub(super) struct Opened {
     pub(super) hub: HubProperties,
     /// What each partition holds, in their order.
     pub(super) found: Vec<PartitionProperties>,
+    /// When that was asked.
+    pub(super) asked: std::time::Instant,
 }
 
 /// Asks until there is an answer, an error that stays, or the time is up.
@@ -39,13 +41,14 @@ pub(super) async fn open(options: &EventHubsOptions) -> Result<Opened, SourceErr
 
 async fn ask(options: &EventHubsOptions) -> Result<Opened, Error> {
     let client = options.hub.consumer(&options.group).await?;
+    let at = std::time::Instant::now();
     let asked = async {
         let hub = options.hub.properties(&client).await?;
         let mut found = Vec::with_capacity(hub.partitions.len());
         for partition in &hub.partitions {
             found.push(options.hub.partition(&client, partition).await?);
         }
-        Ok(Opened { hub, found })
+        Ok(Opened { hub, found, asked: at })
     };
     let opened = asked.await;
     options.hub.close(client).await;

@@ -1,4 +1,4 @@
-//! The tasks: one for each partition, and one that asks how far the partitions go.
+//! The tasks that read, one for each partition.
 
 use std::sync::Arc;
 
@@ -9,12 +9,10 @@ use tidemark_dataflows::event::PartitionId;
 use tidemark_eventhubs::Error;
 use tidemark_eventhubs::batch::Batch;
 use tidemark_eventhubs::receive::{PartitionReader, Receive};
-use tidemark_eventhubs::status::PartitionStatus;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{Sender, channel};
-use tokio::time::{MissedTickBehavior, interval};
 
-use super::EventHubsOptions;
+use super::hand::{Hand, Waker};
 use super::lanes::{Lane, Sent, block_of};
 use crate::health::Health;
 use crate::source::ContentDigest;
@@ -27,6 +25,8 @@ struct IntoLane {
     partition: PartitionId,
     place: String,
     lane: Sender<Sent>,
+    hand: Arc<Hand>,
+    waker: Arc<Waker>,
     health: Arc<Health>,
 }
 
@@ -34,9 +34,12 @@ impl Receive for IntoLane {
     fn take(&mut self, batch: Batch) -> BoxFuture<'_, bool> {
         async move {
             let block = block_of(self.partition, batch);
-            // Here, where several tasks can do it at once, and not in the coordinator.
+            // Here, where several tasks can do it at once, and not in the runtime.
             let digest = ContentDigest::of(&block);
-            self.lane.send(Ok((block, digest))).await.is_ok()
+            self.hand.receive(&block);
+            let wanted = self.lane.send(Ok((block, digest))).await.is_ok();
+            self.waker.wake();
+            wanted
         }
         .boxed()
     }
@@ -51,55 +54,24 @@ impl Receive for IntoLane {
     }
 }
 
-/// Begins to read a partition from a sequence number on.
+/// Begins to read a partition from a sequence number on. What comes is noted in `hand`.
 pub(super) fn spawn(
     handle: &Handle,
     reader: PartitionReader,
     (partition, next): (PartitionId, u64),
-    health: &Arc<Health>,
+    hand: &Arc<Hand>,
+    (health, waker): (&Arc<Health>, &Arc<Waker>),
 ) -> Lane {
     let (lane, receiver) = channel(LANE_BLOCKS);
     let place = format!("partition {} of {}", reader.partition, reader.hub.label());
-    let mut into = IntoLane { partition, place, lane: lane.clone(), health: Arc::clone(health) };
+    let (hand, waker, health) = (Arc::clone(hand), Arc::clone(waker), Arc::clone(health));
+    let mut into = IntoLane { partition, place, lane, hand, waker, health };
     handle.spawn(async move {
         if let Err(error) = reader.read(next, &mut into).await {
             // Nobody wants it any more when this fails.
-            let _ = lane.send(Err(error)).await;
+            let _ = into.lane.send(Err(error)).await;
+            into.waker.wake();
         }
     });
     Lane::new(receiver)
-}
-
-/// Asks all partitions from time to time how far they go, over a connection of its own: what is known of them while
-/// nothing is read, be it that the pipeline is slow or a link is down.
-pub(super) fn watch(handle: &Handle, options: &EventHubsOptions, statuses: &[Arc<PartitionStatus>]) {
-    let (options, statuses) = (options.clone(), statuses.to_vec());
-    handle.spawn(async move {
-        let mut ticks = interval(options.lag_every);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut client = None;
-        // The first tick comes at once, and all of this has just been asked.
-        ticks.tick().await;
-        loop {
-            ticks.tick().await;
-            if client.is_none() {
-                client = options.hub.consumer(&options.group).await.ok();
-            }
-            let Some(open) = &client else { continue };
-            let mut failed = false;
-            for status in &statuses {
-                match options.hub.partition(open, status.id()).await {
-                    Ok(found) => status.note_end(found.end, found.newest_us),
-                    Err(error) => {
-                        tracing::debug!(%error, "the lag is not known");
-                        failed = true;
-                        break;
-                    }
-                }
-            }
-            if failed && let Some(broken) = client.take() {
-                options.hub.close(broken).await;
-            }
-        }
-    });
 }

@@ -1,52 +1,25 @@
-//! Reads files ahead of those who decode them, within a fixed amount of memory.
+//! What has been read and not yet taken, between the threads that read and the one that consumes.
 //!
-//! All regular files share one thread, which reads what the consumer waits for, else the partition with the least
-//! in stock. Each stream has a thread of its own, since a read from it can block for ever. Nobody joins the threads:
-//! they end with their input, or at the block after the consumer is gone.
+//! Only partitions that are pulled are read ahead, within a fixed amount of memory. Of the others the next few events are
+//! looked at when somebody asks, and nothing of them stays.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::Instant;
+use std::thread::Thread;
+use std::time::{Duration, Instant};
 
-use super::cursor::Digested;
-use super::input::InputReader;
-use crate::source::SourceError;
+use tidemark_dataflows::event::Micros;
 
-/// Files that one process keeps open at the same time; others are opened again when their turn comes.
-const MAX_OPEN_FILES: usize = 128;
+use super::cursor::{Cursor, Digested};
+use super::heads::{Found, Judge, Sight};
+use super::input::{End, InputReader, Next};
+use super::options::ReadAhead;
+use super::reader;
+use super::stock::{Back, Ending, Lane, Shelf, Stock, Turn};
+use crate::source::{Head, SourceError, Standing};
 
-/// How far reading may run ahead.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct ReadAhead {
-    /// Bytes of one block, unless there are so many partitions that it has to be less.
-    pub block_bytes: usize,
-    /// Blocks that wait for the consumer, in one partition.
-    pub blocks: usize,
-    /// Bytes that wait for the consumer, in all partitions together.
-    pub total_bytes: usize,
-}
-
-impl Default for ReadAhead {
-    fn default() -> Self {
-        Self { block_bytes: 512 << 10, blocks: 4, total_bytes: 64 << 20 }
-    }
-}
-
-impl ReadAhead {
-    /// Smallest block that keeps the cost of a read small against the cost of its bytes.
-    const MIN_BLOCK_BYTES: usize = 32 << 10;
-    /// Positions in a block are 32 bits wide.
-    const MAX_BLOCK_BYTES: usize = 1 << 30;
-
-    /// The block size for this many partitions: each has a block at hand, and all of them together stay within
-    /// `total_bytes` as long as blocks do not get too small for it.
-    pub(super) fn block_bytes_for(&self, partitions: usize) -> usize {
-        let share = (self.total_bytes / partitions.max(1)).max(Self::MIN_BLOCK_BYTES);
-        self.block_bytes.min(share).clamp(1, Self::MAX_BLOCK_BYTES)
-    }
-}
+/// The consumer is woken for answers at most this often while there are more questions.
+const BETWEEN_WAKES: Duration = Duration::from_millis(5);
 
 /// What the stock of a partition holds.
 pub(super) enum Taken {
@@ -55,37 +28,15 @@ pub(super) enum Taken {
     End,
 }
 
-/// How reading a partition ended.
-enum Ending {
-    AtEnd,
-    Failed(SourceError),
-}
-
-#[derive(Default)]
-struct Queue {
-    blocks: VecDeque<Digested>,
-    ending: Option<Ending>,
-}
-
-#[derive(Default)]
-struct Stock {
-    queues: Vec<Queue>,
-    /// Memory of all blocks in all queues.
-    bytes: usize,
-    /// The partition that the consumer waits for. It is read even when there is no room: else the blocks of the
-    /// others, which the consumer does not ask for, could keep it waiting for ever.
-    wanted: Option<usize>,
-    /// The consumer is gone.
-    closed: bool,
-}
-
-struct Shared {
+/// What the threads share.
+pub(super) struct Shared {
     settings: ReadAhead,
+    pub(super) judge: Arc<Judge>,
     stock: Mutex<Stock>,
     /// Something was added for the consumer.
     filled: Condvar,
     /// Something changed for the readers.
-    taken: Condvar,
+    changed: Condvar,
 }
 
 /// The consumer's end. Dropping it stops the threads.
@@ -94,52 +45,184 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// Starts reading. `readers` are in the order of their partitions; one that has none is at its end.
-    pub(super) fn start(readers: Vec<Option<InputReader>>, settings: ReadAhead) -> io::Result<Self> {
-        let queue = |reader: &Option<InputReader>| Queue {
-            blocks: VecDeque::new(),
-            ending: reader.is_none().then_some(Ending::AtEnd),
+    /// Starts the threads. `readers` are in the order of their partitions; one that has none is at its end, which is the
+    /// number of events beside it.
+    pub(super) fn start(
+        readers: Vec<(Option<InputReader>, u64)>,
+        settings: ReadAhead,
+        judge: Arc<Judge>,
+        consumer: Option<Thread>,
+    ) -> io::Result<Self> {
+        let mut lanes: Vec<Vec<(usize, InputReader)>> = vec![Vec::new()];
+        let mut shelves = Vec::with_capacity(readers.len());
+        for (index, (reader, events)) in readers.into_iter().enumerate() {
+            let is_stream = reader.as_ref().is_some_and(InputReader::is_stream);
+            let lane = if is_stream { lanes.len() } else { 0 };
+            shelves.push(Shelf::new(lane, reader.is_none().then_some(events)));
+            match reader {
+                Some(reader) if is_stream => lanes.push(vec![(index, reader)]),
+                Some(reader) => lanes[0].push((index, reader)),
+                None => {}
+            }
+        }
+        let stock = Stock {
+            shelves,
+            lanes: lanes.iter().map(|_| Lane::default()).collect(),
+            bytes: 0,
+            reading: 0,
+            closed: false,
+            consumer: consumer.map(|thread| (thread, Instant::now())),
+            owed: false,
         };
-        let queues = readers.iter().map(queue).collect();
-        let stock = Mutex::new(Stock { queues, ..Stock::default() });
-        let shared = Arc::new(Shared { settings, stock, filled: Condvar::new(), taken: Condvar::new() });
+        let (filled, changed) = (Condvar::new(), Condvar::new());
+        let shared = Arc::new(Shared { settings, judge, stock: Mutex::new(stock), filled, changed });
         let ahead = Self { shared: Arc::clone(&shared) };
-        let (streams, files): (Vec<_>, Vec<_>) = readers
-            .into_iter()
-            .enumerate()
-            .filter_map(|(index, reader)| Some((index, reader?)))
-            .partition(|(_, reader)| reader.is_stream());
-        let threads = std::iter::once(files).chain(streams.into_iter().map(|stream| vec![stream]));
-        for readers in threads.filter(|readers| !readers.is_empty()) {
-            let shared = Arc::clone(&shared);
-            thread::Builder::new().name("tidemark-read".into()).spawn(move || read_all(&shared, readers))?;
+        for (lane, readers) in lanes.into_iter().enumerate().filter(|(_, readers)| !readers.is_empty()) {
+            reader::spawn(Arc::clone(&shared), lane, readers)?;
         }
         Ok(ahead)
     }
 
-    /// Takes the next block of `partition`, and waits for it until `deadline`.
+    /// Names the thread that is woken when something has come. Nothing waits for it here from then on.
+    pub(super) fn wakes(&self, consumer: Thread) {
+        self.shared.lock().consumer = Some((consumer, Instant::now()));
+    }
+
+    /// Reads a partition ahead from now on.
+    pub(super) fn activate(&self, partition: usize) {
+        let mut stock = self.shared.lock();
+        let Some(shelf) = stock.shelves.get_mut(partition) else { return };
+        if !std::mem::replace(&mut shelf.active, true) {
+            stock.reading += 1;
+            stock.queue(partition, &self.shared.settings);
+            self.shared.changed.notify_all();
+        }
+    }
+
+    /// Gives back what was read ahead of a partition that is not pulled any more. `at_hand` is where its reader has to
+    /// begin again, if the consumer had a block of it at hand. Streams keep what they have.
+    pub(super) fn release(&self, partition: usize, at_hand: Back) {
+        let mut stock = self.shared.lock();
+        let Some(shelf) = stock.shelves.get_mut(partition) else { return };
+        let (lane, was_active) = (shelf.lane, std::mem::take(&mut shelf.active));
+        stock.reading -= usize::from(was_active);
+        stock.give_back(partition, 0, at_hand);
+        stock.lanes[lane].resting.push(partition);
+        self.shared.changed.notify_all();
+    }
+
+    /// Takes the next block of `partition`. Waits for it until `deadline`, where nobody is woken.
     pub(super) fn take(&self, partition: usize, deadline: Instant) -> Result<Taken, SourceError> {
         let mut stock = self.shared.lock();
         loop {
-            let Some(queue) = stock.queues.get_mut(partition) else { return Ok(Taken::End) };
-            if let Some(block) = queue.blocks.pop_front() {
-                stock.bytes -= memory(&block);
-                self.shared.taken.notify_all();
+            let Some(shelf) = stock.shelves.get_mut(partition) else { return Ok(Taken::End) };
+            if let Some(block) = shelf.blocks.pop_front() {
+                stock.bytes -= block.memory();
+                stock.queue(partition, &self.shared.settings);
+                self.shared.changed.notify_all();
                 return Ok(Taken::Block(block));
             }
-            match &queue.ending {
+            match &shelf.ending {
                 Some(Ending::AtEnd) => return Ok(Taken::End),
                 Some(Ending::Failed(error)) => return Err(error.clone()),
                 None => {}
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(Taken::Pending);
+            stock.ask(partition, true);
+            stock = match self.shared.wait(stock, deadline) {
+                Some(stock) => stock,
+                None => return Ok(Taken::Pending),
+            };
+        }
+    }
+
+    /// The last line of `partition`, if that is no event: it was one for earlier versions.
+    pub(super) fn take_half(&self, partition: usize) -> Option<Digested> {
+        let mut stock = self.shared.lock();
+        let shelf = stock.shelves.get_mut(partition)?;
+        let half = shelf.half.take()?;
+        shelf.events = shelf.events.map(|events| events + 1);
+        Some(half)
+    }
+
+    /// How many events a partition has, once that is known.
+    pub(super) fn events(&self, partition: usize) -> Option<u64> {
+        self.shared.lock().shelves.get(partition)?.events
+    }
+
+    /// Whether anything more of a stream has come than the consumer has at hand: then it is behind, without a look at it.
+    pub(super) fn has_come(&self, partition: usize) -> Result<Option<Standing>, SourceError> {
+        let mut stock = self.shared.lock();
+        let Some(shelf) = stock.shelves.get(partition) else { return Ok(Some(Standing::CaughtUp)) };
+        if !shelf.blocks.is_empty() {
+            return Ok(Some(Standing::Behind(Head::NONE)));
+        }
+        match &shelf.ending {
+            Some(Ending::AtEnd) => return Ok(Some(Standing::CaughtUp)),
+            Some(Ending::Failed(error)) => return Err(error.clone()),
+            None => {}
+        }
+        stock.ask(partition, false);
+        self.shared.changed.notify_all();
+        Ok(None)
+    }
+
+    /// What is left of a partition that is not pulled, from `next` on. Waits for it until `deadline`, where nobody is
+    /// woken.
+    pub(super) fn look(
+        &self,
+        partition: usize,
+        (next, opened): (u64, Micros),
+        deadline: Instant,
+    ) -> Result<Option<Standing>, SourceError> {
+        let mut stock = self.shared.lock();
+        loop {
+            let Some(shelf) = stock.shelves.get_mut(partition) else { return Ok(Some(Standing::CaughtUp)) };
+            if let Some(error) = shelf.failure() {
+                return Err(error.clone());
             }
-            stock.wanted = Some(partition);
-            self.shared.taken.notify_all();
-            let waited = self.shared.filled.wait_timeout(stock, left);
-            stock = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if shelf.events == Some(next) {
+                return Ok(Some(Standing::CaughtUp));
+            }
+            if let Some(found) = shelf.found.take_if(|found| found.answers(next, opened)) {
+                return Ok(Some(found.standing));
+            }
+            shelf.look = Some((next, opened));
+            stock.ask(partition, false);
+            stock = match self.shared.wait(stock, deadline) {
+                Some(stock) => stock,
+                None => return Ok(None),
+            };
+        }
+    }
+
+    /// The same for one that is pulled, or is a stream: it is looked for in what the consumer has at hand and in stock.
+    pub(super) fn sight(
+        &self,
+        (partition, cursor): (usize, &Cursor),
+        (next, opened): (u64, Micros),
+        deadline: Instant,
+    ) -> Result<Option<Standing>, SourceError> {
+        let mut stock = self.shared.lock();
+        loop {
+            let Some(shelf) = stock.shelves.get(partition) else { return Ok(Some(Standing::CaughtUp)) };
+            let mut sight = Sight::new(&self.shared.judge, opened);
+            let ahead = shelf.blocks.iter().flat_map(|digested| digested.block.iter());
+            let rest = cursor.rest().chain(ahead).filter(|body| body.at.offset.0 >= next);
+            let done = sight.add_all(rest);
+            match &shelf.ending {
+                Some(Ending::Failed(error)) if !done => return Err(error.clone()),
+                None if !done => {}
+                _ => {
+                    let standing = sight.standing();
+                    self.shared.trim(&mut stock, partition);
+                    return Ok(Some(standing));
+                }
+            }
+            stock.ask(partition, false);
+            stock = match self.shared.wait(stock, deadline) {
+                Some(stock) => stock,
+                None => return Ok(None),
+            };
         }
     }
 }
@@ -147,7 +230,7 @@ impl Ahead {
 impl Drop for Ahead {
     fn drop(&mut self) {
         self.shared.lock().closed = true;
-        self.shared.taken.notify_all();
+        self.shared.changed.notify_all();
     }
 }
 
@@ -157,80 +240,109 @@ impl Shared {
         self.stock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until one of `readers` may read on, and returns its index; `None` when there is nothing left to do.
-    fn next_turn(&self, readers: &[(usize, InputReader)]) -> Option<usize> {
-        let mut stock = self.lock();
-        loop {
-            let at_end = |&(partition, _): &(usize, _)| stock.queues[partition].ending.is_some();
-            if stock.closed || readers.iter().all(at_end) {
-                return None;
-            }
-            if let Some(index) = self.choose(&stock, readers) {
-                return Some(index);
-            }
-            stock = self.taken.wait(stock).unwrap_or_else(PoisonError::into_inner);
-        }
+    /// Whether the consumer is gone.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
-    fn choose(&self, stock: &Stock, readers: &[(usize, InputReader)]) -> Option<usize> {
-        let in_stock = |partition: usize| {
-            let queue = &stock.queues[partition];
-            queue.ending.is_none().then_some(queue.blocks.len())
-        };
-        if let Some(wanted) = stock.wanted.filter(|&wanted| in_stock(wanted) == Some(0)) {
-            let found = readers.iter().position(|(partition, _)| *partition == wanted);
-            if found.is_some() {
-                return found;
-            }
-        }
-        if stock.bytes >= self.settings.total_bytes {
+    /// Waits for something to come, where nobody is woken for it; `None` when that takes too long.
+    fn wait<'a>(&self, stock: MutexGuard<'a, Stock>, deadline: Instant) -> Option<MutexGuard<'a, Stock>> {
+        self.changed.notify_all();
+        let left = deadline.saturating_duration_since(Instant::now());
+        if stock.consumer.is_some() || left.is_zero() {
             return None;
         }
-        let with_room = readers.iter().enumerate().filter_map(|(index, (partition, _))| {
-            in_stock(*partition).filter(|&blocks| blocks < self.settings.blocks).map(|blocks| (blocks, index))
-        });
-        with_room.min().map(|(_, index)| index)
+        Some(self.filled.wait_timeout(stock, left).unwrap_or_else(PoisonError::into_inner).0)
     }
 
-    fn put(&self, partition: usize, read: Result<Option<Digested>, SourceError>) {
+    /// Waits until there is something to do in a lane; `None` when there never will be.
+    pub(super) fn next_turn(&self, lane: usize) -> Option<Turn> {
         let mut stock = self.lock();
-        if let Ok(Some(block)) = &read {
-            stock.bytes += memory(block);
-        }
-        let queue = &mut stock.queues[partition];
-        match read {
-            Ok(Some(block)) => queue.blocks.push_back(block),
-            Ok(None) => queue.ending = Some(Ending::AtEnd),
-            Err(error) => queue.ending = Some(Ending::Failed(error)),
-        }
-        if stock.wanted == Some(partition) {
-            stock.wanted = None;
-        }
-        self.filled.notify_all();
-    }
-}
-
-/// What one thread does: reads its partitions until all have ended or the consumer is gone.
-fn read_all(shared: &Shared, mut readers: Vec<(usize, InputReader)>) {
-    let mut open = VecDeque::new();
-    while let Some(index) = shared.next_turn(&readers) {
-        if !readers[index].1.is_open() && !readers[index].1.is_stream() {
-            open.push_back(index);
-            if open.len() > MAX_OPEN_FILES
-                && let Some(oldest) = open.pop_front()
-            {
-                readers[oldest].1.close();
+        loop {
+            if stock.closed {
+                return None;
             }
+            if let Some(turn) = stock.turn(lane, &self.settings, &self.judge) {
+                return Some(turn);
+            }
+            stock = self.changed.wait(stock).unwrap_or_else(PoisonError::into_inner);
         }
-        let read = readers[index].1.next_block();
-        if !readers[index].1.is_open() {
-            open.retain(|&other| other != index);
-        }
-        shared.put(readers[index].0, read);
     }
-}
 
-/// What a block holds in memory, in bytes.
-fn memory(Digested { block, .. }: &Digested) -> usize {
-    block.bytes.len() + size_of_val(block.bodies.as_slice())
+    /// Bytes to read at once where nothing of them is kept.
+    pub(super) fn block_bytes(&self) -> usize {
+        self.settings.block_bytes
+    }
+
+    /// Takes in what was read. Gives back a block that nobody wants any more.
+    pub(super) fn put(&self, partition: usize, read: Result<Next, SourceError>) -> Option<Digested> {
+        let mut stock = self.lock();
+        let shelf = &mut stock.shelves[partition];
+        let mut unwanted = None;
+        match read {
+            Ok(Next::Block(block)) if (shelf.active || shelf.lane > 0) && shelf.rewind.is_none() => {
+                let memory = block.memory();
+                shelf.blocks.push_back(block);
+                stock.bytes += memory;
+            }
+            Ok(Next::Block(block)) => unwanted = Some(block),
+            Ok(Next::Passed) => {}
+            Ok(Next::End(End { events, half })) => {
+                shelf.events = Some(events);
+                if shelf.rewind.is_none() {
+                    (shelf.ending, shelf.half) = (Some(Ending::AtEnd), half);
+                }
+            }
+            Err(error) => shelf.ending = Some(Ending::Failed(error)),
+        }
+        stock.queue(partition, &self.settings);
+        self.tell(&mut stock, partition);
+        unwanted
+    }
+
+    /// Takes in what was found of a partition that is not pulled; where its end was met, too.
+    pub(super) fn put_found(&self, partition: usize, found: Result<(Found, Option<End>), SourceError>) {
+        let mut stock = self.lock();
+        let shelf = &mut stock.shelves[partition];
+        match found {
+            Ok((found, end)) => {
+                shelf.found = Some(found);
+                if let Some(End { events, half }) = end {
+                    shelf.events = Some(events);
+                    if found.standing == Standing::CaughtUp {
+                        (shelf.ending, shelf.half) = (Some(Ending::AtEnd), half);
+                    }
+                }
+            }
+            Err(error) => shelf.ending = Some(Ending::Failed(error)),
+        }
+        self.tell(&mut stock, partition);
+    }
+
+    /// Notes that something has come, and wakes the consumer if he waits for it: at the last answer, or from time to time.
+    fn tell(&self, stock: &mut Stock, partition: usize) {
+        self.filled.notify_all();
+        let shelf = &mut stock.shelves[partition];
+        stock.owed |= std::mem::take(&mut shelf.awaited);
+        let more = !stock.lanes[shelf.lane].questions.is_empty();
+        let late = stock.consumer.as_ref().is_some_and(|(_, woken)| woken.elapsed() >= BETWEEN_WAKES);
+        if !more || late {
+            stock.wake();
+        }
+    }
+
+    /// Gives back what a look has brought of a file beyond its share, where there is no room for it.
+    fn trim(&self, stock: &mut Stock, partition: usize) {
+        if stock.bytes <= self.settings.total_bytes {
+            return;
+        }
+        let share = self.settings.share(stock.reading);
+        let mut bytes = 0;
+        let within = |digested: &&Digested| {
+            bytes += digested.memory();
+            bytes <= share
+        };
+        let kept = stock.shelves[partition].blocks.iter().take_while(within).count();
+        stock.give_back(partition, kept, None);
+    }
 }

@@ -34,7 +34,6 @@ pub(super) enum Fill {
 /// Holds at most one line and one chunk: a line that grows over [`MAX_BODY_BYTES`] is cut back at once.
 pub(super) struct LineSplitter {
     partition: PartitionId,
-    chunk_bytes: usize,
     fill: Fill,
     next_offset: u64,
     bytes_read: u64,
@@ -54,14 +53,18 @@ fn is_blank(line: &[u8]) -> bool {
 }
 
 impl LineSplitter {
-    /// Reads at most `chunk_bytes` (at least 1, well below 4 GiB) at a time.
-    pub(super) fn new(partition: PartitionId, chunk_bytes: usize, fill: Fill) -> Self {
+    /// A splitter of the whole input.
+    pub(super) fn new(partition: PartitionId, fill: Fill) -> Self {
+        Self::after(partition, fill, 0, 0)
+    }
+
+    /// A splitter of what follows on `bytes` bytes of whole lines, in which there are `events` events.
+    pub(super) fn after(partition: PartitionId, fill: Fill, bytes: u64, events: u64) -> Self {
         Self {
             partition,
-            chunk_bytes,
             fill,
-            next_offset: 0,
-            bytes_read: 0,
+            next_offset: events,
+            bytes_read: bytes,
             at_end: false,
             bytes: Vec::new(),
             line_start: 0,
@@ -76,13 +79,35 @@ impl LineSplitter {
         self.bytes_read
     }
 
-    /// The next events, or `None` at the end of `input`.
-    pub(super) fn next_block(&mut self, input: &mut dyn Read) -> io::Result<Option<Block>> {
+    /// Where the line begins that comes next: a splitter could begin there and go on like this one.
+    pub(super) fn line_position(&self) -> u64 {
+        let unfinished = (self.bytes.len() - self.line_start) as u64;
+        self.bytes_read - self.overlong.as_ref().map_or(unfinished, |long| long.whole_len)
+    }
+
+    /// How many events there have been.
+    pub(super) fn events(&self) -> u64 {
+        self.next_offset
+    }
+
+    /// Whether the end of the input has been met. The block that came with it is its last line, which nothing ends.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.at_end
+    }
+
+    /// Takes back the last event.
+    pub(super) fn leave_last(&mut self) {
+        self.next_offset = self.next_offset.saturating_sub(1);
+    }
+
+    /// The next events, or `None` at the end of `input`. Reads at most `chunk_bytes` (at least 1, well below 4 GiB) at a
+    /// time.
+    pub(super) fn next_block(&mut self, input: &mut dyn Read, chunk_bytes: usize) -> io::Result<Option<Block>> {
         while self.bodies.is_empty() && !self.at_end {
             // Without a body, what lies before the unfinished line is blank. A file of blank lines must not pile up.
             self.bytes.drain(..mem::take(&mut self.line_start));
             let seen = self.bytes.len();
-            let read = self.read_chunk(input)?;
+            let read = self.read_chunk(input, chunk_bytes)?;
             self.bytes_read += read as u64;
             if read == 0 {
                 self.at_end = true;
@@ -95,13 +120,13 @@ impl LineSplitter {
     }
 
     /// Appends to `bytes`; nothing at the end of the input.
-    fn read_chunk(&mut self, input: &mut dyn Read) -> io::Result<usize> {
+    fn read_chunk(&mut self, input: &mut dyn Read, chunk_bytes: usize) -> io::Result<usize> {
         if self.fill == Fill::Whole {
-            self.bytes.reserve_exact(self.chunk_bytes);
-            return input.take(self.chunk_bytes as u64).read_to_end(&mut self.bytes);
+            self.bytes.reserve_exact(chunk_bytes);
+            return input.take(chunk_bytes as u64).read_to_end(&mut self.bytes);
         }
         let seen = self.bytes.len();
-        self.bytes.resize(seen + self.chunk_bytes, 0);
+        self.bytes.resize(seen + chunk_bytes, 0);
         let read = loop {
             match input.read(&mut self.bytes[seen..]) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -163,11 +188,8 @@ impl LineSplitter {
 
     /// Hands over the complete lines and keeps the unfinished one.
     fn take_block(&mut self) -> Block {
-        let mut rest = Vec::new();
-        if !self.at_end {
-            rest.reserve_exact(self.bytes.len() - self.line_start + self.chunk_bytes);
-            rest.extend_from_slice(&self.bytes[self.line_start..]);
-        }
+        // Its room for the next chunk is taken when that is read: nobody may ever ask for it.
+        let rest = if self.at_end { Vec::new() } else { self.bytes[self.line_start..].to_vec() };
         self.bytes.truncate(self.line_start);
         self.line_start = 0;
         // A block of a few lines must not hold the memory of a chunk: there may be many of them.
@@ -186,6 +208,7 @@ impl LineSplitter {
             bytes: Bytes::from(mem::replace(&mut self.bytes, rest)),
             bodies,
             oversized: mem::take(&mut self.oversized),
+            sections: Vec::new(),
         }
     }
 }
@@ -239,13 +262,13 @@ mod tests {
     }
 
     fn split(input: &mut dyn Read, chunk_bytes: usize, fill: Fill) -> Vec<Line> {
-        let mut splitter = LineSplitter::new(PartitionId(7), chunk_bytes, fill);
+        let mut splitter = LineSplitter::new(PartitionId(7), fill);
         let mut lines = Vec::new();
-        while let Some(block) = splitter.next_block(input).unwrap() {
+        while let Some(block) = splitter.next_block(input, chunk_bytes).unwrap() {
             assert!(!block.is_empty());
             lines.extend(block.iter().map(|body| (body.at.offset.0, body.whole_len, body.bytes.to_vec())));
         }
-        assert!(splitter.next_block(input).unwrap().is_none());
+        assert!(splitter.next_block(input, chunk_bytes).unwrap().is_none());
         lines
     }
 
@@ -308,8 +331,8 @@ mod tests {
     fn memory_stays_bounded_without_line_ends_and_without_bodies() {
         for filler in [&b"x"[..], b" ", b"\n", b" \n"] {
             let mut input = Repeat { pattern: filler, left: 40 << 20 };
-            let mut splitter = LineSplitter::new(PartitionId(0), 64 << 10, Fill::Whole);
-            let block = splitter.next_block(&mut input).unwrap();
+            let mut splitter = LineSplitter::new(PartitionId(0), Fill::Whole);
+            let block = splitter.next_block(&mut input, 64 << 10).unwrap();
             assert!(splitter.bytes.capacity() <= 2 * (MAX_BODY_BYTES + (64 << 10)));
             assert_eq!(splitter.bytes_read(), 40 << 20);
             assert_eq!(block.map(|block| block.body(0).unwrap().whole_len), (filler == b"x").then_some(40 << 20));

@@ -20,7 +20,9 @@ use serde::{Deserialize, Serialize};
 use tidemark_dataflows::block::{Arrival, Block};
 use tidemark_dataflows::event::{Micros, Offset, PartitionId, Position};
 
-use super::{ContentDigest, MAX_BLOCK_EVENTS, PartitionInfo, Pull, Share, Source, SourceError, SourceIdentity};
+use super::{
+    ContentDigest, Head, MAX_BLOCK_EVENTS, PartitionInfo, Pull, Share, Source, SourceError, SourceIdentity, Standing,
+};
 
 pub use self::options::GeneratorOptions;
 pub use self::plan::{Kind, Plan};
@@ -117,6 +119,11 @@ impl GeneratorSource {
         Self { share, ..self }
     }
 
+    /// How many events a partition has; most streams have no end.
+    fn events_in(&self, partition: PartitionId) -> u64 {
+        self.generator.in_partition(self.generator.options.events.unwrap_or(u64::MAX), partition)
+    }
+
     fn block(&self, partition: PartitionId, offsets: Range<u64>, now: Micros) -> Block {
         let expected = usize::try_from(offsets.end - offsets.start).unwrap_or(usize::MAX).min(MAX_BLOCK_EVENTS);
         let mut bodies = Vec::with_capacity(expected);
@@ -137,6 +144,7 @@ impl GeneratorSource {
             bytes: Bytes::from(bytes),
             bodies,
             oversized: Vec::new(),
+            sections: Vec::new(),
         }
     }
 }
@@ -156,6 +164,17 @@ impl Source for GeneratorSource {
 
     fn identity(&self) -> SourceIdentity {
         SourceIdentity::of_generator(&self.generator.options, self.pacing)
+    }
+
+    /// One that produces in real time has nothing that is not due. One that does not is behind up to its end.
+    fn standing(
+        &mut self,
+        partition: PartitionId,
+        next: Offset,
+        _opened: Micros,
+    ) -> Result<Option<Standing>, SourceError> {
+        let caught_up = self.pacing == Pacing::Live || next.0 >= self.events_in(partition);
+        Ok(Some(if caught_up { Standing::CaughtUp } else { Standing::Behind(Head::NONE) }))
     }
 
     /// There is nothing to pass over and nothing to compare: any offset can be made at any time, from the options.
@@ -179,7 +198,7 @@ impl Source for GeneratorSource {
         max_events: usize,
         now: Micros,
     ) -> Result<Pull, SourceError> {
-        let all = self.generator.in_partition(self.generator.options.events.unwrap_or(u64::MAX), partition);
+        let all = self.events_in(partition);
         if from.0 > all {
             let name = format!("generator partition {}", partition.0);
             let problem = format!("it ends after {all} events, but has been read up to event {}", from.0);

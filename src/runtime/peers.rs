@@ -1,50 +1,51 @@
-//! The other processes, as process 0 sees them: how they come in, what they are told at the start, and what is done with
+//! The other processes, as the leader sees them: how they come in, what they are told at the start, and what is done with
 //! what they say.
 
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::Sender;
 
 use tidemark_checkpoint::records::{Cut, Position};
 use tidemark_dataflows::event::Epoch;
 
 use super::RunError;
-use super::cutter::Cutter;
-use super::share::go_to_end;
-use super::start::Begun;
+use super::epochs::go_to_end;
+use super::leader_link::Told;
+use super::start::Recovered;
 use crate::cluster::links::{Incoming, Links};
-use crate::cluster::messages::{Message, Start};
+use crate::cluster::messages::Start;
 use crate::cluster::{Member, mesh};
 use crate::config::Config;
-use crate::sink::publisher::{Publisher, SinkError};
+use crate::sink::publisher::SinkError;
 
 /// Connections to all other processes.
-pub(super) struct Others {
+pub(super) struct Peers {
     /// For messages.
     pub(super) links: &'static Links,
     incoming: Incoming,
     data: Vec<Option<TcpStream>>,
 }
 
-impl Others {
+impl Peers {
     /// Waits for all other processes, if there are any.
     ///
     /// # Errors
     ///
     /// When they do not come, or do not fit; see [`mesh::join`].
-    pub(super) fn join(config: &Config, stop: &AtomicBool) -> Result<Option<Others>, RunError> {
+    pub(super) fn join(config: &Config, stop: &AtomicBool) -> Result<Option<Peers>, RunError> {
         let Some(member) = Member::of(config)? else { return Ok(None) };
         let member = Arc::new(member);
         let mesh = mesh::join(&member, stop)?;
         let (links, incoming) = Links::start(Arc::clone(&member), mesh.control).map_err(SinkError::Start)?;
         tracing::info!(process = member.process, processes = member.processes(), "all processes are here");
-        Ok(Some(Others { links, incoming, data: mesh.data }))
+        Ok(Some(Peers { links, incoming, data: mesh.data }))
     }
 
     /// Links, messages and connections for the dataflow apart, if there are any.
-    pub(super) fn parts(others: Option<Others>) -> Apart {
-        match others {
-            Some(Others { links, incoming, data }) => (Some(links), Some(incoming), Some(data)),
+    pub(super) fn parts(peers: Option<Peers>) -> Apart {
+        match peers {
+            Some(Peers { links, incoming, data }) => (Some(links), Some(incoming), Some(data)),
             None => (None, None, None),
         }
     }
@@ -53,8 +54,8 @@ impl Others {
 /// Links, messages and connections for the dataflow.
 pub(super) type Apart = (Option<&'static Links>, Option<Incoming>, Option<Vec<Option<TcpStream>>>);
 
-/// What all others go on from.
-pub(super) fn start_message(begun: &Begun, held: Epoch) -> Start {
+/// What all peers go on from.
+pub(super) fn start_message(begun: &Recovered, held: Epoch) -> Start {
     Start {
         generation: begun.generation,
         nonce: begun.nonce,
@@ -74,34 +75,14 @@ pub(super) fn at_end(positions: &[Position], replay: &[Cut]) -> Vec<Position> {
     positions
 }
 
-/// Does what the others ask for, from now on.
+/// Hands what the peers report to the leader, from now on.
 ///
 /// # Errors
 ///
 /// When no thread can be started.
-pub(super) fn listen(
-    incoming: Incoming,
-    cutter: &Arc<Cutter>,
-    publisher: &Publisher,
-    stop: &Arc<AtomicBool>,
-) -> Result<(), RunError> {
-    let (cutter, publisher, stop) = (Arc::clone(cutter), publisher.clone(), Arc::clone(stop));
-    let thread = std::thread::Builder::new().name("others".to_owned());
-    let started = thread.spawn(move || {
-        for (from, message) in incoming {
-            match message {
-                Message::Wanted(epoch) => {
-                    // Whoever asked is told of every epoch that is opened.
-                    cutter.open(epoch);
-                }
-                Message::Report(report) => cutter.report(from, report),
-                Message::Over => cutter.over(from),
-                Message::Hurry => publisher.hurry(),
-                Message::Stop => stop.store(true, Ordering::Release),
-                // Links themselves look at the rest, or it is for others.
-                _ => {}
-            }
-        }
-    });
+pub(super) fn listen(incoming: Incoming, leader: Sender<Told>) -> Result<(), RunError> {
+    let thread = std::thread::Builder::new().name("peers".to_owned());
+    let started = thread
+        .spawn(move || incoming.into_iter().map(|told| leader.send(told)).take_while(Result::is_ok).for_each(drop));
     started.map(drop).map_err(|error| SinkError::Start(error).into())
 }

@@ -1,14 +1,16 @@
-//! Lanes from the coordinator to the workers: bounded, in order, and each end wakes the other.
+//! Lanes from the reader of this process to its workers: bounded, in order, and each end wakes the other.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 
+use tidemark_checkpoint::records::Cut;
 use tidemark_dataflows::block::Block;
-use tidemark_dataflows::event::{Epoch, EpochMark};
+use tidemark_dataflows::event::{Epoch, EpochMark, Micros, PartitionId};
+use tidemark_dataflows::watermark::Behind;
 
-/// Blocks that may wait in one lane: enough to keep a worker busy while the coordinator turns to the others.
+/// Blocks that may wait in one lane: enough to keep a worker busy while the reader turns to the others.
 const LANE_BLOCKS: usize = 4;
 
 /// What a worker is told, in order.
@@ -16,8 +18,8 @@ const LANE_BLOCKS: usize = 4;
 pub(super) enum Feed {
     /// Decode this block as part of an epoch.
     Block(Epoch, Block),
-    /// The epoch is cut, and the cut is durable; nothing more of it will come.
-    Mark(EpochMark),
+    /// The epoch is cut, and the cut is durable; nothing more of it will come. These partitions were behind.
+    Mark(EpochMark, Arc<[Behind]>),
     /// A checkpoint is wanted as of the end of this epoch, the last one that was marked.
     Checkpoint(Epoch),
 }
@@ -27,10 +29,10 @@ pub(super) enum Feed {
 struct Shared {
     waiting_blocks: AtomicUsize,
     worker: OnceLock<Thread>,
-    coordinator: Thread,
+    reader: Thread,
 }
 
-/// The coordinator's end of all lanes.
+/// The reader's end of all lanes.
 #[derive(Debug)]
 pub(super) struct Feeder {
     lanes: Announcer,
@@ -59,7 +61,7 @@ pub(super) fn lanes(workers: usize) -> (Feeder, Vec<Lane>) {
         let shared = Arc::new(Shared {
             waiting_blocks: AtomicUsize::new(0),
             worker: OnceLock::new(),
-            coordinator: std::thread::current(),
+            reader: std::thread::current(),
         });
         feeder.lanes.lanes.push((sender, Arc::clone(&shared)));
         ends.push(Lane { feeds, shared });
@@ -69,23 +71,19 @@ pub(super) fn lanes(workers: usize) -> (Feeder, Vec<Lane>) {
 
 impl Feeder {
     /// Hands a block to the worker with the fewest waiting, or gives it back when every lane is full.
-    ///
-    /// # Errors
-    ///
-    /// The block, when there is no room for it now.
-    pub(super) fn offer(&mut self, epoch: Epoch, block: Block) -> Result<(), Block> {
+    pub(super) fn offer(&mut self, epoch: Epoch, block: Block) -> Option<Block> {
         let waiting = |i: &usize| self.lanes.lanes[*i].1.waiting_blocks.load(Ordering::Acquire);
         let count = self.lanes.lanes.len();
         let Some(least) = (self.next..self.next + count).map(|i| i % count).min_by_key(waiting) else {
-            return Err(block);
+            return Some(block);
         };
         if waiting(&least) >= LANE_BLOCKS {
-            return Err(block);
+            return Some(block);
         }
         self.next = (least + 1) % count;
         self.lanes.lanes[least].1.waiting_blocks.fetch_add(1, Ordering::AcqRel);
         self.lanes.send(least, Feed::Block(epoch, block));
-        Ok(())
+        None
     }
 
     /// Another end of the same lanes.
@@ -96,8 +94,8 @@ impl Feeder {
 
 impl Announcer {
     /// Tells every worker that an epoch is cut.
-    pub(super) fn mark(&self, mark: EpochMark) {
-        (0..self.lanes.len()).for_each(|lane| self.send(lane, Feed::Mark(mark)));
+    pub(super) fn mark(&self, mark: EpochMark, behind: Arc<[Behind]>) {
+        (0..self.lanes.len()).for_each(|lane| self.send(lane, Feed::Mark(mark, Arc::clone(&behind))));
     }
 
     /// Asks every worker for a checkpoint as of the end of `epoch`.
@@ -130,8 +128,14 @@ impl Lane {
         let feed = self.feeds.try_recv()?;
         if matches!(feed, Feed::Block(..)) {
             self.shared.waiting_blocks.fetch_sub(1, Ordering::AcqRel);
-            self.shared.coordinator.unpark();
+            self.shared.reader.unpark();
         }
         Ok(feed)
     }
+}
+
+/// The partitions that were behind when an epoch was closed, as the computation knows them.
+pub(super) fn behind_of(cut: &Cut) -> Arc<[Behind]> {
+    let behind = cut.behind.iter().flatten();
+    behind.map(|at| Behind { partition: PartitionId(at.index), head: at.head_us.map(Micros) }).collect()
 }

@@ -14,6 +14,9 @@ pub struct Limits {
     pub epochs: usize,
     /// Bytes of bodies that are not yet computed and of rows that are not yet published, beyond a single epoch.
     pub bytes: u64,
+    /// Events after which an epoch of a live source is closed before its time; after `bytes` bytes of bodies it is, too. None for
+    /// files, whose epochs have a size of their own.
+    pub live_events: Option<u64>,
 }
 
 /// How far epochs have come.
@@ -95,7 +98,7 @@ impl InFlight {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { epochs: 3, bytes: 100 };
+    const LIMITS: Limits = Limits { epochs: 3, bytes: 100, live_events: None };
 
     /// Epochs from 1 on with so many bytes each, the last one open.
     fn begun(bytes: &[u64], delivered: Option<Epoch>, visible: Epoch, rows: u64) -> InFlight {

@@ -11,7 +11,7 @@ use timely::execute::execute_from;
 use timely::{CommunicationConfig, WorkerConfig};
 
 use super::RunError;
-use super::feed::Lane;
+use super::lanes::Lane;
 use super::worker::{Plan, work};
 
 /// Connections to the workers of other processes: by number, with none to this one, whose number comes with them.

@@ -1,0 +1,145 @@
+//! Finds files: those in a folder and the folders below it, and those that match a pattern.
+
+use std::collections::{HashSet, VecDeque};
+use std::ffi::OsStr;
+use std::fs::{self, DirEntry};
+use std::path::{Component, Path, PathBuf};
+
+use super::packing::{has_ending, unpacked_name};
+use crate::source::SourceError;
+
+/// Endings of the files that a directory stands for, before those of packed files.
+const ENDINGS: [&str; 2] = ["ndjson", "jsonl"];
+
+/// What makes a pattern of a path.
+const WILDCARDS: [char; 3] = ['*', '?', '['];
+
+/// A file that an input stands for.
+pub(super) struct Below {
+    pub(super) path: PathBuf,
+    /// What tables call it: its path below the folder that was named.
+    pub(super) name: String,
+    /// Found through a symbolic link.
+    pub(super) linked: bool,
+    /// Named itself, not found.
+    pub(super) named: bool,
+}
+
+impl Below {
+    /// A file that was named itself.
+    pub(super) fn named_itself(path: &Path) -> Self {
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        Self { path: path.to_owned(), name, linked: false, named: true }
+    }
+}
+
+/// Whether an input can be a pattern.
+pub(super) fn is_pattern(input: &str) -> bool {
+    input.contains(WILDCARDS)
+}
+
+/// The files in a directory and all below it. What begins with `.` or `_` is passed over, files and folders, and so are
+/// files of other endings.
+pub(super) fn directory(input: &str, path: &Path) -> Result<Vec<Below>, SourceError> {
+    let mut walk = Walk { input, seen: HashSet::new(), found: Vec::new(), links: VecDeque::new(), passed_over: 0 };
+    walk.list(path, "", false)?;
+    // Folders that are links come last: who can be found by his own name is known by it.
+    while let Some((path, name)) = walk.links.pop_front() {
+        walk.list(&path, &name, true)?;
+    }
+    if walk.passed_over > 0 {
+        tracing::info!(
+            directory = input,
+            files = walk.passed_over,
+            "files that do not end in .ndjson or .jsonl (or that and .gz or .zst) are not read"
+        );
+    }
+    Ok(walk.found)
+}
+
+struct Walk<'a> {
+    input: &'a str,
+    /// Folders that have been listed, so that links lead into no circle.
+    seen: HashSet<PathBuf>,
+    found: Vec<Below>,
+    links: VecDeque<(PathBuf, String)>,
+    passed_over: usize,
+}
+
+impl Walk<'_> {
+    fn list(&mut self, path: &Path, name: &str, linked: bool) -> Result<(), SourceError> {
+        let mut folders = vec![(path.to_owned(), name.to_owned())];
+        while let Some((folder, below)) = folders.pop() {
+            let listed = fs::canonicalize(&folder).and_then(|real| {
+                if !self.seen.insert(real) {
+                    return Ok(Vec::new());
+                }
+                fs::read_dir(&folder)?.collect()
+            });
+            let mut entries: Vec<DirEntry> = listed.map_err(|error| self.unlistable(&folder, error))?;
+            entries.sort_by_key(DirEntry::file_name);
+            for entry in entries {
+                let (path, file_name) = (entry.path(), entry.file_name());
+                if is_hidden(&file_name) {
+                    continue;
+                }
+                let name = if below.is_empty() { String::new() } else { format!("{below}/") };
+                let name = name + &file_name.to_string_lossy();
+                let kind = entry.file_type().map_err(|error| self.unlistable(&path, error))?;
+                if kind.is_dir() {
+                    folders.push((path, name));
+                } else if kind.is_symlink() && path.is_dir() {
+                    self.links.push_back((path, name));
+                } else {
+                    self.file(path, name, linked || kind.is_symlink());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, path: PathBuf, name: String, linked: bool) {
+        if has_ending(unpacked_name(&path), &ENDINGS) {
+            self.found.push(Below { path, name, linked, named: false });
+        } else {
+            self.passed_over += 1;
+        }
+    }
+
+    fn unlistable(&self, path: &Path, error: std::io::Error) -> SourceError {
+        let shown = if path == Path::new(self.input) { self.input.to_owned() } else { path.display().to_string() };
+        SourceError::unavailable(shown, "listed", error)
+    }
+}
+
+/// The files that match a pattern.
+pub(super) fn matches(pattern: &str) -> Result<Vec<Below>, SourceError> {
+    // As in a shell: `*` stays within one directory and does not find hidden files.
+    let options =
+        glob::MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+    let paths = glob::glob_with(pattern, options).map_err(|error| {
+        SourceError::usage(pattern, format!("it is no glob pattern: {error}"), "use *, ?, [abc] and ** only")
+    })?;
+    let fixed = without_dots(Path::new(pattern)).take_while(|part| !is_pattern(&part.to_string_lossy())).count();
+    let mut found = Vec::new();
+    for path in paths {
+        let path = path.map_err(|error| SourceError::unavailable(pattern, "searched", error.into()))?;
+        if !path.is_dir() {
+            let parts = without_dots(&path).skip(fixed).map(|part| part.to_string_lossy().into_owned());
+            let name = parts.collect::<Vec<_>>().join("/");
+            let linked = path.is_symlink();
+            found.push(Below { path, name, linked, named: false });
+        }
+    }
+    Ok(found)
+}
+
+/// The parts of a path, as patterns count them.
+fn without_dots(path: &Path) -> impl Iterator<Item = &OsStr> {
+    path.components().filter(|part| *part != Component::CurDir).map(Component::as_os_str)
+}
+
+/// Names that begin like this are of files that other programs keep beside their data.
+fn is_hidden(name: &OsStr) -> bool {
+    matches!(name.as_encoded_bytes().first(), Some(b'.' | b'_'))
+}
