@@ -126,7 +126,7 @@ fn an_epoch_that_not_all_tables_hold_is_judged_again_after_a_crash() {
 #[test]
 fn of_several_processes_the_first_decides_and_all_end() {
     let halves = [lines("a", 120, |index| (40..60).contains(&index), 0), lines("b", 120, |_| false, 0)];
-    let job = Job::new(&halves, Rules::epochs_of(20), "");
+    let job = Job::new(&halves, Rules::epochs_of(40), "");
     let mut crew = start_all(&job, 2, 1, BOUND);
     let other = crew.pop().unwrap().ended();
     ended_because(&other, 1, &["breaker.max_rejected_share", "20 of 40 events of epoch 3"]);
@@ -134,8 +134,8 @@ fn of_several_processes_the_first_decides_and_all_end() {
     assert_eq!(Tables::read(&job.output()).rows(&HEALTH).len(), 3);
     // The supervisor starts nothing again: that would be to go on.
     job.case.file("secret", SECRET);
-    let again = Job::new(&halves, Rules::epochs_of(20), "");
-    let args = format!("cluster --processes 2 --workers 1 --input in --output out --epoch-events 20 {BOUND}");
+    let again = Job::new(&halves, Rules::epochs_of(40), "");
+    let args = format!("cluster --processes 2 --workers 1 --input in --output out --epoch-events 40 {BOUND}");
     let command = &mut tidemark(again.case.root(), args.split_whitespace());
     let ended = Running::start(command.stdin(Stdio::null())).ended();
     assert_eq!(ended.code(), 1, "{}", ended.stderr);

@@ -5,9 +5,11 @@ use std::sync::LazyLock;
 
 use deltalake::DeltaTable;
 use serde_json::Value;
+use tidemark_checkpoint::records::{Cuts, Manifest};
 use tidemark_delta::{Identity, Lake, Location, Policy, TableWriter};
 
-use crate::checkpoints::{copy, flip, killed, newest, remove, start};
+use crate::checkpoints::{copy, flip, forge, killed, newest, remove, start, stored};
+use crate::data::{Event, HOUR_US, START_US, instant, quoted};
 use crate::program::Case;
 use crate::tables::{CHANNELS, CURATED, HEALTH, MANIFEST, NET_FLOW, REJECTED, Shape, USER_METRICS};
 
@@ -87,7 +89,7 @@ fn delete(case: &Case, shape: &Shape, condition: &str) {
 fn a_run_that_was_killed_and_went_on_passes() {
     let outcomes = evidence(&KILLED, 0);
     assert!(outcomes.values().all(|outcome| outcome == "passed"), "{outcomes:?}");
-    assert!(outcomes.len() >= 31);
+    assert!(outcomes.len() >= 33);
     let case = Case::of(&crate::data::eventful(51, &[300, 200]));
     case.run("out", &["--epoch-events", "40"]);
     let outcomes = evidence(&case, 0);
@@ -274,6 +276,89 @@ fn a_commit_that_says_something_else_fails() {
         });
     });
     assert_eq!(fallen, ["commits.grow", "commits.marked", "commits.never_fall"]);
+}
+
+/// Two files of which one is behind the other, without duplicates, and with all checkpoints kept.
+static DATED: LazyLock<Case> = LazyLock::new(|| {
+    let line = |name: &str, ahead: i64, index: i64| {
+        let event = Event::new(&format!("{name}{index}"), 60 * (ahead + index));
+        match index {
+            100 => event.at(&instant(START_US - 30 * HOUR_US)).line(),
+            120 => Event { id: quoted(&format!("{name}119")), ..event }.amount("11").line(),
+            130 => event.amount("0").line(),
+            _ => event.line(),
+        }
+    };
+    let file = |name: &str, ahead| (0..300).map(|index| line(name, ahead, index)).collect();
+    let case = Case::of(&[file("a", 0), file("b", 20)]);
+    let kept = ["--checkpoint-interval", "0s", "--set", "checkpoint.keep=1000", "--set", "sink.publish_interval=0s"];
+    case.run("out", &[&["--epoch-events", "20", "--curated", "--watermark-delay", "10m"][..], &kept].concat());
+    case
+});
+
+/// What evidence says of watermarks on a copy of such a pipeline, and the checks that fail on it.
+fn dated(status: i32, damage: impl FnOnce(&Case)) -> (String, Vec<String>) {
+    let case = Case::new();
+    copy(&DATED.path("out"), &case.path("out"));
+    damage(&case);
+    let ended = case.tidemark(&["evidence", "--output", "out", "--json"]);
+    assert_eq!(ended.code(), status, "{}{}", ended.stdout, ended.stderr);
+    let found: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let checks = found["checks"].as_array().unwrap();
+    let check = checks.iter().find(|check| check["name"] == "watermark.follows").unwrap();
+    let failed = checks.iter().filter(|check| check["outcome"] == "failed");
+    (check.to_string(), failed.map(|check| check["name"].as_str().unwrap().to_owned()).collect())
+}
+
+#[test]
+fn watermarks_are_computed_again_exactly_where_all_times_are_stored() {
+    let (said, failed) = dated(0, |_| {});
+    assert!(failed.is_empty());
+    assert!(said.contains("of 30") && said.contains("exactly; ") && !said.contains("within"), "{said}");
+    let epochs: u64 = said.split("to 30 of 30: ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!(epochs >= 20, "{said}");
+    // Of a stream with duplicates, some lie between bounds.
+    let text = KILLED.tidemark(&["evidence", "--output", "out"]).well().stdout;
+    let line = text.lines().find(|line| line.contains("watermark.follows")).unwrap();
+    assert!(line.starts_with("passed"), "{text}");
+    assert!(text.contains("recomputed for epochs ") && text.contains(" compared"), "{text}");
+}
+
+#[test]
+fn a_watermark_that_does_not_follow_fails() {
+    let one_more = [("watermark", "watermark + interval '1 microsecond'")];
+    let (said, failed) = dated(1, |case| set(case, &HEALTH, &one_more, "batch_id = 30"));
+    assert_eq!(failed, ["watermark.follows", "commits.marked"], "{said}");
+    let (said, failed) = dated(1, |case| set(case, &HEALTH, &one_more, "batch_id = 12"));
+    assert_eq!(failed, ["watermark.follows", "commits.marked"], "{said}");
+    let earlier = [("watermark", "watermark - interval '1 day'")];
+    let (said, failed) = dated(1, |case| set(case, &HEALTH, &earlier, "batch_id = 20"));
+    assert_eq!(failed, ["health.watermark", "watermark.follows", "commits.marked"], "{said}");
+    let (said, failed) = dated(1, |case| set(case, &HEALTH, &[("watermark", "null")], "batch_id = 30"));
+    assert_eq!(failed, ["health.watermark", "watermark.follows", "commits.marked"], "{said}");
+}
+
+#[test]
+fn a_checkpoint_that_says_something_else_of_time_fails() {
+    let (_, newest, manifest) = newest(&DATED);
+    assert_eq!(manifest.event_times.unwrap().partitions.len(), 2);
+    let forged = |change: fn(&mut Manifest)| dated(1, |case| forge(case, &newest, change)).1;
+    let later = forged(|manifest| {
+        let times = manifest.event_times.as_mut().unwrap();
+        times.watermark_us = times.watermark_us.map(|at| at + 1);
+    });
+    assert_eq!(later, ["watermark.follows"]);
+    // Its watermark still follows from its own times, and these are not those of the events.
+    let other = forged(|manifest| manifest.event_times.as_mut().unwrap().partitions[0].newest_us[3] -= 1);
+    assert_eq!(other, ["watermark.follows"]);
+    // Cuts that say of no partition that it was behind.
+    let cut = dated(1, |case| {
+        let names: Vec<String> = stored(case).cuts_of(1).map(|object| object.name.clone()).collect();
+        forge(case, &names[names.len() / 2], |cuts: &mut Cuts| {
+            cuts.cuts.iter_mut().for_each(|cut| cut.behind = Some(Vec::new()));
+        });
+    });
+    assert!(cut.1.contains(&"watermark.follows".to_owned()), "{cut:?}");
 }
 
 #[test]

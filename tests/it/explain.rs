@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::data::{Event, HOUR_US, START_US, eventful, instant, quoted};
-use crate::oracle::{Rules, cuts_by_events};
+use crate::oracle::{PRESENT, Rules, cuts_of_files};
 use crate::program::{Case, finish, tidemark};
 use crate::tables::{CURATED, REJECTED, Tables};
 
@@ -46,7 +46,7 @@ fn outcomes() -> Vec<Vec<String>> {
         event.line()
     };
     let p0 = [
-        vec![line("a", 0), broken("b", |event| event.amount = "-1".to_owned()), line("it's", 5)],
+        vec![line("a", 0), broken("b", |event| event.amount = "-1".to_owned()), line("it's", 2 * DAY)],
         vec![line("e", 0), line("a", 0), line("f", 4_000_000_000)],
         vec![line("a", 0)],
     ];
@@ -76,14 +76,18 @@ fn outcomes() -> Vec<Vec<String>> {
     vec![p0.concat(), p1.concat()]
 }
 
+/// Both files are read side by side, three events of each, and the watermark follows each event at once.
+fn rules() -> Rules {
+    Rules { witnesses: 1, alignment_us: 2400 * HOUR_US, ..Rules::epochs_of(6) }
+}
+
 #[test]
 fn every_outcome_is_told_with_its_place() {
     let case = Case::of(&outcomes());
-    let rules = Rules::epochs_of(3);
-    let flags = rules.flags();
+    let flags = rules().flags();
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     case.run("plain", &flags);
-    case.run("kept", &[&flags[..], &["--curated", "--checkpoint-interval", "0s"]].concat());
+    case.run("kept", &[&flags[..], &["--curated"]].concat());
     for output in ["plain", "kept"] {
         // The settings of the pipeline and its inputs are those that are stored.
         let of = |id: &str| arrivals(&explained(&case, id, &format!("--output {output}")));
@@ -91,15 +95,15 @@ fn every_outcome_is_told_with_its_place() {
             "1 p0.ndjson:0 accepted",
             "1 p1.ndjson:0 duplicate p0.ndjson:0",
             "1 p1.ndjson:1 rejected R210_conflicting_duplicate p0.ndjson:0",
-            "2 p0.ndjson:4 duplicate p0.ndjson:0",
-            "3 p0.ndjson:6 duplicate p0.ndjson:0",
+            "3 p0.ndjson:4 duplicate p0.ndjson:0",
+            "4 p0.ndjson:6 duplicate p0.ndjson:0",
         ];
         assert_eq!(of("a"), a);
         assert_eq!(of("b"), ["1 p0.ndjson:1 rejected R120_non_positive_amount"]);
         assert_eq!(of("it's"), ["1 p0.ndjson:2 accepted"]);
-        assert_eq!(of("d"), ["1 p1.ndjson:2 accepted", "5 p1.ndjson:14 duplicate p1.ndjson:2"]);
-        assert_eq!(of("e"), ["2 p0.ndjson:3 rejected R200_late_event"]);
-        assert_eq!(of("f"), ["2 p0.ndjson:5 rejected R140_event_time_in_future"]);
+        assert_eq!(of("d"), ["1 p1.ndjson:2 accepted", "4 p1.ndjson:14 duplicate p1.ndjson:2"]);
+        assert_eq!(of("e"), ["3 p0.ndjson:3 rejected R200_late_event"]);
+        assert_eq!(of("f"), ["3 p0.ndjson:5 rejected R140_event_time_in_future"]);
         let tables = Tables::read(&case.path(output));
         let broken = tables.rows(&REJECTED).iter().map(|row| row.iter().map(|c| format!("{c:?}")).collect::<Vec<_>>());
         for row in broken.filter(|row| row[0].starts_with("\"r")) {
@@ -111,13 +115,13 @@ fn every_outcome_is_told_with_its_place() {
     }
     let late = explained(&case, "e", "--output plain");
     let verdict = &late["arrivals"][0]["verdict"];
-    // The watermark of the second epoch lies a day behind "d".
+    // The watermark of the third epoch lies a day behind "d".
     assert_eq!(verdict["late_by_us"], DAY * 1_000_000);
     assert_eq!(verdict["watermark_us"], START_US + DAY * 1_000_000);
     assert!(late["not_searched"].to_string().contains("transaction_events"), "{late}");
     let human = case.tidemark(&["explain", "a", "--output", "kept"]).well().stdout;
     for words in
-        ["accepted in epoch 1 at p0.ndjson:0", "not counted again: 3 times", "curated", "remembered as of epoch 5"]
+        ["accepted in epoch 1 at p0.ndjson:0", "not counted again: 3 times", "curated", "remembered as of epoch 4"]
     {
         assert!(human.contains(words), "no {words:?} in {human}");
     }
@@ -129,7 +133,7 @@ fn every_outcome_is_told_with_its_place() {
 #[test]
 fn what_is_gone_is_said_and_the_rest_still_answers() {
     let case = Case::of(&outcomes());
-    let flags = Rules::epochs_of(3).flags();
+    let flags = rules().flags();
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     case.run("plain", &flags);
     case.run("kept", &[&flags[..], &["--curated"]].concat());
@@ -152,7 +156,7 @@ fn what_is_gone_is_said_and_the_rest_still_answers() {
     let plain = explained(&case, "it's", "--output plain");
     assert!(arrivals(&plain).is_empty());
     let entry = &plain["memory"]["entry"];
-    assert_eq!((&entry["remembered"], &entry["forgotten_at_us"]), (&json!(true), &json!(START_US + 25 * HOUR_US)));
+    assert_eq!((&entry["remembered"], &entry["forgotten_at_us"]), (&json!(true), &json!(START_US + 73 * HOUR_US)));
     assert!(plain["conclusion"].to_string().contains("cannot be told any more"), "{plain}");
 
     std::fs::remove_dir_all(case.path("kept/_tidemark")).unwrap();
@@ -164,13 +168,13 @@ fn what_is_gone_is_said_and_the_rest_still_answers() {
 #[test]
 fn a_replayed_event_has_two_arrivals() {
     let case = Case::of(&outcomes());
-    let flags = Rules::epochs_of(3).flags();
+    let flags = rules().flags();
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     case.run("out", &flags);
     case.tidemark(&["quarantine", "replay", "--output", "out", "--reason", "R120", "--id", "x"]).well();
     assert_eq!(arrivals(&explained(&case, "b", "--output out"))[1], "null replay:0 unread");
     case.run("out", &flags);
-    let wanted = ["1 p0.ndjson:1", "6 replay:0"].map(|place| format!("{place} rejected R120_non_positive_amount"));
+    let wanted = ["1 p0.ndjson:1", "5 replay:0"].map(|place| format!("{place} rejected R120_non_positive_amount"));
     assert_eq!(arrivals(&explained(&case, "b", "--output out")), wanted);
 }
 
@@ -196,7 +200,11 @@ fn tables_are_explained(case: &Case, args: &str, every: usize) {
 fn a_stream_in_which_everything_happens_is_explained_as_its_tables_say() {
     let lines = eventful(61, &[150, 100]);
     let case = Case::of(&lines);
-    assert!(cuts_by_events(&crate::oracle::Partition::of_directory(&case.path("in")), 20).len() > 5);
+    assert!(
+        cuts_of_files(&crate::oracle::Partition::of_directory(&case.path("in")), Rules::epochs_of(20), |_| PRESENT)
+            .len()
+            > 5
+    );
     case.run("out", &["--epoch-events", "20", "--curated"]);
     tables_are_explained(&case, "--output out", 17);
 }

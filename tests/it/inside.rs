@@ -86,7 +86,7 @@ impl Pipeline {
         let (done, ended) = channel();
         std::thread::spawn(move || {
             let watch = |observer: tidemark::runtime::Observer| {
-                watching.iter().for_each(|store| store.watch(&observer.vitals.health));
+                watching.iter().for_each(|store| store.watch(&observer.status.health));
             };
             // Nobody waits any more only after the test has failed.
             let _ = done.send(run_in(&config, false, &stop, watch, stores));

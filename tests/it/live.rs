@@ -3,7 +3,8 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
-use crate::oracle::{Partition, Rules, check, check_cuts};
+use crate::crash::job::Stop;
+use crate::oracle::{Partition, Rules, Taken, check, check_cuts};
 use crate::program::{Case, Ended, Running, tidemark};
 use crate::tables::{CURATED, HEALTH, MANIFEST, NET_FLOW, USER_METRICS};
 
@@ -27,7 +28,8 @@ fn the_first_signal_drains_a_live_run() {
         let rate = "--rate 2000 --trigger 50ms --workers 2 --curated";
         let mut running = start(&case, &format!("run --output out {stream} {NO_FAULTS} {rate}"));
         (0..2).for_each(|_| running.await_line("published"));
-        running.signal(signal);
+        // As `timeout` does: to its child, and to the process group.
+        (0..2).for_each(|_| running.signal(signal));
         let ended = running.ended().well();
         assert!(ended.stderr.contains("stopped as asked"), "{}", ended.stderr);
         consistent(&case, &ended);
@@ -42,11 +44,12 @@ pub(crate) fn consistent(case: &Case, ended: &Ended) {
     let names = tables.texts(&CURATED, "source_partition");
     let mut partitions: Vec<Partition> =
         ["0", "1", "2"].map(|name| Partition { name: name.to_owned(), bodies: Vec::new() }).to_vec();
-    let mut cuts = vec![vec![0; 3]; tables.marks().len()];
+    // A generator at a rate is never behind.
+    let mut cuts = vec![Taken::of([0; 3]); tables.marks().len()];
     for (index, ((epoch, offset), name)) in epochs.zip(offsets).zip(&names).enumerate() {
         let partition = partitions.iter().position(|partition| partition.name == *name).unwrap();
         assert_eq!(offset, partitions[partition].bodies.len(), "a gap in partition {name}");
-        cuts[epoch][partition] += 1;
+        cuts[epoch].counts[partition] += 1;
         partitions[partition].bodies.push(body(&tables.rows(&CURATED)[index]).into_bytes());
     }
     check_cuts(&case.path("out"), &partitions, &cuts, Rules::default());
@@ -82,10 +85,15 @@ fn body(row: &[crate::cells::Cell]) -> String {
 #[test]
 fn the_second_signal_ends_at_once() {
     let case = Case::new();
-    // So many users that the last publication takes a while.
-    let args = "run --output out --users 1000000 --rate 40000 --trigger 100ms --workers 1";
-    let mut running = start(&case, args);
+    let args = "run --output out --rate 40000 --trigger 100ms --workers 1";
+    let args = args.split_whitespace().chain(CHATTY.split_whitespace());
+    let mut command = tidemark(case.root(), args);
+    // It never comes to the end of its draining.
+    command.env("FAILPOINTS", Stop { place: "source-ended", passed: 0 }.fail_points());
+    let mut running = Running::start(command.stdin(Stdio::null()));
     running.await_line("published");
+    running.signal("INT");
+    running.await_line("stopped at source-ended");
     while running.is_running() {
         running.signal("INT");
     }

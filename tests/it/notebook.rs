@@ -62,7 +62,7 @@ fn the_notebook_passes_on_tables_as_they_were_written() {
     let Some((python, case)) = prepared() else { return };
     let ended = execute(&python, &case);
     assert_eq!(ended.code(), 0, "{}{}", ended.stdout, ended.stderr);
-    assert!(ended.stdout.contains("checks passed at epoch 6\n"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("checks passed at epoch 10\n"), "{}", ended.stdout);
     assert!(!ended.stdout.contains("FAILED"), "{}", ended.stdout);
     assert!(ended.stdout.contains("left out: name the program with TIDEMARK_BINARY"), "{}", ended.stdout);
 }

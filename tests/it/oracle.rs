@@ -7,12 +7,16 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
+use tidemark_dataflows::arrangement::{self, SweepRate};
 use tidemark_dataflows::block::Body;
 use tidemark_dataflows::contract::Contract;
 use tidemark_dataflows::event::{Event, EventType, Micros, Offset, PartitionId, Position};
 use tidemark_dataflows::oracle::Oracle;
+use tidemark_dataflows::payloads::PayloadCap;
+use tidemark_dataflows::pipeline::Settings;
 use tidemark_dataflows::reason::Reason;
 use tidemark_dataflows::tally::Tally;
+use tidemark_dataflows::watermark::{Behind, Horizon};
 
 use crate::cells::{Row, row};
 use crate::tables::{CHANNELS, CURATED, HEALTH, MANIFEST, Mark, NET_FLOW, REJECTED, Tables, USER_METRICS};
@@ -30,6 +34,8 @@ pub(crate) struct Rules {
     pub(crate) max_future_skew_us: i64,
     /// Bytes of rejected bodies that are kept of a partition and epoch.
     pub(crate) payload_cap: Option<u64>,
+    pub(crate) alignment_us: i64,
+    pub(crate) witnesses: usize,
 }
 
 impl Default for Rules {
@@ -40,6 +46,8 @@ impl Default for Rules {
             dedup_retention_us: 24 * HOUR_US,
             max_future_skew_us: HOUR_US,
             payload_cap: None,
+            alignment_us: HOUR_US,
+            witnesses: 10,
         }
     }
 }
@@ -47,6 +55,20 @@ impl Default for Rules {
 impl Rules {
     pub(crate) fn epochs_of(epoch_events: usize) -> Rules {
         Rules { epoch_events, ..Rules::default() }
+    }
+
+    /// What the computation is told.
+    pub(crate) fn settings(&self) -> Settings {
+        let horizon =
+            Horizon { watermark_delay_us: self.watermark_delay_us, dedup_retention_us: self.dedup_retention_us };
+        Settings {
+            contract: Contract { max_future_skew_us: self.max_future_skew_us, id_key: [17, 4], curated: true },
+            index: arrangement::Settings { horizon, key: [1, 2], expected_ids: 0, sweep: SweepRate::default() },
+            log_admissions: None,
+            payload_cap: PayloadCap(self.payload_cap),
+            witnesses: self.witnesses,
+            uncounted: None,
+        }
     }
 
     /// The flags that say the same to the program.
@@ -57,6 +79,8 @@ impl Rules {
             ("--watermark-delay", hours(self.watermark_delay_us)),
             ("--dedup-retention", hours(self.dedup_retention_us)),
             ("--max-future-skew", hours(self.max_future_skew_us)),
+            ("--alignment", hours(self.alignment_us)),
+            ("--witnesses", self.witnesses.to_string()),
         ];
         flags.extend(self.payload_cap.map(|cap| ("--max-quarantine-bytes", format!("{cap}B"))));
         flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
@@ -73,8 +97,22 @@ pub(crate) struct Partition {
 impl Partition {
     pub(crate) fn new(name: &str, content: &[u8]) -> Partition {
         let blank = |line: &[u8]| line.iter().all(|byte| b" \t\r".contains(byte));
-        let lines = content.split(|byte| *byte == b'\n').filter(|line| !blank(line));
+        let mut lines: Vec<&[u8]> = content.split(|byte| *byte == b'\n').collect();
+        // Nobody has ended the last line: it may be half an event.
+        let contract = Rules::default().settings().contract;
+        let is_half = |line: &[u8]| {
+            let body = body_of(line, Position::default(), PRESENT);
+            contract.check_strict(&body, 0).is_err_and(|violation| violation.reason == Reason::MalformedEvent)
+        };
+        lines.pop_if(|line| !blank(line) && is_half(line));
+        let lines = lines.into_iter().filter(|line| !blank(line));
         Partition { name: name.to_owned(), bodies: lines.map(<[u8]>::to_vec).collect() }
+    }
+
+    /// The event time of each event that passes the contract.
+    pub(crate) fn times(&self, contract: &Contract) -> Vec<Option<i64>> {
+        let bodies = self.bodies.iter().map(|whole| body_of(whole, Position::default(), PRESENT));
+        bodies.map(|body| contract.check_strict(&body, 0).ok().map(|event| event.time.0)).collect()
     }
 
     /// The files directly in a directory, in the order of their names.
@@ -86,11 +124,67 @@ impl Partition {
     }
 }
 
-/// Epochs of so many events of each partition, as long as there are any: by epoch, the count of each partition.
-pub(crate) fn cuts_by_events(partitions: &[Partition], events: usize) -> Vec<Vec<usize>> {
-    let epochs = partitions.iter().map(|p| p.bodies.len().div_ceil(events)).max().unwrap_or(0);
-    let count = |p: &Partition, epoch: usize| p.bodies.len().saturating_sub(epoch * events).min(events);
-    (0..epochs).map(|epoch| partitions.iter().map(|p| count(p, epoch)).collect()).collect()
+/// After all events of these tests: none of them comes from the future.
+pub(crate) const PRESENT: Micros = Micros(i64::MAX >> 1);
+
+/// What an epoch takes of each partition, and which are behind after it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Taken {
+    pub(crate) counts: Vec<usize>,
+    /// None where the watermark does not wait for any.
+    pub(crate) behind: Option<Vec<Behind>>,
+}
+
+impl Taken {
+    /// So many events of each partition, none of which is behind.
+    pub(crate) fn of(counts: impl Into<Vec<usize>>) -> Taken {
+        Taken { counts: counts.into(), behind: Some(Vec::new()) }
+    }
+}
+
+/// Epochs of files in the order of event time, as long as there are any; `opened` says when each was opened, from 0 on.
+pub(crate) fn cuts_of_files(partitions: &[Partition], rules: Rules, opened: impl Fn(usize) -> Micros) -> Vec<Taken> {
+    let contract = rules.settings().contract;
+    let mut next = vec![0; partitions.len()];
+    let mut cuts: Vec<Taken> = Vec::new();
+    let head = |index: usize, next: usize, opened: Micros| {
+        let ahead = partitions[index].bodies.iter().skip(next).take(10 * rules.witnesses);
+        let bodies = ahead.map(|whole| body_of(whole, Position::default(), opened));
+        let valid = bodies.filter_map(|body| contract.check_strict(&body, 0).ok());
+        valid.take(rules.witnesses).map(|event| event.time).min()
+    };
+    loop {
+        let epoch = cuts.len();
+        let goes_on: Vec<usize> = (0..partitions.len()).filter(|i| next[*i] < partitions[*i].bodies.len()).collect();
+        if goes_on.is_empty() {
+            return cuts;
+        }
+        let heads: Vec<Option<Micros>> = goes_on.iter().map(|i| head(*i, next[*i], opened(epoch))).collect();
+        let least = heads.iter().flatten().min().map_or(0, |least| least.0);
+        let is_active = |at: Option<Micros>| match heads.contains(&None) {
+            true => at.is_none(),
+            false => at.is_some_and(|at| at.0 <= least + rules.alignment_us),
+        };
+        let active: Vec<usize> =
+            goes_on.iter().zip(&heads).filter(|(_, at)| is_active(**at)).map(|(i, _)| *i).collect();
+        let each = (rules.epoch_events / active.len()).max(1);
+        let (mut taken, mut behind) = (Taken::of(vec![0; partitions.len()]), Vec::new());
+        for index in active {
+            taken.counts[index] = each.min(partitions[index].bodies.len() - next[index]);
+            next[index] += taken.counts[index];
+        }
+        for index in goes_on.into_iter().filter(|i| next[*i] < partitions[*i].bodies.len()) {
+            let partition = PartitionId(u32::try_from(index).unwrap());
+            behind.push(Behind { partition, head: head(index, next[index], opened(epoch)) });
+        }
+        taken.behind = Some(behind);
+        cuts.push(taken);
+    }
+}
+
+fn body_of(whole: &[u8], at: Position, arrival: Micros) -> Body<'_> {
+    let kept = if whole.len() > MAX_BODY_BYTES { KEPT_BYTES } else { whole.len() };
+    Body { bytes: &whole[..kept], whole_len: whole.len() as u64, at, arrival, section: None }
 }
 
 /// One event of the stream in its epoch.
@@ -105,18 +199,15 @@ struct Judged<'a> {
 type Arrived<'a> = BTreeMap<Position, Judged<'a>>;
 
 /// Every event; opening times come from `marks`.
-fn arrivals<'a>(partitions: &'a [Partition], cuts: &[Vec<usize>], marks: &[Mark]) -> Arrived<'a> {
+fn arrivals<'a>(partitions: &'a [Partition], cuts: &[Taken], marks: &[Mark]) -> Arrived<'a> {
     let mut next = vec![0; partitions.len()];
     let mut all = BTreeMap::new();
-    for (epoch, (counts, mark)) in (1..).zip(cuts.iter().zip(marks)) {
-        for (index, count) in counts.iter().enumerate() {
+    for (epoch, (taken, mark)) in (1..).zip(cuts.iter().zip(marks)) {
+        for (index, count) in taken.counts.iter().enumerate() {
             for offset in next[index]..next[index] + count {
-                let whole = &partitions[index].bodies[offset];
-                let kept = if whole.len() > MAX_BODY_BYTES { KEPT_BYTES } else { whole.len() };
                 let at =
                     Position { partition: PartitionId(u32::try_from(index).unwrap()), offset: Offset(offset as u64) };
-                let arrival = Micros(mark.opened);
-                let body = Body { bytes: &whole[..kept], whole_len: whole.len() as u64, at, arrival };
+                let body = body_of(&partitions[index].bodies[offset], at, Micros(mark.opened));
                 all.insert(at, Judged { epoch, partition: &partitions[index], body, mark: *mark });
             }
             next[index] += count;
@@ -139,29 +230,37 @@ pub(crate) fn nearest(numerator: i128, denominator: i128) -> f64 {
     digits.parse().unwrap()
 }
 
-/// Compares the tables of `output` with those of epochs of a fixed number of events, and returns them.
+/// Compares the tables of `output` with those of files that are read in the order of event time, and returns them.
 pub(crate) fn check(output: &Path, partitions: &[Partition], rules: Rules) -> Tables {
-    let cuts = cuts_by_events(partitions, rules.epoch_events);
-    check_cuts(output, partitions, &cuts, rules)
+    let tables = Tables::read(output);
+    let marks = tables.marks();
+    // Where epochs are missing, their number will differ.
+    let opened = |epoch: usize| marks.get(epoch).map_or(PRESENT, |mark| Micros(mark.opened));
+    let cuts = cuts_of_files(partitions, rules, opened);
+    judge(tables, partitions, &cuts, rules)
 }
 
 /// Compares the tables of `output` with those of the given epochs, and returns them.
-pub(crate) fn check_cuts(output: &Path, partitions: &[Partition], cuts: &[Vec<usize>], rules: Rules) -> Tables {
+pub(crate) fn check_cuts(output: &Path, partitions: &[Partition], cuts: &[Taken], rules: Rules) -> Tables {
     judge(Tables::read(output), partitions, cuts, rules)
 }
 
 /// Compares tables that were read with those of the given epochs, and returns them.
-pub(crate) fn judge(tables: Tables, partitions: &[Partition], cuts: &[Vec<usize>], rules: Rules) -> Tables {
+pub(crate) fn judge(tables: Tables, partitions: &[Partition], cuts: &[Taken], rules: Rules) -> Tables {
     let marks = tables.marks();
     assert_eq!(marks.len(), cuts.len(), "epochs");
     let in_order = |pair: &[Mark]| pair[0].opened <= pair[0].closed && pair[0].closed <= pair[1].opened;
     assert!(marks.windows(2).all(in_order) && marks.iter().all(|m| m.opened <= m.closed), "{marks:?}");
 
-    let contract = Contract { max_future_skew_us: rules.max_future_skew_us, id_key: [17, 4], curated: true };
-    let mut oracle = Oracle::new(contract.clone(), rules.watermark_delay_us, rules.dedup_retention_us);
+    let inbox = partitions.iter().position(|partition| partition.name == "replay");
+    let uncounted = inbox.map(|index| PartitionId(u32::try_from(index).unwrap()));
+    let settings = Settings { uncounted, ..rules.settings() };
+    let contract = settings.contract.clone();
+    let mut oracle = Oracle::new(settings);
     let arrived = arrivals(partitions, cuts, &marks);
-    for events in (1..=cuts.len()).map(|epoch| arrived.values().filter(move |event| event.epoch == epoch)) {
-        oracle.epoch(events.map(|event| event.body));
+    for (epoch, taken) in (1..).zip(cuts) {
+        let events = arrived.values().filter(|event| event.epoch == epoch);
+        oracle.epoch(events.map(|event| event.body), taken.behind.as_deref());
     }
 
     let mut expected = vec![

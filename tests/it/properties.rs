@@ -81,8 +81,10 @@ fn metrics_do_not_depend_on_the_order_inside_an_epoch() {
 
     let tables = [straight, shuffled].map(|partitions| {
         let case = Case::of(&partitions);
-        run(&case, "out", Rules::epochs_of(size), &["--workers", "2"]);
-        check(&case.path("out"), &Partition::of_directory(&case.path("in")), Rules::epochs_of(size))
+        // Both files are read side by side, `size` events of each.
+        let rules = Rules { alignment_us: 2400 * crate::data::HOUR_US, ..Rules::epochs_of(2 * size) };
+        run(&case, "out", rules, &["--workers", "2"]);
+        check(&case.path("out"), &Partition::of_directory(&case.path("in")), rules)
     });
     let [straight, shuffled] = tables.map(|tables| tables.without_times().metrics());
     shuffled.assert_equals(&straight);

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::cells::Cell;
 use crate::data::{Event, eventful, instant};
-use crate::oracle::{Partition, Rules, check, check_cuts, cuts_by_events};
+use crate::oracle::{PRESENT, Partition, Rules, Taken, check, check_cuts, cuts_of_files};
 use crate::program::{Case, Running, tidemark};
 use crate::tables::{HEALTH, MANIFEST, REJECTED, Tables};
 
@@ -37,10 +37,10 @@ fn payloads(case: &Case) -> Vec<Vec<u8>> {
 /// Checks the tables of a finished run over the files of `case` after which `replayed` were fed in epochs of their own.
 fn check_replayed(case: &Case, replayed: &[Vec<u8>], rules: Rules) -> Tables {
     let mut partitions = Partition::of_directory(&case.path("in"));
-    let mut cuts = cuts_by_events(&partitions, rules.epoch_events);
-    cuts.iter_mut().for_each(|counts| counts.push(0));
+    let mut cuts = cuts_of_files(&partitions, rules, |_| PRESENT);
+    cuts.iter_mut().for_each(|taken| taken.counts.push(0));
     let empty = vec![0; partitions.len()];
-    cuts.extend(replayed.chunks(rules.epoch_events).map(|part| [&empty[..], &[part.len()]].concat()));
+    cuts.extend(replayed.chunks(rules.epoch_events).map(|part| Taken::of([&empty[..], &[part.len()]].concat())));
     partitions.push(Partition { name: "replay".to_owned(), bodies: replayed.to_vec() });
     check_cuts(&case.path("out"), &partitions, &cuts, rules)
 }
@@ -136,9 +136,9 @@ fn a_replay_while_a_bounded_source_is_still_read_changes_no_cut_of_it() {
     drop(stdin);
     running.ended().well();
     let mut partitions = vec![Partition::new("stdin", lines.concat().as_bytes())];
-    let mut cuts = cuts_by_events(&partitions, EVENTS);
-    cuts.iter_mut().for_each(|counts| counts.push(0));
-    cuts[2][1] = replayed.len();
+    let mut cuts = cuts_of_files(&partitions, Rules::epochs_of(EVENTS), |_| PRESENT);
+    cuts.iter_mut().for_each(|taken| taken.counts.push(0));
+    cuts[2].counts[1] = replayed.len();
     partitions.push(Partition { name: "replay".to_owned(), bodies: replayed });
     check_cuts(&case.path("out"), &partitions, &cuts, Rules::epochs_of(EVENTS));
 }
@@ -181,6 +181,7 @@ fn bytes_come_back_as_they_were_and_what_was_cut_is_left_out() {
     let long = format!("{{\"event_id\":\"{}\"", "x".repeat(100_000));
     let mut file = b"{\"event_id\":\"a\xff\"}\n[1,\x1b[2J2]\n".to_vec();
     file.extend_from_slice(long.as_bytes());
+    file.push(b'\n');
     case.file("in/p0.ndjson", &file);
     let rules = Rules::epochs_of(EVENTS);
     run(&case, rules);

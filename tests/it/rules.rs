@@ -135,7 +135,7 @@ fn an_event_at_the_watermark_is_late() {
     let day = 24 * 3600;
     let at = |id: &str, us: i64| Event::new(id, 0).at(&instant(START_US + us)).line();
     let lines = [at("a", 0), at("b", -day * 1_000_000), at("c", -day * 1_000_000 + 1), at("d", -day * 1_000_000 - 1)];
-    let tables = tables_of(&lines, Rules::epochs_of(1), &["--curated"]);
+    let tables = tables_of(&lines, Rules { witnesses: 1, ..Rules::epochs_of(1) }, &["--curated"]);
     assert_eq!(tables.texts(&CURATED, "event_id"), ["a", "c"]);
     assert_eq!(tables.texts(&REJECTED, "rejection_reason"), ["R200_late_event"; 2]);
 }
@@ -155,7 +155,7 @@ fn an_event_from_the_future_does_not_move_the_watermark() {
     .iter()
     .map(Event::line)
     .collect();
-    let tables = tables_of(&lines, Rules::epochs_of(2), &[]);
+    let tables = tables_of(&lines, Rules { witnesses: 1, ..Rules::epochs_of(2) }, &[]);
     let watermark = Cell::from(now - 24 * HOUR_US);
     assert_eq!(tables.column(&HEALTH, "watermark"), [Cell::Null, watermark.clone(), watermark]);
     let reasons: Vec<String> = tables.texts(&REJECTED, "rejection_reason");
@@ -180,7 +180,8 @@ fn the_future_begins_after_the_skew() {
 
 #[test]
 fn ids_are_remembered_for_exactly_their_time() {
-    let rules = Rules { watermark_delay_us: HOUR_US, dedup_retention_us: 24 * HOUR_US, ..Rules::epochs_of(1) };
+    let horizon = Rules { watermark_delay_us: HOUR_US, dedup_retention_us: 24 * HOUR_US, ..Rules::epochs_of(1) };
+    let rules = Rules { witnesses: 1, ..horizon };
     // At 08:20; remembered until the watermark reaches 09:00 of the next day, which is an hour behind.
     let first = Event::new("x", 8 * 3600 + 1200);
     let clock = |id: &str, us| Event::new(id, 0).at(&instant(START_US + us)).line();

@@ -18,7 +18,7 @@ fn a_service_that_fails_changes_nothing() {
     let cases =
         [(Failing::Throttled, 5), (Failing::Failed, 7), (Failing::Lost, 6), (Failing::Lost, 11), (Failing::Silent, 61)];
     side_by_side(&cases, |(how, every)| {
-        let mut remote = Remote::new(&eventful(71, &[50, 30]), Rules::epochs_of(20)).unwrap();
+        let mut remote = Remote::new(&eventful(71, &[50, 30]), Rules::epochs_of(40)).unwrap();
         remote.container.fails(*how, *every);
         let ended = remote.start("--set store.request_timeout=1s --set checkpoint.lease_ttl=10s", "").ended();
         assert_eq!(ended.code(), 0, "{}", ended.stderr);

@@ -10,7 +10,7 @@ use crate::oracle::Rules;
 use crate::program::{Ended, Running};
 
 fn remote() -> Option<Remote> {
-    Remote::new(&eventful(91, &[60, 50]), Rules::epochs_of(12))
+    Remote::new(&eventful(91, &[60, 50]), Rules::epochs_of(24))
 }
 
 /// Starts it and stops the whole process at a place. Woken, it goes on from there.
@@ -98,7 +98,7 @@ fn an_instance_whose_lease_ran_out_writes_nothing_until_it_has_renewed_it() {
 
 #[test]
 fn an_instance_that_runs_gives_way_to_a_take_over() {
-    let Some(remote) = Remote::new(&eventful(92, &[300, 300]), Rules::epochs_of(15)) else { return };
+    let Some(remote) = Remote::new(&eventful(92, &[300, 300]), Rules::epochs_of(30)) else { return };
     let mut first = remote.start("", "");
     first.await_line("published");
     let mut second = remote.start("--take-over", "");

@@ -26,7 +26,7 @@ fn a_kill_at_each_place_changes_nothing() {
         return;
     }
     side_by_side(&PLACES, |(place, passed, next)| {
-        let remote = Remote::new(&eventful(81, &[50, 35]), Rules::epochs_of(12)).unwrap();
+        let remote = Remote::new(&eventful(81, &[50, 35]), Rules::epochs_of(24)).unwrap();
         remote.kill_at("", &Stop { place, passed: *passed });
         remote.kill_at("--take-over", &Stop::first(next));
         // This one waits.
@@ -38,7 +38,7 @@ fn a_kill_at_each_place_changes_nothing() {
 
 #[test]
 fn kills_at_random_instants_change_nothing() {
-    let Some(remote) = Remote::new(&eventful(82, &[150, 120]), Rules::epochs_of(10)) else { return };
+    let Some(remote) = Remote::new(&eventful(82, &[150, 120]), Rules::epochs_of(20)) else { return };
     let mut random = Random(82);
     let (mut killed, mut startup) = (0, Duration::from_secs(1));
     for _ in 0..6 {

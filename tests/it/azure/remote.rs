@@ -8,7 +8,7 @@ use tidemark::storage::Storage;
 
 use super::azurite::Container;
 use crate::crash::job::Stop;
-use crate::oracle::{Partition, Rules, cuts_by_events, judge};
+use crate::oracle::{PRESENT, Partition, Rules, cuts_of_files, judge};
 use crate::program::{Case, Ended, Running, finish, tidemark};
 use crate::tables::Tables;
 
@@ -92,7 +92,7 @@ impl Remote {
     /// Compares the tables with those of an undisturbed run.
     pub(crate) fn check(&self) -> Tables {
         let partitions = Partition::of_directory(&self.case.path("in"));
-        let cuts = cuts_by_events(&partitions, self.rules.epoch_events);
+        let cuts = cuts_of_files(&partitions, self.rules, |_| PRESENT);
         let config = self.config();
         let location = Storage::new(&config).tables().unwrap();
         judge(Tables::at(&location), &partitions, &cuts, self.rules)

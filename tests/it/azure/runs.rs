@@ -17,7 +17,7 @@ use crate::python::{python, repository};
 use crate::tables::MANIFEST;
 
 fn small(seed: u64) -> Option<Remote> {
-    Remote::new(&eventful(seed, &[60, 45]), Rules::epochs_of(20))
+    Remote::new(&eventful(seed, &[60, 45]), Rules::epochs_of(40))
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn every_verb_that_reads_finds_what_a_run_has_written() {
 
 #[test]
 fn maintenance_deletes_what_is_dead_and_nothing_else() {
-    let Some(remote) = Remote::new(&eventful(56, &[120, 90]), Rules::epochs_of(15)) else { return };
+    let Some(remote) = Remote::new(&eventful(56, &[120, 90]), Rules::epochs_of(30)) else { return };
     remote.finish("--set sink.compact_after_files=3 --set sink.log_checkpoint_every=2 --set sink.maintain_every=1s");
     let before = remote.check();
     let config = remote.config();

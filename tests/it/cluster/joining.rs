@@ -10,7 +10,7 @@ use crate::oracle::Rules;
 use crate::program::Running;
 
 fn job() -> Job {
-    Job::new(&eventful(65, &[70, 50]), Rules::epochs_of(20), "")
+    Job::new(&eventful(65, &[70, 50]), Rules::epochs_of(40), "")
 }
 
 /// Waits until both have ended well, warnings about connections that were refused aside.
@@ -78,7 +78,7 @@ fn another_checkpoint_is_no_shared_one() {
     one.ended().fails_with(2, &["elsewhere", "is not the one of process 0"]);
     ended_because(&zero.ended(), 2, &["process 1", "elsewhere", "is not the one of process 0"]);
     // Neither is one that holds the same generation.
-    job.case.run("twin", &["--epoch-events", "20"]);
+    job.case.run("twin", &["--epoch-events", "40"]);
     let places = Places::of(2);
     let zero = places.start(&job, 0, 1, "", "");
     let one = places.start(&job, 1, 1, "--checkpoint twin/_tidemark", "");

@@ -11,7 +11,7 @@ const ALERT: &str = "--set cluster.lost_after=2s";
 
 fn job(seed: u64, epochs: usize) -> Job {
     let hour_us = crate::data::HOUR_US;
-    let rules = Rules { watermark_delay_us: 2 * hour_us, dedup_retention_us: 3 * hour_us, ..Rules::epochs_of(12) };
+    let rules = Rules { watermark_delay_us: 2 * hour_us, dedup_retention_us: 3 * hour_us, ..Rules::epochs_of(24) };
     Job::new(&eventful(seed, &[12 * epochs, 12 * epochs - 29, 12 * epochs - 5]), rules, "")
 }
 

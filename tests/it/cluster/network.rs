@@ -52,7 +52,7 @@ impl Drop for Hosts {
 #[test]
 fn a_link_that_goes_down_ends_both_in_about_the_time_that_is_set() {
     let Some(hosts) = Hosts::new() else { return skipped("no network namespaces here: needs root and ip") };
-    let job = Job::new(&eventful(91, &[400, 400]), Rules::epochs_of(10), "");
+    let job = Job::new(&eventful(91, &[400, 400]), Rules::epochs_of(20), "");
     job.case.file("secret", SECRET);
     let start = |process: usize, fail_points: &str| -> Running {
         let flags = format!(

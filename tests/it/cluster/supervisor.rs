@@ -10,7 +10,7 @@ use crate::oracle::Rules;
 use crate::program::{Running, tidemark};
 
 fn job(epochs: usize) -> Job {
-    Job::new(&eventful(81, &[12 * epochs, 12 * epochs - 9]), Rules::epochs_of(12), "")
+    Job::new(&eventful(81, &[12 * epochs, 12 * epochs - 9]), Rules::epochs_of(24), "")
 }
 
 fn start(job: &Job, processes: usize, more: &str, fail_points: &str) -> Running {

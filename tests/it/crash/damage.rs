@@ -49,7 +49,7 @@ fn objects(folder: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn lost_and_damaged_objects_never_give_wrong_numbers() {
-    let job = Job::new(&eventful(51, &[120, 90]), Rules::epochs_of(15), "");
+    let job = Job::new(&eventful(51, &[120, 90]), Rules::epochs_of(30), "");
     job.kill_at(2, &Stop { place: "before-manifest", passed: 2 });
     let before = Tables::read(&job.output());
     let objects = objects(&job.output().join("_tidemark"));

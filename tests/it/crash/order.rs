@@ -14,7 +14,7 @@ use crate::tables::ALWAYS;
 
 /// Runs three epochs, and pauses once at a place.
 fn paused_at(place: &str) -> Job {
-    let job = Job::new(&eventful(61, &[45, 40]), Rules::epochs_of(15), "");
+    let job = Job::new(&eventful(61, &[45, 40]), Rules::epochs_of(30), "");
     let ended = job.start(2, EAGER, &format!("{place}=1*return(4000)->off")).ended().well();
     assert!(ended.stderr.contains(&format!("stopped at {place}")), "{}", ended.stderr);
     job.check();

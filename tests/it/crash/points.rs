@@ -40,7 +40,7 @@ type Kills = Vec<(Stop, usize)>;
 /// Two files of so many epochs; the watermark passes, ids are forgotten, and all kinds of rejections occur.
 fn job(epochs: usize) -> Job {
     let hour_us = crate::data::HOUR_US;
-    let rules = Rules { watermark_delay_us: 2 * hour_us, dedup_retention_us: 3 * hour_us, ..Rules::epochs_of(12) };
+    let rules = Rules { watermark_delay_us: 2 * hour_us, dedup_retention_us: 3 * hour_us, ..Rules::epochs_of(24) };
     Job::new(&eventful(17, &[12 * epochs, 12 * epochs - 29]), rules, "--set sink.compact_after_files=2")
 }
 

@@ -161,13 +161,13 @@ pub(crate) fn storm(plan: &Plan, mut say: impl FnMut(&str)) -> Report {
     stream.grow_to(whole, plan, &mut job);
     job.finish(plan.workers[random.below(plan.workers.len())]);
     let reader = watch.end();
-    job.check();
-    assert_eq!(reader.epoch(), i64::try_from(stream.epochs).unwrap());
+    let epochs = job.check().marks().len();
+    assert_eq!(reader.epoch(), i64::try_from(epochs).unwrap());
     Report {
         kills,
         after_progress,
         starts: starts + 1,
-        epochs: stream.epochs,
+        epochs,
         events: stream.next * plan.files.max(1),
         looks: reader.looks,
         generations: reader.seen(&NET_FLOW).generation,

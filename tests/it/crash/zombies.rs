@@ -29,7 +29,7 @@ const ASLEEP: [(&str, usize); 14] = [
 ];
 
 fn job() -> Job {
-    Job::new(&eventful(33, &[90, 70]), Rules::epochs_of(15), "")
+    Job::new(&eventful(33, &[90, 70]), Rules::epochs_of(30), "")
 }
 
 /// Starts the program and stops the whole process at a place. Woken, it goes on from there.

@@ -86,7 +86,7 @@ fn missing_events_are_counted_and_told_and_a_replay_tells_the_same() {
     let told: Vec<String> = tables.texts(&HEALTH, "status").into_iter().filter(|status| status != "ok").collect();
     let missing = |status: &String| status.split_whitespace().find_map(|word| word.parse::<u64>().ok()).unwrap();
     assert_eq!(told.iter().map(missing).sum::<u64>(), 8, "{told:?}");
-    let offsets: Vec<(usize, u64, u64)> = stream.cuts().into_iter().flatten().collect();
+    let offsets: Vec<(usize, u64, u64)> = stream.cuts().into_iter().flat_map(|cut| cut.ranges).collect();
     assert!(offsets.iter().all(|(index, from, to)| *index == 1 || *to <= 10 || *from >= 15), "{offsets:?}");
     stream.evidence();
 }

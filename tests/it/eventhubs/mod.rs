@@ -2,6 +2,7 @@
 
 mod exact;
 mod faults;
+mod live;
 mod python;
 mod refusals;
 pub(crate) mod stream;

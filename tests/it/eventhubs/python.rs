@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::stream::{Hub, Stream};
+use crate::oracle::Taken;
 use crate::program::finish;
 use crate::python::{python, repository};
 
@@ -41,9 +42,12 @@ fn events_that_python_sends_give_the_tables_that_the_oracle_expects() {
     running.ended().well();
 
     let name = |index: usize| files[index].strip_prefix("in/").unwrap();
-    let counts = stream.counts();
-    let of = |counts: &Vec<usize>| counts.iter().enumerate().map(|(i, n)| (name(i), *n)).collect::<BTreeMap<_, _>>();
-    let cuts: Vec<BTreeMap<&str, usize>> = counts.iter().map(of).collect();
+    let of = |taken: &Taken| {
+        let counts: BTreeMap<_, _> = taken.counts.iter().enumerate().map(|(i, n)| (name(i), *n)).collect();
+        let behind = taken.behind.iter().flatten().map(|behind| (name(behind.partition.0 as usize), None::<i64>));
+        serde_json::json!({ "counts": counts, "behind": behind.collect::<BTreeMap<_, _>>() })
+    };
+    let cuts: Vec<_> = stream.taken().iter().map(of).collect();
     assert!(cuts.len() > 2, "{cuts:?}");
     stream.case.file("cuts.json", serde_json::to_string(&cuts).unwrap());
     script(&python, &stream, "oracle.py", &[&["--out", "expected.json", "--cuts", "cuts.json"], &files[..]].concat());

@@ -6,11 +6,13 @@ use std::process::Stdio;
 
 use serde_json::Value;
 use tidemark_broker::{Broker, BrokerOptions, Control};
+use tidemark_dataflows::event::PartitionId;
+use tidemark_dataflows::watermark::Behind;
 use tokio::runtime::Runtime;
 
 use crate::crash::job::Stop;
 use crate::data::eventful;
-use crate::oracle::{Partition, Rules, check_cuts};
+use crate::oracle::{Partition, Rules, Taken, check_cuts};
 use crate::program::{Case, Ended, Running, finish, tidemark};
 use crate::tables::{MANIFEST, Tables};
 
@@ -62,8 +64,12 @@ impl Drop for Hub {
     }
 }
 
-/// The ranges of an epoch: partition, first offset, the one after the last.
-type Cut = Vec<(usize, u64, u64)>;
+/// The ranges of an epoch (partition, first offset, the one after the last), and the partitions that were behind.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Cut {
+    pub(crate) ranges: Vec<(usize, u64, u64)>,
+    pub(crate) behind: Vec<u32>,
+}
 
 /// A pipeline from an event hub to `out`.
 pub(crate) struct Stream {
@@ -105,6 +111,12 @@ impl Stream {
             self.hub.control().append(index, lines).unwrap();
             self.sent[index].extend(lines.iter().cloned());
         }
+    }
+
+    /// Makes it so many partitions, as whoever owns the event hub can at any time.
+    pub(crate) fn grow(&mut self, partitions: usize) {
+        self.hub.control().set_partitions(partitions).unwrap();
+        self.sent.resize(partitions, Vec::new());
     }
 
     pub(crate) fn total(&self) -> usize {
@@ -184,9 +196,12 @@ impl Stream {
             (index, whole(&range["from"]), whole(&range["to"]))
         };
         for cut in shown["cuts"].as_array().unwrap() {
-            let ranges: Cut = cut["ranges"].as_array().unwrap().iter().map(range).collect();
-            let known = self.cuts.borrow_mut().insert(whole(&cut["epoch"]), ranges.clone());
-            assert!(known.is_none_or(|known| known == ranges), "an epoch was cut twice: {cut}");
+            let ranges = cut["ranges"].as_array().unwrap().iter().map(range).collect();
+            let index = |behind: &Value| u32::try_from(whole(&behind[0])).unwrap();
+            let behind = cut["behind"].as_array().unwrap().iter().map(index).collect();
+            let found = Cut { ranges, behind };
+            let known = self.cuts.borrow_mut().insert(whole(&cut["epoch"]), found.clone());
+            assert!(known.is_none_or(|known| known == found), "an epoch was cut twice: {cut}");
         }
     }
 
@@ -198,14 +213,15 @@ impl Stream {
         cuts.values().cloned().collect()
     }
 
-    /// How many events of each partition each epoch took, by the cuts.
-    pub(crate) fn counts(&self) -> Vec<Vec<usize>> {
-        let count = |cut: &Cut| {
+    /// What each epoch took of each partition, by the cuts.
+    pub(crate) fn taken(&self) -> Vec<Taken> {
+        let taken = |cut: &Cut| {
             let mut counts = vec![0; self.sent.len()];
-            cut.iter().for_each(|(index, from, to)| counts[*index] += usize::try_from(to - from).unwrap());
-            counts
+            cut.ranges.iter().for_each(|(index, from, to)| counts[*index] += usize::try_from(to - from).unwrap());
+            let behind = cut.behind.iter().map(|index| Behind { partition: PartitionId(*index), head: None });
+            Taken { counts, behind: Some(behind.collect()) }
         };
-        self.cuts().iter().map(count).collect()
+        self.cuts().iter().map(taken).collect()
     }
 
     /// Compares the tables with those of an undisturbed run over what was sent, cut into the same epochs.
@@ -215,7 +231,7 @@ impl Stream {
             bodies: lines.iter().map(|line| line.clone().into_bytes()).collect(),
         };
         let partitions: Vec<Partition> = self.sent.iter().enumerate().map(of).collect();
-        check_cuts(&self.case.path("out"), &partitions, &self.counts(), self.rules)
+        check_cuts(&self.case.path("out"), &partitions, &self.taken(), self.rules)
     }
 
     /// Everything that is stored passes.

@@ -107,6 +107,27 @@ fn answers_are_as_they_are_described() {
 }
 
 #[test]
+fn what_holds_the_watermark_back_is_told() {
+    let case = Case::new();
+    let served = Served::held_back(&case);
+    let all = served.await_that("/api/v1/all", |all| all["status"]["time"]["held_back"].is_object());
+    let held = &all["status"]["time"]["held_back"];
+    assert_eq!(held["partition"], "slow.ndjson");
+    // Of as many events of both, those of one are half an hour later; the tenth newest of the slow one is its time.
+    assert_eq!(held["behind_seconds"], 1_809.0, "{held}");
+    assert!(held["event_time"].as_str().unwrap() < all["status"]["time"]["newest_event_time"].as_str().unwrap());
+    assert!(held["since"].as_str().unwrap() <= all["status"]["time"]["now"].as_str().unwrap());
+    assert!(jsonschema::is_valid(&schema("/api/v1/all"), &all));
+    let samples = samples(&served.get("/metrics"));
+    assert_eq!(samples["tidemark_watermark_held_back_seconds{partition=\"slow.ndjson\"}"], 1_809.0);
+    let since = samples["tidemark_watermark_held_back_since_timestamp_seconds{partition=\"slow.ndjson\"}"];
+    assert!(since > samples["process_start_time_seconds"] - 1.0, "{since}");
+    let shown = case.tidemark(&["status", "--url", &format!("http://{}", served.address)]).stdout;
+    assert!(shown.contains("held back by partition slow.ndjson for "), "{shown}");
+    assert!(shown.contains(", 30m 9s behind\n"), "{shown}");
+}
+
+#[test]
 fn rejected_events_are_shown_masked() {
     let case = Case::new();
     let (served, mut pipe) = Served::with_events(&case, 400, "");

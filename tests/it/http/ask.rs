@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::data::Event;
 use crate::program::{Case, Running, tidemark};
 
 /// A run whose console is on some free port.
@@ -45,6 +46,18 @@ impl Served {
         pipe.write_all(body.as_bytes()).unwrap();
         served.await_that("/api/v1/all", |all| all["tables"]["epoch"] == 4);
         (served, pipe)
+    }
+
+    /// One that reads a file and another one that is half an hour ahead of it. Publishing stands still before either is
+    /// read to its end, and so everything else does.
+    pub(super) fn held_back(case: &Case) -> Served {
+        let lines = |name: &str, ahead: i64| {
+            (0..600).map(|i| Event::new(&format!("{name}{i}"), ahead + i).line() + "\n").collect::<String>()
+        };
+        case.file("in/ahead.ndjson", lines("ahead", 1_800));
+        case.file("in/slow.ndjson", lines("slow", 0));
+        let args = "--input in --epoch-events 40 --workers 2 --set epochs.max_in_flight=4";
+        Served::start(case, args, &[("FAILPOINTS", "before-table=2*off->return")])
     }
 
     pub(super) fn get(&self, path: &str) -> Answer {

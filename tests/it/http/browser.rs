@@ -137,6 +137,19 @@ fn the_console_goes_along_with_the_pipeline_and_survives_its_restart() {
 }
 
 #[test]
+fn the_console_shows_what_holds_the_watermark_back() {
+    let Some(mut browser) = Browser::start() else { return };
+    let case = Case::new();
+    let served = Served::held_back(&case);
+    browser.open("light", 390, &served);
+    let shown = "by partition slow\\.ndjson for .*, 30 min 9 s behind the newest event";
+    browser.until(&format!("/{shown}/.test(document.getElementById('times').textContent)"));
+    browser.until("document.documentElement.scrollWidth <= window.innerWidth");
+    browser.sound();
+    browser.picture("held-back.png");
+}
+
+#[test]
 fn the_console_shows_where_epochs_wait_and_what_is_rejected() {
     let Some(mut browser) = Browser::start() else { return };
     let case = Case::new();

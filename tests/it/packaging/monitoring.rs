@@ -55,36 +55,78 @@ fn prometheus_takes_the_expressions_of_the_dashboard() {
     well(&["check", "rules", file.to_str().unwrap()]);
 }
 
+/// A series as promtool reads it.
+fn series(name: &str, labels: &str, values: &str) -> Value {
+    json!({"series": format!("{name}{{job=\"tidemark\",{labels}}}"), "values": values})
+}
+
+/// Has promtool evaluate the rules over an hour of series, and compare the alerts.
+fn alerts_are(input: &Value, expected: &Value) {
+    let tests = json!({
+        "rule_files": [path("docs/monitoring/alerts.yaml")],
+        "evaluation_interval": "1m",
+        "tests": [{"interval": "1m", "input_series": input, "alert_rule_test": expected}],
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tests.yaml");
+    std::fs::write(&file, tests.to_string()).unwrap();
+    well(&["test", "rules", file.to_str().unwrap()]);
+}
+
 #[test]
 fn too_many_rejected_and_late_events_are_told() {
-    let series = |name: &str, labels: &str, values: &str| json!({"series": format!("{name}{{job=\"tidemark\",{labels}}}"), "values": values});
     let fires = |alert: &str, instance: &str, summary: &str| {
         let labels = json!({"job": "tidemark", "instance": instance, "severity": "warning"});
         let link = format!("runbook.md#{}", alert.to_lowercase());
         let expected = json!([{"exp_labels": labels, "exp_annotations": {"summary": summary, "runbook_url": link}}]);
         json!({"eval_time": "55m", "alertname": alert, "exp_alerts": expected})
     };
-    let tests = json!({
-        "rule_files": [path("docs/monitoring/alerts.yaml")],
-        "evaluation_interval": "1m",
-        "tests": [{
-            "interval": "1m",
-            "input_series": [
-                series("tidemark_received_events_total", "instance=\"a\"", "0+100x60"),
-                series("tidemark_received_events_total", "instance=\"b\"", "0+100x60"),
-                series("tidemark_events_total", "instance=\"a\",outcome=\"rejected\"", "0+6x60"),
-                series("tidemark_events_total", "instance=\"b\",outcome=\"rejected\"", "0+4x60"),
-                series("tidemark_rejected_events_total", "instance=\"b\",reason=\"R200_late_event\"", "0+2x60"),
-                series("tidemark_rejected_events_total", "instance=\"a\",reason=\"R110_x\"", "0+6x60"),
-            ],
-            "alert_rule_test": [
-                fires("TidemarkRejectionRate", "a", "more than a twentieth of what comes to a is rejected"),
-                fires("TidemarkLateEvents", "b", "more than a hundredth of what comes to b is late"),
-            ],
-        }],
-    });
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("tests.yaml");
-    std::fs::write(&file, tests.to_string()).unwrap();
-    well(&["test", "rules", file.to_str().unwrap()]);
+    let input = json!([
+        series("tidemark_received_events_total", "instance=\"a\"", "0+100x60"),
+        series("tidemark_received_events_total", "instance=\"b\"", "0+100x60"),
+        series("tidemark_events_total", "instance=\"a\",outcome=\"rejected\"", "0+6x60"),
+        series("tidemark_events_total", "instance=\"b\",outcome=\"rejected\"", "0+4x60"),
+        series("tidemark_rejected_events_total", "instance=\"b\",reason=\"R200_late_event\"", "0+2x60"),
+        series("tidemark_rejected_events_total", "instance=\"a\",reason=\"R110_x\"", "0+6x60"),
+    ]);
+    let expected = json!([
+        fires("TidemarkRejectionRate", "a", "more than a twentieth of what comes to a is rejected"),
+        fires("TidemarkLateEvents", "b", "more than a hundredth of what comes to b is late"),
+    ]);
+    alerts_are(&input, &expected);
+}
+
+#[test]
+fn a_partition_that_holds_the_watermark_back_for_long_is_told() {
+    const SINCE: &str = "tidemark_watermark_held_back_since_timestamp_seconds";
+    const BEHIND: &str = "tidemark_watermark_held_back_seconds";
+    // Far behind; of unknown time; only a little behind; not for long; and where nothing comes.
+    let far = "instance=\"far\",partition=\"3\"";
+    let unknown = "instance=\"unknown\",partition=\"a b\"";
+    let (near, quiet) = ("instance=\"near\",partition=\"1\"", "instance=\"quiet\",partition=\"1\"");
+    let input = json!([
+        series("tidemark_received_events_total", "instance=\"far\"", "0+100x60"),
+        series("tidemark_received_events_total", "instance=\"unknown\"", "0+100x60"),
+        series("tidemark_received_events_total", "instance=\"near\"", "0+100x60"),
+        series("tidemark_received_events_total", "instance=\"turns\"", "0+100x60"),
+        series("tidemark_received_events_total", "instance=\"quiet\"", "0+0x60"),
+        series(SINCE, far, "0x60"),
+        series(BEHIND, far, "900x60"),
+        series(SINCE, unknown, "0x60"),
+        series(SINCE, near, "0x60"),
+        series(BEHIND, near, "500x60"),
+        series(SINCE, "instance=\"turns\",partition=\"1\"", "0x29 1800x30"),
+        series(BEHIND, "instance=\"turns\",partition=\"1\"", "900x60"),
+        series(SINCE, quiet, "0x60"),
+        series(BEHIND, quiet, "900x60"),
+    ]);
+    let fires = |instance: &str, partition: &str| {
+        let labels = json!({"job": "tidemark", "instance": instance, "partition": partition, "severity": "warning"});
+        let summary = format!("partition {partition} has held back the watermark of {instance} for 55m 0s");
+        let link = "runbook.md#tidemarkwatermarkheldback";
+        json!({"exp_labels": labels, "exp_annotations": {"summary": summary, "runbook_url": link}})
+    };
+    let alerts = json!([fires("far", "3"), fires("unknown", "a b")]);
+    let expected = json!([{"eval_time": "55m", "alertname": "TidemarkWatermarkHeldBack", "exp_alerts": alerts}]);
+    alerts_are(&input, &expected);
 }
