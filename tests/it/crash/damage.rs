@@ -31,14 +31,14 @@ impl Damage {
     }
 }
 
-/// Objects of the checkpoint, relative to its folder, in order.
+/// Objects of the checkpoint, relative to its folder, in order; none that the kill left unfinished (`#`).
 fn objects(folder: &Path) -> Vec<PathBuf> {
     let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
     while let Some(next) = folders.pop() {
         for path in next.read_dir().unwrap().map(|entry| entry.unwrap().path()) {
             if path.is_dir() {
                 folders.push(path);
-            } else if !path.ends_with("lock") {
+            } else if !path.ends_with("lock") && !path.to_string_lossy().contains('#') {
                 found.push(path.strip_prefix(folder).unwrap().to_owned());
             }
         }
