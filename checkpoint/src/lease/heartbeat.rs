@@ -1,5 +1,6 @@
 //! A lease in an object store: an object that its holder writes anew while it lives.
 //!
+//! Each write takes the place of a version that was seen, so a holder never writes over one that took the lease from it.
 //! Clocks of two machines are never compared. Whether a holder lives is found out by watching for as long as its own
 //! time to live; whether our own lease is still good, by our own monotonic clock.
 
@@ -57,7 +58,14 @@ struct Lease {
     nonce: String,
     /// Grows with each renewal.
     counter: u64,
+    /// Zero once it is given back.
     ttl_ms: u64,
+}
+
+impl Lease {
+    fn read(object: &Bytes) -> Option<Lease> {
+        serde_json::from_slice(object).ok()
+    }
 }
 
 /// A lease that we hold, until [`Heartbeat::valid`] says otherwise. Shared between the thread that renews it and those
@@ -79,7 +87,7 @@ impl Heartbeat {
     ///
     /// # Errors
     ///
-    /// [`Error::Held`] if the holder lives, [`Error::Lost`] if another process takes the lease at the same time,
+    /// [`Error::Held`] if the holder lives, or another process takes the lease at the same time and lives;
     /// [`Error::Unavailable`] for failures of the store.
     pub fn acquire(
         store: &Store,
@@ -92,33 +100,36 @@ impl Heartbeat {
         let lease = Lease { holder, nonce: nonce(), counter: 0, ttl_ms: millis(ttl) };
         let place = place(store);
         let renewed = loop {
-            let Some(found) = store.read(OBJECT)? else {
-                let began = clock.now();
-                match store.create(OBJECT, to_json(&lease)?) {
-                    Err(Error::Taken { .. }) => continue,
-                    created => created?,
+            let found = store.read(OBJECT)?;
+            match &found {
+                None => {}
+                Some(found) if Lease::read(found).is_some_and(|lease| lease.ttl_ms == 0) => {}
+                Some(found) if take_over => tell(&format!("taking over {place} from {}", describe(found))),
+                Some(found) => {
+                    if !has_expired(store, found, ttl, &*clock, tell)? {
+                        continue;
+                    }
                 }
-                break began;
-            };
-            if take_over {
-                tell(&format!("taking over {place} from {}", describe(&found)));
-            } else if !has_expired(store, &found, ttl, &*clock, tell)? {
-                continue;
             }
             let began = clock.now();
-            store.replace(OBJECT, to_json(&lease)?)?;
-            break began;
+            let taken = match &found {
+                None => store.create(OBJECT, to_json(&lease)?),
+                Some(found) => store.exchange(OBJECT, to_json(&lease)?, |now| now == found),
+            };
+            match taken {
+                // Renewed, given back or taken by another meanwhile.
+                Err(Error::Taken { .. }) => {}
+                taken => break taken.map(|()| began)?,
+            }
         };
-        let heartbeat = Heartbeat {
+        Ok(Heartbeat {
             store: store.clone(),
             ttl,
             clock,
             lease: Mutex::new(lease),
             renewed_us: AtomicU64::new(micros(renewed)),
             lost: AtomicBool::new(false),
-        };
-        heartbeat.check()?;
-        Ok(heartbeat)
+        })
     }
 
     /// Tells the store that we live. To be called every third of the time to live.
@@ -128,17 +139,8 @@ impl Heartbeat {
     /// [`Error::Lost`], then and ever after, if the lease is not ours any more; [`Error::Unavailable`] for failures of
     /// the store, after which the next call may succeed.
     pub fn renew(&self) -> Result<(), Error> {
-        // First, or we would overwrite the lease of the one who took over.
-        self.check()?;
         let began = self.clock.now();
-        let renewed = {
-            let mut lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
-            lease.counter += 1;
-            lease.holder.heartbeat = wall_clock();
-            to_json(&lease)?
-        };
-        self.store.replace(OBJECT, renewed)?;
-        self.check()?;
+        self.write(|lease| lease.holder.heartbeat = wall_clock())?;
         self.renewed_us.fetch_max(micros(began), Ordering::Release);
         Ok(())
     }
@@ -180,27 +182,34 @@ impl Heartbeat {
     ///
     /// [`Error::Lost`] if it is not ours any more, [`Error::Unavailable`] for failures of the store.
     pub fn release(&self) -> Result<(), Error> {
-        self.check()?;
+        let given_back = self.write(|lease| lease.ttl_ms = 0);
         self.lost.store(true, Ordering::Release);
-        self.store.delete(&[OBJECT.to_owned()])
+        given_back
     }
 
-    /// Makes sure that the object is ours.
-    fn check(&self) -> Result<(), Error> {
+    /// Writes the lease in place of our own one.
+    fn write(&self, change: impl FnOnce(&mut Lease)) -> Result<(), Error> {
         let lost = |what: String| {
             self.lost.store(true, Ordering::Release);
             Error::Lost { place: place(&self.store), what }
         };
-        if self.lost.load(Ordering::Acquire) {
+        if self.is_lost() {
             return Err(lost("that was found out before".to_owned()));
         }
-        let Some(found) = self.store.read(OBJECT)? else {
-            return Err(lost("somebody has removed it".to_owned()));
+        let next = {
+            let mut lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
+            lease.counter += 1;
+            change(&mut lease);
+            lease.clone()
         };
-        let ours = self.lease.lock().unwrap_or_else(PoisonError::into_inner).nonce.clone();
-        match serde_json::from_slice::<Lease>(&found) {
-            Ok(lease) if lease.nonce == ours => Ok(()),
-            _ => Err(lost(format!("{} has taken it over", describe(&found)))),
+        // Not a later one of another thread of ours, which may have given it back.
+        let ours = |now: &Lease| now.nonce == next.nonce && now.counter < next.counter;
+        match self.store.exchange(OBJECT, to_json(&next)?, |now| Lease::read(now).is_some_and(|now| ours(&now))) {
+            Err(Error::Taken { .. }) => Err(lost(match self.store.read(OBJECT)? {
+                None => "somebody has removed it".to_owned(),
+                Some(found) => format!("{} has taken it over", describe(&found)),
+            })),
+            written => written,
         }
     }
 }
@@ -211,7 +220,7 @@ impl std::fmt::Debug for Heartbeat {
     }
 }
 
-/// Watches a lease for as long as it lives without its holder. False if it went away meanwhile.
+/// Watches a lease for as long as it lives without its holder. False if it was given back meanwhile.
 fn has_expired(
     store: &Store,
     found: &Bytes,
@@ -219,7 +228,7 @@ fn has_expired(
     clock: &dyn Clock,
     tell: &mut dyn FnMut(&str),
 ) -> Result<bool, Error> {
-    let lease: Option<Lease> = serde_json::from_slice(found).ok();
+    let lease = Lease::read(found);
     // Its holder may have been configured with another time to live than we are.
     let patience = lease.as_ref().map_or(ttl, |lease| ttl.max(Duration::from_millis(lease.ttl_ms)));
     let place = place(store);
@@ -237,8 +246,11 @@ fn has_expired(
         match store.read(OBJECT)? {
             None => return Ok(false),
             Some(now) if now != *found => {
-                let holder = serde_json::from_slice::<Lease>(&now).ok().map(|lease| Box::new(lease.holder));
-                return Err(Error::Held { place, holder });
+                let lease = Lease::read(&now);
+                if lease.as_ref().is_some_and(|lease| lease.ttl_ms == 0) {
+                    return Ok(false);
+                }
+                return Err(Error::Held { place, holder: lease.map(|lease| Box::new(lease.holder)) });
             }
             Some(_) if last => return Ok(true),
             Some(_) => {}
@@ -247,8 +259,7 @@ fn has_expired(
 }
 
 fn describe(lease: &Bytes) -> String {
-    serde_json::from_slice::<Lease>(lease)
-        .map_or_else(|_| "a holder that cannot be read".to_owned(), |lease| lease.holder.to_string())
+    Lease::read(lease).map_or_else(|| "a holder that cannot be read".to_owned(), |lease| lease.holder.to_string())
 }
 
 fn place(store: &Store) -> String {

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -185,6 +185,33 @@ fn an_explicit_take_over_does_not_wait_and_the_one_before_stops_at_its_next_rene
     assert!(taker.unwrap().valid() && clock.now().is_zero() && told.len() == 1);
     assert!(matches!(before.renew(), Err(Error::Lost { what, .. }) if what.contains("on beta")));
     assert!(!before.valid());
+}
+
+#[test]
+fn whoever_takes_over_while_others_renew_and_take_over_exactly_one_is_left() {
+    for round in 0..500 {
+        let (store, clock) = (memory(), ByHand::new());
+        let first = acquire(&store, "first", false, &clock).0.unwrap();
+        let start = Barrier::new(4);
+        let held: Vec<Heartbeat> = std::thread::scope(|scope| {
+            let take_over = |host| {
+                start.wait();
+                acquire(&store, host, true, &clock).0.unwrap()
+            };
+            let takers = ["beta", "gamma"].map(|host| scope.spawn(move || take_over(host)));
+            let leaving = scope.spawn(|| {
+                start.wait();
+                (0..3).for_each(|_| drop(first.renew()));
+                // Every other one ends as well as it can.
+                (round % 2 == 0).then(|| first.release())
+            });
+            start.wait();
+            leaving.join().unwrap();
+            takers.into_iter().map(|taker| taker.join().unwrap()).collect()
+        });
+        let left = held.iter().filter(|lease| lease.renew().is_ok()).count();
+        assert_eq!((left, first.renew().is_ok()), (1, false), "round {round}");
+    }
 }
 
 #[test]

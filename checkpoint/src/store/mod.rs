@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path as Key;
-use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion};
 use tokio::runtime::{self, Runtime};
 use tokio::time::{sleep, timeout};
 
@@ -59,10 +59,10 @@ pub struct Listed {
     pub bytes: u64,
 }
 
-/// What a request found under a name that was to be new.
-enum Created {
+/// What a request found under a name that was to be new, or as it was known.
+enum Written {
     Now,
-    Existed,
+    Refused,
 }
 
 impl Store {
@@ -137,22 +137,45 @@ impl Store {
         let what = format!("creating '{name}'");
         self.block_on(async {
             for round in 1..=ROUNDS {
-                if let Created::Now = self.put(&what, &key, &bytes, PutMode::Create).await? {
+                if let Written::Now = self.put(&what, &key, &bytes, PutMode::Create).await? {
                     return Ok(());
                 }
                 match self.get(&what, &key).await? {
-                    Some(known) if known == bytes => return Ok(()),
+                    Some((known, _)) if known == bytes => return Ok(()),
                     Some(_) => return Err(Error::Taken { name: name.to_owned() }),
                     // Deleted since; or the store has another conflict with the request.
                     None => sleep(BETWEEN_ROUNDS * round).await,
                 }
             }
-            Err(Error::Unavailable {
-                what: format!("{what} in {}", self.describe()),
-                attempts: ROUNDS,
-                permanent: false,
-                source: "the store says that it exists, and that it does not".into(),
-            })
+            Err(self.undecided(&what, "the store says that it exists, and that it does not"))
+        })
+    }
+
+    /// Writes an object in place of one that `expected` knows again, unless somebody else writes it at the same time:
+    /// then it is looked at anew. A request that was given up as stalled comes to nothing later. For stores that know
+    /// versions of an object, which a directory does not.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Taken`] if there is something else or nothing, else [`Error::Unavailable`].
+    pub fn exchange(&self, name: &str, bytes: Bytes, expected: impl Fn(&Bytes) -> bool) -> Result<(), Error> {
+        let key = self.key(name)?;
+        let what = format!("exchanging '{name}'");
+        self.block_on(async {
+            for round in 1..=ROUNDS {
+                match self.get(&what, &key).await? {
+                    // The reply to an earlier attempt was lost.
+                    Some((known, _)) if known == bytes => return Ok(()),
+                    Some((known, version)) if expected(&known) => {
+                        if let Written::Now = self.put(&what, &key, &bytes, PutMode::Update(version)).await? {
+                            return Ok(());
+                        }
+                    }
+                    _ => return Err(Error::Taken { name: name.to_owned() }),
+                }
+                sleep(BETWEEN_ROUNDS * round).await;
+            }
+            Err(self.undecided(&what, "others write it faster than it can be looked at"))
         })
     }
 
@@ -175,7 +198,7 @@ impl Store {
     /// [`Error::Unavailable`].
     pub fn read(&self, name: &str) -> Result<Option<Bytes>, Error> {
         let key = self.key(name)?;
-        self.block_on(self.get(&format!("reading '{name}'"), &key))
+        self.block_on(async { Ok(self.get(&format!("reading '{name}'"), &key).await?.map(|(bytes, _)| bytes)) })
     }
 
     /// The bytes of several objects, in the order of their names, read at the same time.
@@ -186,7 +209,9 @@ impl Store {
     pub fn read_all(&self, names: &[String]) -> Result<Vec<Option<Bytes>>, Error> {
         let keys = self.keys(names)?;
         self.block_on(async {
-            let reads = keys.iter().map(async |(name, key)| self.get(&format!("reading '{name}'"), key).await);
+            let reads = keys.iter().map(async |(name, key)| {
+                Ok(self.get(&format!("reading '{name}'"), key).await?.map(|(bytes, _)| bytes))
+            });
             stream::iter(reads).buffered(PARALLEL).try_collect().await
         })
     }
@@ -253,29 +278,39 @@ impl Store {
         self.shared.persistence.place().to_owned()
     }
 
+    fn undecided(&self, what: &str, why: &str) -> Error {
+        Error::Unavailable {
+            what: format!("{what} in {}", self.describe()),
+            attempts: ROUNDS,
+            permanent: false,
+            source: why.into(),
+        }
+    }
+
     fn block_on<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         self.shared.runtime.block_on(work)
     }
 
-    async fn put(&self, what: &str, key: &Key, bytes: &Bytes, mode: PutMode) -> Result<Created, Error> {
+    async fn put(&self, what: &str, key: &Key, bytes: &Bytes, mode: PutMode) -> Result<Written, Error> {
         let extra = Duration::from_secs(bytes.len() as u64 / BYTES_PER_SECOND_MIN);
         let attempt = async || {
             let payload = PutPayload::from_bytes(bytes.clone());
             match self.shared.objects.put_opts(key, payload, PutOptions::from(mode.clone())).await {
-                Ok(_) => Ok(Created::Now),
+                Ok(_) => Ok(Written::Now),
                 // Stores differ in how they say that the name is taken.
                 Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. })
-                    if mode == PutMode::Create =>
+                    if mode != PutMode::Overwrite =>
                 {
-                    Ok(Created::Existed)
+                    Ok(Written::Refused)
                 }
+                Err(object_store::Error::NotFound { .. }) if matches!(mode, PutMode::Update(_)) => Ok(Written::Refused),
                 Err(error) => Err(error),
             }
         };
         self.shared.persistence.persist(what, Deadline::Extra(extra), attempt).await
     }
 
-    async fn get(&self, what: &str, key: &Key) -> Result<Option<Bytes>, Error> {
+    async fn get(&self, what: &str, key: &Key) -> Result<Option<(Bytes, UpdateVersion)>, Error> {
         let persistence = &self.shared.persistence;
         let read = async || match self.read_once(key).await {
             Err(object_store::Error::NotFound { .. }) => Ok(None),
@@ -285,13 +320,14 @@ impl Store {
     }
 
     /// One attempt. The deadline is for each piece that the store sends, so a large object may take its time.
-    async fn read_once(&self, key: &Key) -> object_store::Result<Bytes> {
+    async fn read_once(&self, key: &Key) -> object_store::Result<(Bytes, UpdateVersion)> {
         let patience = self.shared.persistence.request_timeout();
         let found = timeout(patience, self.shared.objects.get(key)).await.map_err(stalled)??;
         let size = found.meta.size;
+        let version = UpdateVersion { e_tag: found.meta.e_tag.clone(), version: found.meta.version.clone() };
         if let GetResultPayload::File(..) = found.payload {
             let patience = patience.saturating_add(Duration::from_secs(size / BYTES_PER_SECOND_MIN));
-            return timeout(patience, found.bytes()).await.map_err(stalled)?;
+            return Ok((timeout(patience, found.bytes()).await.map_err(stalled)??, version));
         }
         let mut pieces = found.into_stream();
         let mut first = Bytes::new();
@@ -308,7 +344,7 @@ impl Store {
             }
             rest.extend_from_slice(&piece);
         }
-        Ok(if rest.is_empty() { first } else { rest.freeze() })
+        Ok((if rest.is_empty() { first } else { rest.freeze() }, version))
     }
 
     async fn delete_one(&self, key: &Key) -> object_store::Result<()> {

@@ -202,6 +202,31 @@ fn a_lost_reply_to_a_creation_is_no_failure_but_other_bytes_under_the_name_are()
 }
 
 #[test]
+fn an_exchange_replaces_what_it_knows_and_nothing_else() {
+    // A look, a write whose reply is lost, and the look that finds out.
+    let bench = Bench::new([Fault::None, Fault::None, Fault::LostReply]);
+    let store = &bench.store;
+    let is = |known: &'static [u8]| move |now: &Bytes| now == known;
+    store.create("x", Bytes::from_static(b"1")).unwrap();
+    store.exchange("x", Bytes::from_static(b"2"), is(b"1")).unwrap();
+    assert_eq!(bench.told(), ["failing", "recovered"]);
+    let refused = store.exchange("x", Bytes::from_static(b"3"), is(b"1"));
+    assert!(matches!(refused, Err(Error::Taken { name }) if name == "x"));
+    // Somebody else writes between the look and the write: it looks again.
+    let theirs = || store.replace("x", Bytes::from_static(b"theirs")).unwrap();
+    let meanwhile = std::cell::Cell::new(true);
+    let refused = store.exchange("x", Bytes::from_static(b"3"), |now| {
+        if meanwhile.take() {
+            std::thread::scope(|scope| scope.spawn(theirs).join().unwrap());
+        }
+        now == &b"2"[..]
+    });
+    assert!(matches!(refused, Err(Error::Taken { .. })));
+    assert_eq!(store.read("x").unwrap().unwrap(), b"theirs"[..]);
+    assert!(matches!(store.exchange("none", Bytes::new(), |_| true), Err(Error::Taken { .. })));
+}
+
+#[test]
 fn throttling_is_met_with_growing_waits_until_patience_ends() {
     let bench = Bench::new([Fault::Throttled; 4]);
     let (took, outcome) = bench.timed(|| bench.store.replace("x", Bytes::new()));
