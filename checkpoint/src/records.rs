@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tidemark_dataflows::event::{Epoch, EpochMark, Micros};
+use tidemark_dataflows::event::{Epoch, EpochMark, Micros, PartitionId};
 use tidemark_dataflows::reason::Reason;
 use tidemark_dataflows::tally::{EpochSummary, Tally};
-use tidemark_dataflows::watermark::Horizon;
+use tidemark_dataflows::watermark::{self, Horizon, Progress};
 
 use crate::envelope::{self, Digest, Kind};
 use crate::error::Error;
@@ -218,6 +218,12 @@ pub struct Joined {
     pub from: u64,
 }
 
+impl From<&Behind> for watermark::Behind {
+    fn from(behind: &Behind) -> Self {
+        watermark::Behind { partition: PartitionId(behind.index), head: behind.head_us.map(Micros) }
+    }
+}
+
 impl Cut {
     /// What the dataflow is told of it. How many events were `missing` follows from the cut before.
     pub fn mark(&self, missing: u64) -> EpochMark {
@@ -382,7 +388,20 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// The watermark of the epoch after it. Before manifests held event times, it followed the greatest one at once.
+    /// What the watermark goes on from. Before manifests held event times, it followed the greatest one at once.
+    pub fn progress(&self, horizon: Horizon) -> Progress {
+        let newest = self.counters.newest_event_time_us.map(Micros);
+        let Some(times) = &self.event_times else { return Progress::without_waiting(horizon, newest) };
+        let list = |times: &[i64]| times.iter().copied().map(Micros).collect();
+        Progress {
+            watermark: times.watermark_us.map(Micros),
+            newest,
+            overall: list(&times.newest_us),
+            partitions: times.partitions.iter().map(|of| (PartitionId(of.index), list(&of.newest_us))).collect(),
+        }
+    }
+
+    /// The watermark of the epoch after it.
     pub fn next_watermark(&self, horizon: Horizon) -> Option<Micros> {
         match &self.event_times {
             Some(times) => times.watermark_us.map(Micros),

@@ -3,6 +3,8 @@
 //! There may be ten of each of thousands of files. So a list of times is written as differences, the greatest time first.
 
 use serde::{Deserialize, Serialize};
+use tidemark_dataflows::event::Micros;
+use tidemark_dataflows::watermark::Progress;
 
 /// The event times that the watermark goes on from, as of the end of an epoch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +17,20 @@ pub struct EventTimes {
     pub newest_us: Vec<i64>,
     /// The greatest event times of each partition, in the order of their numbers. Those without any may be left out.
     pub partitions: Vec<PartitionTimes>,
+}
+
+impl From<&Progress> for EventTimes {
+    fn from(progress: &Progress) -> Self {
+        let numbers = |times: &[Micros]| times.iter().map(|time| time.0).collect();
+        let partitions = progress.partitions.iter();
+        EventTimes {
+            watermark_us: progress.watermark.map(|watermark| watermark.0),
+            newest_us: numbers(&progress.overall),
+            partitions: partitions
+                .map(|(partition, times)| PartitionTimes { index: partition.0, newest_us: numbers(times) })
+                .collect(),
+        }
+    }
 }
 
 /// The greatest event times of a partition.

@@ -6,11 +6,11 @@ use tidemark_checkpoint::compaction::Tiers;
 use tidemark_checkpoint::envelope::Digest;
 use tidemark_checkpoint::journal::ManifestLog;
 use tidemark_checkpoint::names;
-use tidemark_checkpoint::records::{Counters, EventTimes, Identity, Manifest, PartitionTimes, Position, Run};
+use tidemark_checkpoint::records::{Counters, Identity, Manifest, Position, Run};
 use tidemark_checkpoint::runs::totals::Key;
 use tidemark_checkpoint::runs::{ids, totals};
 use tidemark_dataflows::arrangement::Remembered;
-use tidemark_dataflows::event::{Epoch, EventId, Micros, UserId};
+use tidemark_dataflows::event::{Epoch, EventId, UserId};
 use tidemark_dataflows::metrics::{ChannelKey, Totals};
 use tidemark_dataflows::watermark::{Bucket, Horizon, Progress};
 
@@ -57,19 +57,6 @@ pub(crate) struct Complete {
     pub(crate) progress: Progress,
     /// The runs that were written for it.
     pub(crate) runs: Vec<(List, Run)>,
-}
-
-/// Event times as they are stored.
-pub(crate) fn times_of(progress: &Progress) -> EventTimes {
-    let numbers = |times: &[Micros]| times.iter().map(|time| time.0).collect();
-    let partitions = progress.partitions.iter();
-    EventTimes {
-        watermark_us: progress.watermark.map(|watermark| watermark.0),
-        newest_us: numbers(&progress.overall),
-        partitions: partitions
-            .map(|(partition, times)| PartitionTimes { index: partition.0, newest_us: numbers(times) })
-            .collect(),
-    }
 }
 
 /// Writes the runs of one process, numbered from `number` on.
@@ -164,7 +151,7 @@ impl CheckpointWriter {
             written_us: 0,
             positions,
             counters,
-            event_times: Some(times_of(&progress)),
+            event_times: Some((&progress).into()),
             ids: self.ids.clone(),
             users: self.users.clone(),
             channels: self.channels.clone(),

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidemark_checkpoint::names;
-use tidemark_checkpoint::records::{Adoption, Cut, Cuts, Manifest, Record};
+use tidemark_checkpoint::records::{Adoption, Cut, Cuts, EventTimes, Manifest, Record};
 use tidemark_dataflows::block::Block;
-use tidemark_dataflows::event::{Epoch, Micros, PartitionId, Position, UserId};
+use tidemark_dataflows::event::{Epoch, Micros, Position, UserId};
 use tidemark_dataflows::metrics::{ChannelKey, Totals};
 use tidemark_dataflows::oracle::Oracle;
 use tidemark_dataflows::pipeline::Settings;
@@ -16,7 +16,6 @@ use tidemark_dataflows::reason::Reason;
 use tidemark_dataflows::tally::Tally;
 use tidemark_dataflows::watermark::{Behind, Progress};
 
-use crate::checkpoint::times_of;
 use crate::durable::{Commit, TABLES};
 use crate::source::Source;
 use crate::tables::{Change, Table};
@@ -156,7 +155,7 @@ impl Checks {
         let expected = (sum(|t| t.received), sum(|t| t.accepted), sum(|t| t.duplicates), sum(Tally::rejected_total));
         let found = &manifest.counters;
         let found = (found.received, found.accepted, found.duplicates, found.rejected_total());
-        let times = times_of(&self.expected[at - 1].progress);
+        let times = EventTimes::from(&self.expected[at - 1].progress);
         let (times_fit, next) = (manifest.event_times.as_ref() == Some(&times), self.expected[at - 1].next.clone());
         let positions = manifest.positions.iter().all(|at| at.next == next.get(&at.index).copied().unwrap_or(0));
         self.must(found == expected, || {
@@ -251,9 +250,7 @@ impl Checks {
             self.source.block(place, range.index, range.from, range.to, Micros(cut.opened_us))
         };
         let blocks: Vec<Block> = ranges.iter().map(block).collect();
-        let behind = cut.behind.iter().flatten();
-        let behind = behind.map(|at| Behind { partition: PartitionId(at.index), head: at.head_us.map(Micros) });
-        let behind: Vec<Behind> = behind.collect();
+        let behind: Vec<Behind> = cut.behind.iter().flatten().map(Behind::from).collect();
         self.oracle.epoch(blocks.iter().flat_map(Block::iter), cut.behind.as_ref().map(|_| &behind[..]));
         self.expect(next);
         self.canon.push(cut);

@@ -10,7 +10,7 @@ use tidemark::checkpoint::restore::Loaded;
 use tidemark_checkpoint::records::Cut;
 use tidemark_dataflows::block::Block;
 use tidemark_dataflows::distinct::Admitted;
-use tidemark_dataflows::event::{Epoch, EpochMark, Micros, PartitionId, UserId};
+use tidemark_dataflows::event::{Epoch, EpochMark, UserId};
 use tidemark_dataflows::metrics::{Changed, ChannelKey};
 use tidemark_dataflows::pipeline::{Exports, Inputs, Outputs, Settings, tidemark};
 use tidemark_dataflows::watermark::{Behind, Progress};
@@ -124,9 +124,7 @@ impl Compute {
                 let mark = cut.mark(0);
                 advance(&mut self.marks, mark.epoch);
                 advance(&mut self.behind, mark.epoch);
-                for at in cut.behind.iter().flatten() {
-                    self.behind.send(Behind { partition: PartitionId(at.index), head: at.head_us.map(Micros) });
-                }
+                cut.behind.iter().flatten().map(Behind::from).for_each(|behind| self.behind.send(behind));
                 self.marks.send(mark);
                 advance(&mut self.behind, mark.epoch + 1);
                 advance(&mut self.marks, mark.epoch + 1);

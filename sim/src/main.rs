@@ -14,11 +14,11 @@ use tidemark_sim::shrink::{Failure, attempt, run, shrink};
 const USAGE: &str = "\
 Simulates the protocol of epochs: processes, stores and tables under a schedule that a seed decides.
 
-  --seed N             run one seed
+  --seed N             run one seed, and show every step
   --seeds FROM..TO     run these, up to the first that fails (0..1000, where no seed is named)
   --order NAME         make things durable in a wrong order, which must be noticed
   --list-orders        name them
-  --trace              show every step
+  --trace              show every step of all of them
   --shortest           go on after a failure, and show the one with the fewest steps
   --faults 1,4 | none  only these faults of the seed, counted from 0
   --events N           only its first events
@@ -26,7 +26,7 @@ Simulates the protocol of epochs: processes, stores and tables under a schedule 
   --draw N             another draw of how long everything takes
   --straight           interleave nothing that no fault asks for
 
-The status is 0 if nothing is wrong, 1 if something is, 2 for a usage that makes no sense. What a trace says, and what is
+The status is 0 if nothing is wrong, 1 if something is, as it must be with --order, 2 for a usage that makes no sense. What a trace says, and what is
 simulated, is in sim/README.md.
 ";
 
@@ -75,7 +75,7 @@ fn parse(mut given: impl Iterator<Item = String>) -> Result<Arguments, String> {
             "--straight" => arguments.reduction.straight = true,
             "--seed" => {
                 let seed = number(&value()?)?;
-                arguments.seeds = seed..seed + 1;
+                (arguments.seeds, arguments.trace) = (seed..seed + 1, true);
             }
             "--seeds" => {
                 let range = value()?;
@@ -136,7 +136,7 @@ fn simulate(arguments: &Arguments) -> ExitCode {
             if !trace {
                 show(failure.seed, *order, &failure.reduction);
             }
-            println!("\n{} steps: {}\ncargo run -p tidemark-sim -- {failure} --trace", failure.steps, failure.broken);
+            println!("\n{} steps: {}\ncargo run -p tidemark-sim -- {failure}", failure.steps, failure.broken);
             ExitCode::from(1)
         }
         None if *order != Order::Right => {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tidemark_checkpoint::records::{Counters, EventTimes, PartitionTimes, Run};
-use tidemark_dataflows::event::{Epoch, Micros};
+use tidemark_checkpoint::records::{Counters, Run};
+use tidemark_dataflows::event::Epoch;
 use tidemark_dataflows::tally::EpochSummary;
 use tidemark_dataflows::watermark::Progress;
 use timely::container::CapacityContainerBuilder;
@@ -142,23 +142,10 @@ pub fn complete<'s>(
                 runs.sort_by(|(_, a), (_, b)| a.name.cmp(&b.name));
                 let later = reached.split_off(&(epoch + 1));
                 let times = std::mem::replace(&mut reached, later).remove(&epoch).unwrap_or_default();
-                writer.complete(epoch, counters.clone(), times_of(&times), runs);
+                writer.complete(epoch, counters.clone(), (&times).into(), runs);
             }
         }
     });
-}
-
-/// Event times as they are stored.
-fn times_of(progress: &Progress) -> EventTimes {
-    let numbers = |times: &[Micros]| times.iter().map(|time| time.0).collect();
-    let partitions = progress.partitions.iter();
-    EventTimes {
-        watermark_us: progress.watermark.map(|watermark| watermark.0),
-        newest_us: numbers(&progress.overall),
-        partitions: partitions
-            .map(|(partition, times)| PartitionTimes { index: partition.0, newest_us: numbers(times) })
-            .collect(),
-    }
 }
 
 #[cfg(test)]

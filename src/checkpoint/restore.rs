@@ -7,14 +7,13 @@ use bytes::Bytes;
 use tidemark_checkpoint::Error;
 use tidemark_checkpoint::envelope::Digest;
 use tidemark_checkpoint::journal::{Past, Restorable};
-use tidemark_checkpoint::records::{Manifest, PartitionTimes, Run};
+use tidemark_checkpoint::records::Run;
 use tidemark_checkpoint::runs::ids::{self, IdRun};
 use tidemark_checkpoint::runs::totals::{self, Key};
 use tidemark_checkpoint::store::Store;
-use tidemark_dataflows::event::{Micros, PartitionId, UserId};
+use tidemark_dataflows::event::UserId;
 use tidemark_dataflows::metrics::{ChannelKey, Totals};
 use tidemark_dataflows::pipeline::{Restored, Settings};
-use tidemark_dataflows::watermark::Progress;
 
 use crate::telemetry::{ChannelFigures, Figures, WholeFigures};
 
@@ -99,7 +98,7 @@ impl Loaded {
     pub fn share(&self, settings: &Settings, worker: usize, workers: usize) -> Restored {
         let Some(Restorable { manifest, .. }) = &self.from else { return Restored::nothing(settings) };
         let started = Instant::now();
-        let mut restored = Restored::up_to(progress_of(manifest, settings), settings);
+        let mut restored = Restored::up_to(manifest.progress(settings.index.horizon), settings);
         let hashes = restored.index.hashes();
         let mine = |route: u64| route % workers as u64 == worker as u64;
         for run in self.ids.iter() {
@@ -111,22 +110,6 @@ impl Loaded {
         let (ids, users) = (restored.index.len(), restored.users.len());
         tracing::debug!(worker, ids, users, took_ms = started.elapsed().as_millis(), "taken up");
         restored
-    }
-}
-
-/// What the watermark goes on from. Before manifests held event times, it followed the greatest one at once.
-fn progress_of(manifest: &Manifest, settings: &Settings) -> Progress {
-    let newest = manifest.counters.newest_event_time_us.map(Micros);
-    let Some(times) = &manifest.event_times else {
-        return Progress::without_waiting(settings.index.horizon, newest);
-    };
-    let instants = |times: &[i64]| times.iter().copied().map(Micros).collect();
-    let of_partition = |times: &PartitionTimes| (PartitionId(times.index), instants(&times.newest_us));
-    Progress {
-        watermark: times.watermark_us.map(Micros),
-        newest,
-        overall: instants(&times.newest_us),
-        partitions: times.partitions.iter().map(of_partition).collect(),
     }
 }
 

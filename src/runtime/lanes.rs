@@ -7,7 +7,7 @@ use std::thread::Thread;
 
 use tidemark_checkpoint::records::Cut;
 use tidemark_dataflows::block::Block;
-use tidemark_dataflows::event::{Epoch, EpochMark, Micros, PartitionId};
+use tidemark_dataflows::event::{Epoch, EpochMark};
 use tidemark_dataflows::watermark::Behind;
 
 /// Blocks that may wait in one lane: enough to keep a worker busy while the reader turns to the others.
@@ -136,6 +136,5 @@ impl Lane {
 
 /// The partitions that were behind when an epoch was closed, as the computation knows them.
 pub(super) fn behind_of(cut: &Cut) -> Arc<[Behind]> {
-    let behind = cut.behind.iter().flatten();
-    behind.map(|at| Behind { partition: PartitionId(at.index), head: at.head_us.map(Micros) }).collect()
+    cut.behind.iter().flatten().map(Behind::from).collect()
 }

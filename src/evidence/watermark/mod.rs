@@ -117,23 +117,9 @@ impl Rule<'_> {
     }
 }
 
-/// What a manifest goes on from.
-fn progress(manifest: &Manifest, horizon: Horizon) -> Progress {
-    let newest = manifest.counters.newest_event_time_us.map(Micros);
-    let Some(times) = &manifest.event_times else { return Progress::without_waiting(horizon, newest) };
-    let list = |times: &[i64]| times.iter().copied().map(Micros).collect::<Vec<_>>();
-    Progress {
-        watermark: times.watermark_us.map(Micros),
-        newest,
-        overall: list(&times.newest_us),
-        partitions: times.partitions.iter().map(|of| (PartitionId(of.index), list(&of.newest_us))).collect(),
-    }
-}
-
 /// The partitions that a cut says are behind; none where it does not say so.
-fn behind(cut: &Cut) -> Option<Vec<Behind>> {
-    let behind = cut.behind.as_ref()?.iter();
-    Some(behind.map(|at| Behind { partition: PartitionId(at.index), head: at.head_us.map(Micros) }).collect())
+fn behind_of(cut: &Cut) -> Option<Vec<Behind>> {
+    cut.behind.as_ref().map(|behind| behind.iter().map(Behind::from).collect())
 }
 
 /// What was compared, and what is wrong.
@@ -216,7 +202,7 @@ impl Walk<'_> {
         let Some(times) = &mut self.times else { return Ok(None) };
         let Some(known) = times.of(epoch, cut, &self.health)? else { return Ok(None) };
         let Some(settings) = self.rule.settings(epoch, known.inbox) else { return Ok(None) };
-        let behind = behind(cut);
+        let behind = behind_of(cut);
         if behind.is_some() && self.rule.witnesses(epoch).is_none() || !bounds.pass(settings, &known, behind.as_deref())
         {
             return Ok(None);
@@ -244,7 +230,7 @@ impl Walk<'_> {
         let epoch = manifest.epoch;
         let inbox = manifest.inbox().map(|inbox| PartitionId(inbox.index));
         let (settings, next) = (self.rule.settings(epoch, inbox)?, self.rule.settings(epoch + 1, inbox)?);
-        let progress = progress(manifest, settings.horizon);
+        let progress = manifest.progress(settings.horizon);
         self.found.manifests += 1;
         let mut wrong = Vec::new();
         if let Some(said) = self.health.watermark(epoch + 1).filter(|said| *said != progress.watermark) {
@@ -277,7 +263,7 @@ fn against_its_own_times(
     let (least, most) = match cut {
         Some(cut) => {
             let as_before = Progress { watermark: before, ..progress.clone() };
-            let behind = behind(cut);
+            let behind = behind_of(cut);
             let waits = behind.is_some();
             let closed = Watermarks::new(settings, as_before).close(cut.epoch, waits, &behind.unwrap_or_default());
             (closed.next_watermark, closed.next_watermark)
