@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::hub::PartitionProperties;
@@ -51,12 +51,15 @@ struct Answer {
 struct Heard {
     /// In the order in which they were asked for.
     answers: VecDeque<Answer>,
+    /// When it was last asked, answered or not.
+    asked: Option<Instant>,
     /// The oldest number that was kept, from time to time.
     paces: VecDeque<(Instant, u64)>,
 }
 
 impl Heard {
     fn note(&mut self, answer: Answer) {
+        self.asked = self.asked.max(Some(answer.asked));
         // Two that ask at the same time may be answered in another order.
         let place = self.answers.partition_point(|before| before.asked <= answer.asked);
         self.answers.insert(place, answer);
@@ -80,6 +83,39 @@ pub struct Lag {
     pub events: u64,
     /// Between the arrivals of the newest event and of the last that was read.
     pub seconds: u64,
+}
+
+/// The partitions that are read, in the order in which reading them began. Clones share the list, so whoever holds one sees
+/// those that come later.
+#[derive(Clone, Debug, Default)]
+pub struct PartitionStatuses(Arc<Mutex<Vec<Arc<PartitionStatus>>>>);
+
+impl PartitionStatuses {
+    /// Adds one.
+    pub fn add(&self, status: Arc<PartitionStatus>) {
+        self.list().push(status);
+    }
+
+    /// Those that there are now.
+    pub fn all(&self) -> Vec<Arc<PartitionStatus>> {
+        self.list().clone()
+    }
+
+    /// How many there are now.
+    pub fn count(&self) -> usize {
+        self.list().len()
+    }
+
+    /// How far reading is behind over all of them: the sum of the events, the longest of the times. None where none is read.
+    pub fn lag(&self) -> Option<Lag> {
+        let lags = self.all().into_iter().map(|status| status.lag());
+        lags.reduce(|a, b| Lag { events: a.events + b.events, seconds: a.seconds.max(b.seconds) })
+    }
+
+    fn list(&self) -> MutexGuard<'_, Vec<Arc<PartitionStatus>>> {
+        // Nothing is left half done by whoever panicked.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl PartitionStatus {
@@ -127,9 +163,15 @@ impl PartitionStatus {
         self.heard().note(Answer { asked, first: found.first, end: found.end });
     }
 
-    /// When the question was asked whose answer came last.
+    /// Notes that the service is asked what the partition holds. Whether an answer comes is another matter.
+    pub fn note_question(&self, asked: Instant) {
+        let mut heard = self.heard();
+        heard.asked = heard.asked.max(Some(asked));
+    }
+
+    /// When the service was last asked.
     pub fn last_asked(&self) -> Option<Instant> {
-        self.heard().answers.back().map(|answer| answer.asked)
+        self.heard().asked
     }
 
     /// Whether a reader that has everything before `next` is caught up at `now`: it has what was the newest event at some

@@ -221,7 +221,7 @@ pub const METRICS: &[Metric] = &[
         "tidemark_partition_lag_events",
         "Events that wait in a partition, where the source knows.",
         of_vitals!(|vitals, _, to| {
-            for status in vitals.partitions.iter().take(PARTITIONS) {
+            for status in vitals.partitions.all().iter().take(PARTITIONS) {
                 labelled(to, "partition", status.id(), Value::Gauge(status.lag().events as f64));
             }
         }),
@@ -231,7 +231,7 @@ pub const METRICS: &[Metric] = &[
         "tidemark_partition_lag",
         "Between the arrivals of the newest event of a partition and of the last that was read, where the source knows.",
         of_vitals!(|vitals, _, to| {
-            for status in vitals.partitions.iter().take(PARTITIONS) {
+            for status in vitals.partitions.all().iter().take(PARTITIONS) {
                 labelled(to, "partition", status.id(), Value::Gauge(status.lag().seconds as f64));
             }
         }),
@@ -242,7 +242,7 @@ pub const METRICS: &[Metric] = &[
         "tidemark_partition_reconnects",
         "Connections to a partition that were opened anew after a fault.",
         of_vitals!(|vitals, _, to| {
-            for status in vitals.partitions.iter().take(PARTITIONS) {
+            for status in vitals.partitions.all().iter().take(PARTITIONS) {
                 labelled(to, "partition", status.id(), Value::Count(status.reconnects.load(Relaxed)));
             }
         }),

@@ -16,7 +16,6 @@ use super::board::Board;
 use super::sampler::behind;
 use crate::health::Condition;
 use crate::runtime::{RunStatus, clock};
-use crate::source::Lag;
 use crate::telemetry::{Decided, NEWEST_REFUSED, Refused, Stage, TableMeter, WholeFigures};
 
 /// Partitions that are shown one by one.
@@ -145,14 +144,8 @@ pub(super) fn lag_of(decided: &Decided) -> Option<f64> {
     decided.newest_in_epoch.zip(decided.closed).map(|(newest, closed)| between(newest, closed).max(0.0))
 }
 
-/// How far reading is behind, over all partitions, where that is known.
-pub(super) fn lag(vitals: &RunStatus) -> Option<Lag> {
-    let lags = vitals.partitions.iter().map(|partition| partition.lag());
-    lags.reduce(|a, b| Lag { events: a.events + b.events, seconds: a.seconds.max(b.seconds) })
-}
-
 fn read(vitals: &RunStatus) -> Read {
-    let lag = lag(vitals);
+    let lag = vitals.partitions.lag();
     Read {
         events: vitals.counters.events.load(Relaxed),
         bytes: vitals.counters.bytes.load(Relaxed),
@@ -163,7 +156,8 @@ fn read(vitals: &RunStatus) -> Read {
 }
 
 fn partitions(vitals: &RunStatus) -> (Vec<Partition>, usize) {
-    let known: BTreeMap<&str, _> = vitals.partitions.iter().map(|status| (status.id(), status)).collect();
+    let statuses = vitals.partitions.all();
+    let known: BTreeMap<&str, _> = statuses.iter().map(|status| (status.id(), status)).collect();
     let meters = vitals.telemetry.partitions.all();
     let shown = meters.iter().take(PARTITIONS).map(|meter| {
         let status = known.get(meter.name.as_str());

@@ -10,7 +10,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::numbers::{grouped, instant, rate};
 use super::terminal::printable;
 use crate::runtime::Observer;
-use crate::source::Lag;
 
 /// Time between two pictures.
 const REFRESH: Duration = Duration::from_millis(200);
@@ -76,8 +75,7 @@ fn style(template: &str) -> ProgressStyle {
 
 /// How far reading is behind, over all partitions.
 fn lag(observer: &Observer) -> Option<String> {
-    let lags = observer.status.partitions.iter().map(|partition| partition.lag());
-    let all = lags.reduce(|a, b| Lag { events: a.events + b.events, seconds: a.seconds.max(b.seconds) })?;
+    let all = observer.status.partitions.lag()?;
     Some(format!("lag {} events, {} s", grouped(all.events), all.seconds))
 }
 

@@ -63,7 +63,7 @@ use crate::config::Config;
 use crate::health::Health;
 use crate::sink::publisher::{Delivery, Progress, Publisher, SinkError};
 use crate::sink::tables::{ManifestText, NetFlow, PartitionNames, RunManifest, SoFar, Table, specs};
-use crate::source::{PartitionStatus, Source};
+use crate::source::{PartitionStatuses, Source};
 use crate::telemetry::Telemetry;
 
 pub use self::epochs::Ended;
@@ -93,7 +93,7 @@ pub struct RunStatus {
     /// What is measured.
     pub telemetry: Arc<Telemetry>,
     /// How far each partition has been read, where the source knows how far they go.
-    pub partitions: Vec<Arc<PartitionStatus>>,
+    pub partitions: PartitionStatuses,
     /// Size of the input in bytes, where it is known.
     pub total_bytes: Option<u64>,
     /// What is read, in words.
@@ -242,7 +242,7 @@ fn run_among(
     let epochs = Epochs::new(build::cut_rule(config), config.cluster.processes, schedule, starting_point);
     if let (Some(links), Some(incoming), Some(start)) = (links, incoming, start) {
         peers::listen(incoming, leader.clone())?;
-        links.broadcast(&Message::Start(Box::new(start)));
+        peers::say_start(links, start);
     }
     publisher.tell_of_publications(move |epoch| {
         links.iter().for_each(|links| links.broadcast(&Message::Visible(epoch)));
@@ -287,10 +287,7 @@ fn finish(
             return Err(writers.failure().err().unwrap_or(RunError::PublishingFailed));
         }
         (Err(error), Some(_)) => return Err(error),
-        (ended, links) => {
-            links.into_iter().for_each(|links| links.broadcast(&Message::Drain));
-            ended
-        }
+        (ended, _) => ended,
     };
     join("the writer of cuts", cutting)?;
     if let Some(links) = links {

@@ -8,7 +8,6 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
@@ -20,8 +19,8 @@ use tidemark_dataflows::block::{Arrival, Block};
 use tidemark_dataflows::event::{Micros, Offset, PartitionId, Position};
 
 use super::{
-    ContentDigest, Found, MAX_BLOCK_EVENTS, PartitionInfo, PartitionStatus, Pull, Source, SourceError, SourceIdentity,
-    Standing,
+    ContentDigest, Found, MAX_BLOCK_EVENTS, PartitionInfo, PartitionStatuses, Pull, Source, SourceError,
+    SourceIdentity, Standing,
 };
 
 /// Time between two looks when there was nothing.
@@ -305,18 +304,13 @@ impl Source for WithInbox {
         self.inner.start(generation)
     }
 
-    fn statuses(&self) -> Vec<Arc<PartitionStatus>> {
+    fn statuses(&self) -> PartitionStatuses {
         self.inner.statuses()
     }
 
     /// None of the inbox: its objects never change, and each carries a hash of its own.
     fn digest(&self, partition: PartitionId) -> Option<ContentDigest> {
         if self.is_inbox(partition) { None } else { self.inner.digest(self.inner(partition)) }
-    }
-
-    /// The inbox is awaited once everything else has ended: then somebody has to find out whether there is more.
-    fn is_awaited(&self, partition: PartitionId) -> bool {
-        if self.is_inbox(partition) { self.inner_has_ended() } else { self.inner.is_awaited(self.inner(partition)) }
     }
 
     /// The inbox of a bounded source ends when a look that began after the end of all other partitions finds nothing;

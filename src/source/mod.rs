@@ -15,11 +15,10 @@ mod inbox;
 mod inbox_tests;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use tidemark_dataflows::block::Block;
 use tidemark_dataflows::event::{Micros, Offset, PartitionId, Position};
-pub use tidemark_eventhubs::status::{Lag, PartitionStatus};
+pub use tidemark_eventhubs::status::{PartitionStatus, PartitionStatuses};
 
 pub use digest::{ContentDigest, NotADigest};
 pub use error::{SourceError, SourceErrorKind};
@@ -245,8 +244,8 @@ pub trait Source: Send {
     }
 
     /// How far each partition has been read, where there is more to know than the positions.
-    fn statuses(&self) -> Vec<Arc<PartitionStatus>> {
-        Vec::new()
+    fn statuses(&self) -> PartitionStatuses {
+        PartitionStatuses::default()
     }
 
     /// Tells, before the first pull of a partition, that an earlier run has read everything before `at`, and the
@@ -265,12 +264,6 @@ pub trait Source: Send {
     /// offset differ only if the content before it has changed. `None` where the content follows from the source's
     /// [`identity`](Self::identity), and where it was not given.
     fn digest(&self, partition: PartitionId) -> Option<ContentDigest>;
-
-    /// Whether an epoch of a fixed number of events waits for its share of `partition`. Of one that is not waited for,
-    /// an epoch takes what is there.
-    fn is_awaited(&self, _partition: PartitionId) -> bool {
-        true
-    }
 
     /// The next events of `partition`: those that start at `from`, at most `max_events` of them (zero counts as one)
     /// and at most [`MAX_BLOCK_EVENTS`]. Where offsets are missing, none of a block lies `max_events` or more behind

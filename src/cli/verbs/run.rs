@@ -11,7 +11,7 @@ use crate::report::reader::Reader;
 use crate::report::{live::Live, summary};
 use crate::runtime::Ended;
 use crate::runtime::{Observer, Stores};
-use crate::source::PartitionStatus;
+use crate::source::{PartitionStatus, PartitionStatuses};
 use crate::telemetry::{NEWEST_REFUSED, Telemetry};
 use crate::{runtime, signals};
 use clap::Args;
@@ -75,7 +75,7 @@ impl Run {
         console: Option<&Server>,
         out: &mut dyn Write,
     ) -> Result<ExitStatus, Failure> {
-        let (mut live, mut traces, mut partitions) = (None, None, Vec::new());
+        let (mut live, mut traces, mut partitions) = (None, None, PartitionStatuses::default());
         let mut telemetry = Arc::<Telemetry>::default();
         let stores = if self.dry_run { Stores::in_memory() } else { Stores::default() };
         let watch = |observer: Observer| {
@@ -101,7 +101,7 @@ impl Run {
         if let Some(traces) = traces {
             traces.end();
         }
-        partitions.iter().for_each(|partition| tell(partition));
+        partitions.all().iter().for_each(|partition| tell(partition));
         let outcome = outcome?;
         let ended = match outcome.ended {
             Ended::Exhausted => "the input has ended",

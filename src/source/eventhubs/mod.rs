@@ -33,8 +33,8 @@ use self::lanes::Taken;
 use self::threads::Threads;
 use super::identity::HubIdentity;
 use super::{
-    ContentDigest, Found, Head, MAX_BLOCK_EVENTS, PartitionInfo, PartitionStatus, Pull, Source, SourceError,
-    SourceIdentity, Standing,
+    ContentDigest, Found, Head, MAX_BLOCK_EVENTS, PartitionInfo, PartitionStatus, PartitionStatuses, Pull, Source,
+    SourceError, SourceIdentity, Standing,
 };
 use crate::health::Health;
 
@@ -65,7 +65,6 @@ pub struct EventHubsSource {
     beginnings: Vec<u64>,
     /// Where reading goes on, by partition.
     positions: Vec<(u64, ContentDigest)>,
-    statuses: Vec<Arc<PartitionStatus>>,
     /// None before the start. A partition that another process reads has none.
     lanes: Lanes,
     alignment: Alignment,
@@ -100,7 +99,6 @@ impl EventHubsSource {
             asked: opened.asked,
             first: None,
             beginnings,
-            statuses: Vec::new(),
             lanes: Vec::new(),
             generation: None,
             asking: Arc::default(),
@@ -157,10 +155,9 @@ impl EventHubsSource {
         let level = self.options.exclusive.then(|| i64::try_from(generation).unwrap_or(i64::MAX));
         let reader = self.options.reader(&name, level, self.created, Arc::clone(&status));
         let hand = Arc::new(Hand::new(next));
-        let handle = self.threads.handle(self.statuses.len());
+        let handle = self.threads.handle(self.asking.statuses.count());
         let lane = reader::spawn(handle, reader, (id, next), &hand, (&self.health, &self.waker));
-        self.statuses.push(Arc::clone(&status));
-        self.asking.ask_for(Arc::clone(&status));
+        self.asking.statuses.add(Arc::clone(&status));
         Reading::new(lane, hand, status)
     }
 
@@ -257,10 +254,14 @@ impl Source for EventHubsSource {
         Ok(())
     }
 
-    /// Caught up is who has what was the newest event at some time lately, or reads a partition that holds none.
+    /// Caught up is who has what was the newest event at some time lately, or reads a partition that holds none. At a start it
+    /// is not known before every partition has been heard of, so that no process cuts anything before.
     fn standing(&mut self, partition: PartitionId, next: Offset, _: Micros) -> Result<Option<Standing>, SourceError> {
         let index = partition.0 as usize;
-        let within = self.options.heard_within(self.statuses.len());
+        let within = self.options.heard_within(self.asking.statuses.count());
+        if !self.alignment.may_begin(&self.lanes, within) {
+            return Ok(None);
+        }
         let caught_up = |reading: &Reading| reading.status.is_caught_up(next.0, within, Instant::now());
         let reading = self.lanes.get(index).and_then(Option::as_ref);
         let caught_up = self.has_been_read(index, next) || reading.is_some_and(caught_up);
@@ -352,8 +353,8 @@ impl Source for EventHubsSource {
         Ok(())
     }
 
-    fn statuses(&self) -> Vec<Arc<PartitionStatus>> {
-        self.statuses.clone()
+    fn statuses(&self) -> PartitionStatuses {
+        self.asking.statuses.clone()
     }
 
     fn digest(&self, partition: PartitionId) -> Option<ContentDigest> {
@@ -370,7 +371,7 @@ impl Source for EventHubsSource {
         let index = partition.0 as usize;
         // What was cut once is read again as it was cut.
         let replays = now == Micros(i64::MAX);
-        let within = self.options.heard_within(self.statuses.len());
+        let within = self.options.heard_within(self.asking.statuses.count());
         if !replays && self.has_been_read(index, from) {
             return Ok(Pull::End);
         }

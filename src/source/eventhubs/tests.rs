@@ -125,7 +125,7 @@ fn hours(partition: u32, hours: std::ops::Range<i64>) -> Vec<String> {
 }
 
 fn stands(source: &mut EventHubsSource, partition: u32, next: u64) -> Standing {
-    source.standing(PartitionId(partition), Offset(next), Micros(0)).unwrap().unwrap()
+    soon("how it stands", || source.standing(PartitionId(partition), Offset(next), Micros(0)).unwrap())
 }
 
 const BEHIND: Standing = Standing::Behind(Head::NONE);
@@ -143,18 +143,34 @@ fn a_partition_that_is_added_is_offered_once_and_read_from_its_beginning_once_it
     assert_eq!(source.partitions().len(), 1, "it is no part of the source before it joins");
     let found = found.pop().unwrap();
     assert_eq!((found.info.name.as_str(), found.from), ("1", Offset(0)));
+    let watched = source.statuses();
     source.join(found.clone());
     source.join(found);
-    assert_eq!((source.partitions().len(), source.statuses().len()), (2, 2));
+    assert_eq!((source.partitions().len(), watched.count()), (2, 2));
     assert_eq!(source.beginning(PartitionId(1)), Offset(0));
     // They are further apart than they may be, but for what is cut.
     source.align(&[Offset(1)], None);
     assert_eq!(read(&mut source, 1, 0, 3).0, hours(1, 0..3));
     assert_eq!(source.identity(), before);
-    let asked = |source: &EventHubsSource| source.statuses()[1].last_asked();
+    let asked = |source: &EventHubsSource| source.statuses().all()[1].last_asked();
     let first = asked(&source);
     soon("another answer", || (asked(&source) != first).then_some(()));
     assert_eq!(source.discovered(), [], "it is offered once");
+}
+
+#[test]
+fn nothing_is_cut_before_each_partition_is_heard_of() {
+    let bench = Bench::new(2);
+    bench.append(1, 0..1);
+    bench.broker.control().silence(Some(1), true).unwrap();
+    let mut source = bench.started(bench.options());
+    // One partition is known to be empty, the other one holds an event that does not come.
+    let empty = Arc::clone(&source.statuses().all()[0]);
+    soon("an answer", || empty.is_caught_up(0, PATIENCE, Instant::now()).then_some(()));
+    let mut known = || source.standing(PartitionId(0), Offset(0), Micros(0)).unwrap();
+    assert_eq!(known(), None);
+    bench.broker.control().silence(Some(1), false).unwrap();
+    assert_eq!(soon("the other one", known), Standing::CaughtUp);
 }
 
 #[test]
@@ -170,7 +186,7 @@ fn only_the_first_process_looks_for_partitions_and_each_reads_its_own() {
     }
     assert_eq!([0, 1, 2].map(|partition| source.reads(PartitionId(partition))), [false, true, false]);
     assert_eq!(read(&mut source, 1, 0, 2).0, hours(1, 0..2));
-    assert_eq!((source.statuses().len(), source.discovered()), (1, vec![]));
+    assert_eq!((source.statuses().count(), source.discovered()), (1, vec![]));
 }
 
 #[test]
@@ -235,7 +251,7 @@ fn what_is_read_to_its_end_is_caught_up_there_and_gets_no_partitions() {
         (hours(0, 0..2), BEHIND, Standing::CaughtUp)
     );
     bench.append(0, 2..3);
-    let status = Arc::clone(&source.statuses()[0]);
+    let status = Arc::clone(&source.statuses().all()[0]);
     soon("an event behind the end", || (status.next() == 3).then_some(()));
     assert!(matches!(source.pull(PartitionId(0), Offset(next), 1, Micros(0)), Ok(Pull::End)));
     assert!(matches!(source.pull(PartitionId(1), Offset(0), 1, Micros(0)), Ok(Pull::End)));
@@ -296,7 +312,7 @@ fn at_a_start_nothing_is_handed_out_before_something_is_known_of_each_partition(
     bench.append(1, 0..1);
     bench.broker.control().silence(Some(1), true).unwrap();
     let mut source = bench.started(bench.options());
-    let status = Arc::clone(&source.statuses()[0]);
+    let status = Arc::clone(&source.statuses().all()[0]);
     soon("the first event", || (status.next() == 1).then_some(()));
     assert_eq!(pull(&mut source, 0, &mut 0, Micros(0)), None, "another one holds events that have not come");
     assert_eq!(pull(&mut source, 0, &mut 0, Micros(i64::MAX)), Some(hours(0, 0..1)), "but a replay goes on");

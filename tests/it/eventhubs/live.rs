@@ -17,7 +17,9 @@ fn a_partition_that_is_added_while_it_runs_is_read_from_its_beginning_and_kept()
     stream.await_received(&mut running, stream.total());
     assert!(running.log().contains("was added to the event hub"), "{}", running.log());
     running.signal("TERM");
-    assert_eq!(running.ended().code(), 0);
+    let ended = running.ended();
+    assert_eq!(ended.code(), 0);
+    assert!(ended.stderr.contains("partition=\"2\" next=30"), "{}", ended.stderr);
     stream.check();
     // One that had no event yet, and one that comes while nothing runs.
     stream.grow(5);
