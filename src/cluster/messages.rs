@@ -12,7 +12,7 @@ use tidemark_dataflows::watermark::Behind;
 
 use crate::exit::ExitStatus;
 
-/// Longest frame in bytes: the cuts to replay, of all partitions, fit many times.
+/// Longest frame in bytes: how far a hundred thousand files have been read fits several times.
 const FRAME_BYTES_MAX: u32 = 64 << 20;
 
 /// One message. Those between the leader, process 0, and a reader are the same within a process and between two.
@@ -20,6 +20,8 @@ const FRAME_BYTES_MAX: u32 = 64 << 20;
 pub enum Message {
     /// A sign of life.
     Beat,
+    /// From the leader, before the run begins, in their order: an epoch to compute again.
+    Replay(Box<Cut>),
     /// From the leader: the run begins.
     Start(Box<Start>),
     /// From the leader: how do the partitions stand, for an epoch that is opened then?
@@ -108,7 +110,8 @@ pub struct Start {
     pub manifest: Option<Link>,
     /// How far each partition had been read by then.
     pub positions: Vec<Position>,
-    /// The epochs to compute again.
+    /// The epochs to compute again. Each has gone ahead in a message of its own, as there may be many of many partitions.
+    #[serde(skip)]
     pub replay: Vec<Cut>,
     /// Epochs up to this one are published in one group.
     pub held: Epoch,

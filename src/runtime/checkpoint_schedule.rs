@@ -1,4 +1,4 @@
-//! When a checkpoint is due: some time after the one before, and never two at once.
+//! When a checkpoint is due: some time after the one before, and never two at once but for the last one of a run.
 
 use std::time::{Duration, Instant};
 

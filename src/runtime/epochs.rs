@@ -162,8 +162,7 @@ impl Epochs {
         }
     }
 
-    /// Begins: a source of files is looked at, a live one says when it has something. `at` is the time of day, `now` that
-    /// of the clock that waits go by.
+    /// Begins: a source of files is looked at, a live one says when it has something. `at` is the time of day.
     pub fn begin(&mut self, at: Micros) -> Vec<Action> {
         let mut actions = Vec::new();
         if let CutRule::Files { .. } = self.rule {
@@ -341,8 +340,11 @@ impl Epochs {
                 CutRule::Files { .. } if rest && !is_cut => return self.finish(Ended::Exhausted, now, actions),
                 CutRule::Files { .. } if !self.stopping => self.go_on_with_files(now, at, actions),
                 CutRule::Files { .. } => return,
-                // Nothing came in it after all, so nothing has come after it.
-                CutRule::Live { .. } if !is_cut => return self.open.clear(),
+                // Nothing came in it after all: who wants an epoch hands a block on before it reports. Its number comes again.
+                CutRule::Live { .. } if !is_cut => {
+                    debug_assert!(self.open.is_empty(), "an epoch was wanted behind an empty one");
+                    return self.open.clear();
+                }
                 CutRule::Live { .. } => {}
             }
         }

@@ -85,6 +85,36 @@ fn an_epoch_of_a_pipe_that_ends_without_another_event_gives_its_number_back() {
 }
 
 #[test]
+fn a_checkpoint_knows_the_partitions_of_the_cuts_before_it_and_no_others() {
+    let now = Instant::now();
+    let schedule = CheckpointSchedule::new(2 * SECOND, 0, now);
+    let mut epochs = Epochs::new(LIVE, 1, Some(schedule), start(1));
+    epochs.begin(Micros(1));
+    let cut = |epochs: &mut Epochs, epoch: u64, index: u32, from: u64, now: Instant| {
+        epochs.on(Event::Wanted(epoch), now, Micros(1));
+        epochs.on(Event::Tick, now + SECOND, Micros(2));
+        let report = report(epoch, vec![range(index, from, from + 1)], Vec::new());
+        epochs.on(Event::Report(0, report), now + SECOND, Micros(2))
+    };
+    let known = |actions: &[Action]| -> Vec<(u32, u64)> {
+        let mut asked = actions.iter().filter_map(|action| match action {
+            Action::Checkpoint(_, positions) => Some(positions.iter().map(|at| (at.index, at.next)).collect()),
+            _ => None,
+        });
+        asked.next().unwrap_or_else(|| panic!("no checkpoint in {actions:?}"))
+    };
+    cut(&mut epochs, 1, 0, 0, now);
+    // It joins after the cut that the checkpoint is of.
+    let joins = epochs.on(Event::Discovered("1".to_owned(), 7), now, Micros(3));
+    assert!(matches!(&joins[..], [Action::Join(joined)] if joined.index == 1 && joined.from == 7), "{joins:?}");
+    assert_eq!(known(&epochs.on(Event::Tick, now + 2 * SECOND, Micros(3))), [(0, 1)]);
+    epochs.on(Event::Checkpointed(1), now, Micros(3));
+    let actions = cut(&mut epochs, 2, 1, 7, now + 3 * SECOND);
+    assert_eq!(the_cut(&actions).joined.len(), 1);
+    assert_eq!(known(&actions), [(0, 1), (1, 8)]);
+}
+
+#[test]
 fn a_head_that_waits_for_the_time_of_day_is_looked_at_again() {
     let now = Instant::now();
     let mut epochs = Epochs::new(FILES, 2, None, start(2));

@@ -145,10 +145,11 @@ fn runs_writer(
 }
 
 fn await_start(links: &Links, incoming: &Incoming, stop: &AtomicBool) -> Result<Start, RunError> {
-    let mut asked = false;
+    let (mut asked, mut replay) = (false, Vec::new());
     loop {
         match incoming.recv_timeout(IDLE) {
-            Ok((LEADER, Message::Start(start))) => return Ok(*start),
+            Ok((LEADER, Message::Replay(cut))) => replay.push(*cut),
+            Ok((LEADER, Message::Start(start))) => return Ok(Start { replay, ..*start }),
             Ok(_) | Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(RunError::Worker("the control links have ended".to_owned()));

@@ -38,14 +38,16 @@ pub(super) fn check_that_files_have_ended(mut source: Box<dyn Source>, past: Opt
     let replay = past.cuts_after(manifest.map_or(0, |manifest| manifest.epoch))?;
     let mut before = peers::at_end(&known_partitions(&past.identity, manifest, &replay), &replay);
     before.retain(|at| at.partition != inbox::PARTITION);
-    source.order(&known(&before))?;
+    source.order(&known(&before, &replay))?;
     for (number, at) in (0..).zip(&before).filter(|(_, at)| at.next > 0) {
         let digest = at.digest.as_ref().and_then(|digest| digest.parse().ok());
         source.resume(At { partition: PartitionId(number), offset: Offset(at.next) }, digest)?;
     }
     for (number, at) in (0..).zip(&before) {
         let partition = PartitionId(number);
-        if is_behind(source.as_mut(), partition, at)? {
+        // To look at a stream takes away what it holds.
+        let streams = source.partitions().get(number as usize).is_some_and(|info| info.bytes.is_none());
+        if streams || is_behind(source.as_mut(), partition, at)? {
             let problem = "an earlier version of this program has read it half-way, and not in the order of event time, which \
                            now decides what is late";
             let remedy = "finish it with that version, or read the files as a new pipeline with another --output";

@@ -14,7 +14,7 @@ use super::epochs::go_to_end;
 use super::leader_link::Told;
 use super::start::Recovered;
 use crate::cluster::links::{Incoming, Links};
-use crate::cluster::messages::Start;
+use crate::cluster::messages::{Message, Start};
 use crate::cluster::{Member, mesh};
 use crate::config::Config;
 use crate::sink::publisher::SinkError;
@@ -66,6 +66,12 @@ pub(super) fn start_message(begun: &Recovered, held: Epoch) -> Start {
         replay: begun.replay.clone(),
         held,
     }
+}
+
+/// Says so to all peers.
+pub(super) fn say_start(links: &Links, start: Start) {
+    start.replay.iter().for_each(|cut| links.broadcast(&Message::Replay(Box::new(cut.clone()))));
+    links.broadcast(&Message::Start(Box::new(start)));
 }
 
 /// How far each partition has been read once these cuts have been replayed.

@@ -100,18 +100,23 @@ struct Pending {
 pub(super) struct PartitionReader {
     pub(super) parts: Parts,
     /// Which partitions those are.
+    /// Their numbers ascend.
     pub(super) own: Vec<usize>,
+    /// The offset of each partition that comes next.
     pub(super) positions: Vec<Offset>,
     /// How far each partition had been read at the last cut.
     pub(super) at_cut: Vec<Position>,
     /// Offsets without events that were passed over since the last cut.
     pub(super) missing: Vec<Vec<std::ops::Range<u64>>>,
+    /// Which partitions give nothing any more.
     pub(super) ended: Vec<bool>,
     /// The epoch that is read, or comes next.
     pub(super) epoch: Epoch,
     /// When it was opened, if it is.
     pub(super) opened: Option<Micros>,
     task: Task,
+    /// Where in `own` live reading goes on: behind the partition that gave the last block.
+    turn: usize,
     /// What the leader has said and is not done yet, but for the end.
     queued: VecDeque<Message>,
     pending: Option<Pending>,
@@ -120,9 +125,13 @@ pub(super) struct PartitionReader {
     in_epoch: (u64, u64),
     /// What the leader has been told of the epoch: that it is wanted, and that it is full.
     told: (bool, bool),
+    /// The leader has been told that nothing comes any more.
     over: bool,
+    /// The least enqueued time of what other processes hold, as the leader said last.
     pub(super) others: Option<Micros>,
+    /// The same of this process, as the leader was told last.
     pub(super) in_hand: Option<Micros>,
+    /// When partitions were last looked for.
     pub(super) looked: Instant,
     /// Epochs up to this one are published in one group, so they do not wait for each other.
     pub(super) together: Epoch,
@@ -146,6 +155,7 @@ impl PartitionReader {
             epoch: epoch + 1,
             opened: None,
             task: Task::Idle,
+            turn: 0,
             queued: VecDeque::new(),
             pending: None,
             in_flight: InFlight::default(),
@@ -195,6 +205,11 @@ impl PartitionReader {
         self.parts.link
     }
 
+    /// Whether this process reads a partition.
+    pub(super) fn reads(&self, partition: usize) -> bool {
+        self.own.binary_search(&partition).is_ok()
+    }
+
     /// Does what the leader says.
     fn take(&mut self, message: Message) {
         match message {
@@ -207,7 +222,7 @@ impl PartitionReader {
                     Quota::Whatever => Task::Live,
                     Quota::Files(files) => {
                         let own = files.into_iter().map(|(index, events)| (index as usize, events));
-                        Task::Files(own.filter(|(partition, _)| self.own.contains(partition)).collect())
+                        Task::Files(own.filter(|(partition, _)| self.reads(*partition)).collect())
                     }
                     Quota::Rest(events) => Task::Rest(events),
                 };
@@ -250,16 +265,19 @@ impl PartitionReader {
         }
     }
 
-    /// Reads whatever has come, until there is a block that cannot be handed on.
+    /// Reads whatever has come, until there is a block that cannot be handed on. The partitions take turns, so that those
+    /// that never run dry do not keep others waiting where there is little room.
     fn read_live(&mut self) -> Result<bool, Stop> {
         if self.is_full() {
             return Ok(false);
         }
         let mut moved = false;
-        for at in 0..self.own.len() {
+        for at in self.turn..self.turn + self.own.len() {
+            let at = at % self.own.len();
             let partition = self.own[at];
             if !self.ended[partition] && self.pull(partition, u64::MAX, clock::steady())? {
                 moved = true;
+                self.turn = at + 1;
                 if !self.hand_on()? || self.is_full() {
                     return Ok(true);
                 }

@@ -28,7 +28,7 @@ impl PartitionReader {
             passed.extend(self.positions.iter().skip(passed.len()).map(|next| next.0));
             self.open_at(Micros(cut.opened_us));
             for range in &cut.ranges {
-                if self.own.contains(&(range.index as usize)) {
+                if self.reads(range.index as usize) {
                     self.replay_range(range)?;
                 }
             }

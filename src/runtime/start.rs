@@ -2,6 +2,7 @@
 //!
 //! The order is what makes take-overs safe; `tidemark-checkpoint` says why.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -155,7 +156,9 @@ pub(super) fn begin(
     source.settle(stored.and_then(identity::source).as_ref())?;
     let identity = identity::settle(config, &source.identity(), stored)?;
     source.order(&known_at_a_look(looked.as_ref()))?;
-    if config.source.kind == SourceKind::File && looked.as_ref().is_some_and(older_rule::has_cut) {
+    // One stream alone is cut as it was, and could not be read twice.
+    let one_stream = matches!(source.partitions(), [one] if one.bytes.is_none());
+    if config.source.kind == SourceKind::File && !one_stream && looked.as_ref().is_some_and(older_rule::has_cut) {
         let again = build::source_share(config, None, &context.health, Share::WHOLE)?;
         older_rule::check_that_files_have_ended(again, looked.as_ref())?;
     }
@@ -309,9 +312,12 @@ fn check_tables(config: &Config, tables: &Tables, past: Option<&Past>, after: Ep
     Ok(())
 }
 
-/// What is known of partitions: their names in the order of their numbers, and which of them had ended.
-pub(super) fn known(positions: &[Position]) -> Vec<(String, bool)> {
-    positions.iter().map(|position| (position.partition.clone(), position.ended || position.next == 0)).collect()
+/// What is known of partitions: their names in the order of their numbers, and which of them are not needed any more. One
+/// that has ended is, where it is read again.
+pub(super) fn known(positions: &[Position], replay: &[Cut]) -> Vec<(String, bool)> {
+    let again: BTreeSet<u32> = replay.iter().flat_map(|cut| &cut.ranges).map(|range| range.index).collect();
+    let done = |at: &Position| (at.ended || at.next == 0) && !again.contains(&at.index);
+    positions.iter().map(|at| (at.partition.clone(), done(at))).collect()
 }
 
 /// The partitions that earlier runs knew, as far as they had been read in the end.
@@ -329,13 +335,16 @@ pub(super) fn known_partitions(identity: &Identity, manifest: Option<&Manifest>,
             let (partition, index) = (partition.clone(), *index);
             known.push(Position { partition, index, next: *from, digest: None, ended: false });
         }
-        for at in &mut known {
-            let ranges = cut.ranges.iter().filter(|range| range.index == at.index && range.partition == at.partition);
-            at.next = ranges.map(|range| range.to).fold(at.next, u64::max);
+        for range in &cut.ranges {
+            let place = known.binary_search_by_key(&range.index, |at| at.index);
+            let at = place.ok().and_then(|place| known.get_mut(place)).filter(|at| at.partition == range.partition);
+            at.into_iter().for_each(|at| at.next = at.next.max(range.to));
         }
-        if let Some(behind) = &cut.behind {
-            known.iter_mut().for_each(|at| at.ended = !behind.iter().any(|behind| behind.index == at.index));
-        }
+    }
+    // Each cut says of all partitions which were behind.
+    if let Some(behind) = replay.iter().rev().find_map(|cut| cut.behind.as_ref()) {
+        let is_behind = |at: &Position| behind.binary_search_by_key(&at.index, |behind| behind.index).is_ok();
+        known.iter_mut().for_each(|at| at.ended = !is_behind(at));
     }
     known
 }
@@ -345,7 +354,7 @@ pub(super) fn known_at_a_look(past: Option<&Past>) -> Vec<(String, bool)> {
     let Some(past) = past else { return Vec::new() };
     let manifest = past.manifests.first().map(|found| &found.manifest);
     let replay = past.cuts_after(manifest.map_or(0, |manifest| manifest.epoch)).unwrap_or_default();
-    let mut known = known(&known_partitions(&past.identity, manifest, &replay));
+    let mut known = known(&known_partitions(&past.identity, manifest, &replay), &replay);
     known.retain(|(name, _)| name != inbox::PARTITION);
     known
 }
@@ -370,7 +379,7 @@ fn resumed(
     replay: &[Cut],
 ) -> Result<Resumed, RunError> {
     let before = past.map_or(Vec::new(), |past| known_partitions(&past.identity, manifest, replay));
-    source.order(&known(&before))?;
+    source.order(&known(&before, replay))?;
     let beginning = |(index, info): (u32, &PartitionInfo)| {
         let next = source.beginning(PartitionId(index)).0;
         Position { partition: info.name.clone(), index, next, digest: None, ended: info.is_gone() }
@@ -415,7 +424,7 @@ fn in_place(mut cuts: Vec<Cut>, positions: &[Position]) -> Result<Vec<Cut>, RunE
 }
 
 /// Which place a partition has that had `index` once: the same, or a later one, where partitions were added before it.
-/// Several files may have one name, so the name alone does not tell.
+/// In checkpoints of format 1 several files may have one name, so the name alone does not tell.
 fn place_of(positions: &[Position], partition: &str, index: u32) -> Result<u32, RunError> {
     let named = |position: &&Position| position.partition == partition;
     let same = positions.get(index as usize).filter(named);

@@ -1,5 +1,6 @@
 //! Live runs: signals, pipes between two programs, and a reader that goes away.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
@@ -34,6 +35,23 @@ fn the_first_signal_drains_a_live_run() {
         assert!(ended.stderr.contains("stopped as asked"), "{}", ended.stderr);
         consistent(&case, &ended);
     }
+}
+
+#[test]
+fn partitions_that_never_run_dry_take_turns() {
+    let case = Case::new();
+    // Each epoch is full after a block or two.
+    let stream = "--rate 0 --users 50 --set generator.partitions=3 --set epochs.max_events=2000 --trigger 1m --curated";
+    let mut running = start(&case, &format!("run --output out {stream} {NO_FAULTS}"));
+    (0..4).for_each(|_| running.await_line("published"));
+    running.signal("TERM");
+    running.ended().well();
+    let mut read = BTreeMap::new();
+    for name in crate::tables::Tables::read(&case.path("out")).texts(&CURATED, "source_partition") {
+        *read.entry(name).or_insert(0_u64) += 1;
+    }
+    let (least, most) = (read.values().min().unwrap(), read.values().max().unwrap());
+    assert!(read.len() == 3 && most <= &(3 * least), "{read:?}");
 }
 
 /// Rebuilds the input of a run from its curated events, and its cuts from their offsets; everything must agree.
