@@ -164,6 +164,18 @@ impl Checks {
         self.must(times_fit, || format!("event times of epoch {epoch}: {:?}, not {times:?}", manifest.event_times));
         let (known, named) = (self.expected[at - 1].known, manifest.positions.len());
         self.must(known == named, || format!("{named} partitions as of epoch {epoch}, of which cuts know {known}"));
+        // Whoever finds a file gone must know whether it had ended.
+        let behind: Vec<u32> = self
+            .canon
+            .get(at - 1)
+            .and_then(|cut| cut.behind.as_ref())
+            .into_iter()
+            .flatten()
+            .map(|behind| behind.index)
+            .collect();
+        let files = self.source.is_files();
+        let wrong = manifest.positions.iter().find(|at| at.ended != (files && !behind.contains(&at.index))).cloned();
+        self.must(wrong.is_none(), || format!("as of epoch {epoch} of files {files}: {wrong:?}, behind {behind:?}"));
         self.must(positions, || format!("positions as of epoch {epoch}: {:?}, not {next:?}", manifest.positions));
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tidemark::runtime::checkpoint_schedule::CheckpointSchedule;
-use tidemark::runtime::epochs::{CutRule, Epochs, Event, StartingPoint};
+use tidemark::runtime::epochs::{CutRule, Epochs, Event, StartingPoint, go_past};
 use tidemark_checkpoint::records::{Cut, Position};
 use tidemark_dataflows::event::{Epoch, Micros};
 use tidemark_dataflows::watermark::Progress;
@@ -218,7 +218,8 @@ impl World {
             recovered.after,
             self.instant(),
         );
-        let mut epochs = Epochs::new(self.rule(), processes, Some(schedule), starting_point(&recovered));
+        let mut epochs =
+            Epochs::new(self.rule(), processes, Some(schedule), starting_point(&recovered, self.source.is_files()));
         let actions = epochs.begin(self.wall());
         let held = recovered.tables.iter().map(|table| table.epoch);
         let (least, most) = (held.clone().min().unwrap_or(0), held.max().unwrap_or(0));
@@ -404,15 +405,11 @@ impl World {
 }
 
 /// Where the protocol goes on, as `Recovered::starting_point` of the runtime has it.
-fn starting_point(recovered: &Recovered) -> StartingPoint {
+fn starting_point(recovered: &Recovered, files: bool) -> StartingPoint {
     let last = recovered.replay.last();
     let closed = recovered.counters.last_closed_us.into_iter().chain(last.map(|cut| cut.closed_us));
     let mut positions = recovered.positions.clone();
-    for range in recovered.replay.iter().flat_map(|cut| &cut.ranges) {
-        if let Some(at) = positions.get_mut(range.index as usize) {
-            at.next = range.to;
-        }
-    }
+    recovered.replay.iter().for_each(|cut| go_past(&mut positions, cut, files));
     StartingPoint {
         epoch: last.map_or(recovered.after, |cut| cut.epoch),
         positions,

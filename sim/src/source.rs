@@ -47,6 +47,11 @@ impl Source {
         Source { kind: scenario.source, contract, witnesses: scenario.witnesses, partitions }
     }
 
+    /// Whether it consists of files.
+    pub(crate) fn is_files(&self) -> bool {
+        matches!(self.kind, SourceKind::Files { .. })
+    }
+
     /// What a partition is called.
     pub(crate) fn name(place: usize) -> String {
         format!("p{place}")

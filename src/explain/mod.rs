@@ -99,6 +99,8 @@ struct Search<'a> {
     epochs: Epochs,
     stored: Option<(Store, Past)>,
     not_searched: Vec<String>,
+    /// Whether all of the source was searched, so that no arrival can be missing.
+    whole: bool,
 }
 
 /// Searches for an event.
@@ -158,6 +160,7 @@ impl<'a> Search<'a> {
             epochs: Epochs::new(past),
             stored,
             not_searched,
+            whole: false,
         })
     }
 

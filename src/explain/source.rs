@@ -28,6 +28,7 @@ impl Search<'_> {
     /// Every arrival in what can be read again.
     pub(super) fn sources(&mut self, found: &mut BTreeMap<Place, Found>) -> Result<(), RunError> {
         let stored = self.stored.as_ref().map(|(_, past)| past.identity.source.clone());
+        let before = self.not_searched.len();
         match stored.map(serde_json::from_value::<SourceIdentity>) {
             Some(Ok(SourceIdentity::Files { partitions })) => self.files(Some(&partitions), found),
             Some(Ok(stored @ SourceIdentity::Generate { .. })) => self.generated(&stored, found),
@@ -36,7 +37,9 @@ impl Search<'_> {
             None if self.config.source.kind == SourceKind::File => self.files(None, found),
             None => self.not_searched.push("the source: nothing says what was generated".to_owned()),
         }
-        self.inbox(found)
+        self.inbox(found)?;
+        self.whole = self.not_searched.len() == before;
+        Ok(())
     }
 
     /// Files: the configured ones, else those that the pipeline was started with.
@@ -73,6 +76,12 @@ impl Search<'_> {
                 }
             }
         }
+        numbers.remove(inbox::PARTITION);
+        // Of a file that came later the checkpoint keeps the name alone.
+        let others = numbers
+            .into_keys()
+            .map(|name| format!("{name}: it is not among the files that are searched; name it with --input"));
+        self.not_searched.extend(others);
     }
 
     /// The numbers of partitions by name: those of the newest checkpoint, else those of the first start.

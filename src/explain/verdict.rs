@@ -156,7 +156,8 @@ impl Stream<'_> {
             return self.rejected(Reason::LateEvent.as_str(), None, Some(&event), at);
         }
         self.first = Some((place.clone(), Some(event)));
-        Verdict::Accepted
+        // What was not searched may hold one before it.
+        if self.search.whole { Verdict::Accepted } else { Verdict::AcceptedOrDuplicate }
     }
 
     fn rejected(&self, reason: &str, detail: Option<String>, event: Option<&Event>, at: &Found) -> Verdict {

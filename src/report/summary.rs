@@ -10,6 +10,7 @@ use tidemark_dataflows::reason::Reason;
 
 use super::numbers::{counted, grouped, pounds, rate};
 use super::reader::Reader;
+use super::terminal::printable;
 use crate::config::Config;
 use crate::runtime::{Outcome, RunError};
 use crate::sink::tables::{ChannelDistribution, NetFlow, Table as _, UserMetrics};
@@ -88,6 +89,9 @@ const USERS: &str = "select user_id, total_deposits as deposits, total_withdrawa
 const CHANNELS: &str = "select channel, event_type, event_count, total_amount as amount from channel_distribution \
      order by channel, event_type";
 
+/// Characters of a text that are shown.
+const TEXT_CHARS: usize = 64;
+
 fn picture(batches: &[RecordBatch]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
@@ -114,9 +118,9 @@ fn cell(column: &dyn Array, row: usize) -> String {
     } else if let Some(counts) = column.as_primitive_opt::<Int64Type>() {
         grouped(counts.value(row).unsigned_abs())
     } else if let Some(texts) = column.as_string_opt::<i32>() {
-        texts.value(row).to_owned()
+        printable(texts.value(row), TEXT_CHARS)
     } else if let Some(texts) = column.as_string_view_opt() {
-        texts.value(row).to_owned()
+        printable(texts.value(row), TEXT_CHARS)
     } else {
         String::new()
     }

@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use tidemark_checkpoint::inbox;
 use tidemark_checkpoint::records::{Behind, Cut, Joined, Position, Range};
 use tidemark_dataflows::event::{Epoch, Micros};
 
@@ -381,12 +382,6 @@ impl Epochs {
         }
         // Each reader has its own in order.
         ranges.sort_by_key(|range: &Range| range.index);
-        go_to_end(&mut self.positions, &ranges);
-        for standing in &standings {
-            if let Some(position) = self.positions.get_mut(standing.index as usize) {
-                position.ended = files && !standing.behind;
-            }
-        }
         let behind = standings.iter().filter(|standing| standing.behind);
         let behind = behind.map(|standing| Behind { index: standing.index, head_us: standing.head.map(|head| head.0) });
         let cut = Cut {
@@ -398,6 +393,7 @@ impl Epochs {
             joined: std::mem::take(&mut self.joined),
         };
         self.next += 1;
+        go_past(&mut self.positions, &cut, files);
         actions.push(Action::Cut(cut, missing));
         true
     }
@@ -454,6 +450,15 @@ fn quotas(behind: &[&Standing], events: u64, alignment_us: i64) -> Vec<(u32, u64
     };
     let each = (events / (active.len() as u64).max(1)).max(1);
     active.into_iter().map(|index| (index, each)).collect()
+}
+
+/// Moves positions to the end of an epoch. Of `files`, those that were not behind have ended; what is live never does.
+pub fn go_past(positions: &mut [Position], cut: &Cut, files: bool) {
+    go_to_end(positions, &cut.ranges);
+    let Some(behind) = cut.behind.as_ref().filter(|_| files) else { return };
+    for at in positions.iter_mut().filter(|at| at.partition != inbox::PARTITION) {
+        at.ended = behind.binary_search_by_key(&at.index, |behind| behind.index).is_err();
+    }
 }
 
 /// Moves positions to the end of what was cut.

@@ -210,7 +210,7 @@ fn run_among(
     let plan = plan(config, settings, &recovered, &writers, &manifest, &names, &context);
     let start = peers.as_ref().map(|_| peers::start_message(&recovered, held));
     meter::begin(&context.telemetry, &recovered, workers);
-    let starting_point = recovered.starting_point();
+    let starting_point = recovered.starting_point(build::cut_rule(config));
     let Recovered { lock: _held, source, loaded, after, positions, replay, .. } = recovered;
     // The workers let go of what was restored once they have taken it up.
     drop(loaded);

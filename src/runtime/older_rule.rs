@@ -36,7 +36,7 @@ pub(super) fn check_that_files_have_ended(mut source: Box<dyn Source>, past: Opt
     let Some(past) = past else { return Ok(()) };
     let manifest = past.manifests.first().map(|found| &found.manifest);
     let replay = past.cuts_after(manifest.map_or(0, |manifest| manifest.epoch))?;
-    let mut before = peers::at_end(&known_partitions(&past.identity, manifest, &replay), &replay);
+    let mut before = peers::at_end(&known_partitions(&past.identity, manifest, &replay), &replay, true);
     before.retain(|at| at.partition != inbox::PARTITION);
     source.order(&known(&before, &replay))?;
     for (number, at) in (0..).zip(&before).filter(|(_, at)| at.next > 0) {

@@ -10,7 +10,7 @@ use tidemark_checkpoint::records::{Cut, Position};
 use tidemark_dataflows::event::Epoch;
 
 use super::RunError;
-use super::epochs::go_to_end;
+use super::epochs::go_past;
 use super::leader_link::Told;
 use super::start::Recovered;
 use crate::cluster::links::{Incoming, Links};
@@ -74,10 +74,10 @@ pub(super) fn say_start(links: &Links, start: Start) {
     links.broadcast(&Message::Start(Box::new(start)));
 }
 
-/// How far each partition has been read once these cuts have been replayed.
-pub(super) fn at_end(positions: &[Position], replay: &[Cut]) -> Vec<Position> {
+/// How far each partition has been read once these cuts, of files or not, have been replayed.
+pub(super) fn at_end(positions: &[Position], replay: &[Cut], files: bool) -> Vec<Position> {
     let mut positions = positions.to_vec();
-    replay.iter().for_each(|cut| go_to_end(&mut positions, &cut.ranges));
+    replay.iter().for_each(|cut| go_past(&mut positions, cut, files));
     positions
 }
 

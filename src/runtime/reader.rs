@@ -275,7 +275,8 @@ impl PartitionReader {
         for at in self.turn..self.turn + self.own.len() {
             let at = at % self.own.len();
             let partition = self.own[at];
-            if !self.ended[partition] && self.pull(partition, u64::MAX, clock::steady())? {
+            let left = self.parts.limits.live_events.map_or(u64::MAX, |most| most.saturating_sub(self.in_epoch.0));
+            if !self.ended[partition] && self.pull(partition, left, clock::steady())? {
                 moved = true;
                 self.turn = at + 1;
                 if !self.hand_on()? || self.is_full() {

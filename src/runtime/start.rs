@@ -15,7 +15,7 @@ use tidemark_checkpoint::records::{Change, Claimant, Counters, Cut, Identity, Jo
 use tidemark_checkpoint::store::Store;
 use tidemark_dataflows::event::{Epoch, Micros, Offset, PartitionId, Position as At};
 
-use super::epochs::StartingPoint;
+use super::epochs::{CutRule, StartingPoint};
 use super::lease::Lease;
 use super::lock::{InstanceLock, host};
 use super::{RunError, Stores, build, clock, identity, older_rule, peers};
@@ -404,11 +404,11 @@ fn resumed(
 
 impl Recovered {
     /// Where the protocol of epochs goes on.
-    pub(super) fn starting_point(&self) -> StartingPoint {
+    pub(super) fn starting_point(&self, rule: CutRule) -> StartingPoint {
         let closed = self.counters.last_closed_us.into_iter().chain(self.replay.last().map(|cut| cut.closed_us));
         StartingPoint {
             epoch: self.replay.last().map_or(self.after, |cut| cut.epoch),
-            positions: peers::at_end(&self.positions, &self.replay),
+            positions: peers::at_end(&self.positions, &self.replay, matches!(rule, CutRule::Files { .. })),
             joined: self.joined.clone(),
             closed: Micros(closed.max().unwrap_or(0)),
         }

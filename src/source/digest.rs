@@ -55,6 +55,14 @@ impl ContentDigest {
         Self(self.0.wrapping_mul(Self::FACTOR).wrapping_add(hash))
     }
 
+    /// This digest, had its last body not had the white space at its end; none where it has none there.
+    #[must_use]
+    pub fn without_space_behind(self, last: &Body<'_>) -> Option<Self> {
+        let trimmed = last.bytes.trim_ascii_end();
+        let whole = last.whole_len == last.bytes.len() as u64 && trimmed.len() < last.bytes.len();
+        whole.then(|| Self(self.0.wrapping_sub(xxh3_64(last.bytes)).wrapping_add(xxh3_64(trimmed))))
+    }
+
     /// The digest after `count` more bodies, whose own digest is `run`.
     #[must_use]
     pub fn followed_by(self, run: Self, count: u32) -> Self {

@@ -313,6 +313,10 @@ impl Source for WithInbox {
         if self.is_inbox(partition) { None } else { self.inner.digest(self.inner(partition)) }
     }
 
+    fn can_have_had(&self, partition: PartitionId, digest: ContentDigest) -> bool {
+        !self.is_inbox(partition) && self.inner.can_have_had(self.inner(partition), digest)
+    }
+
     /// The inbox of a bounded source ends when a look that began after the end of all other partitions finds nothing;
     /// that of a live source never does.
     fn pull(

@@ -265,6 +265,12 @@ pub trait Source: Send {
     /// [`identity`](Self::identity), and where it was not given.
     fn digest(&self, partition: PartitionId) -> Option<ContentDigest>;
 
+    /// Whether what [`digest`](Self::digest) is of can have had this digest once: a line that nothing ended may have got its
+    /// end since.
+    fn can_have_had(&self, partition: PartitionId, digest: ContentDigest) -> bool {
+        self.digest(partition) == Some(digest)
+    }
+
     /// The next events of `partition`: those that start at `from`, at most `max_events` of them (zero counts as one)
     /// and at most [`MAX_BLOCK_EVENTS`]. Where offsets are missing, none of a block lies `max_events` or more behind
     /// `from`, unless there is none before.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::cluster::crew;
-use crate::crash::job::{EAGER, Job};
+use crate::crash::job::{EAGER, Job, Stop};
 use crate::data::{Event, Random};
 use crate::oracle::{Partition, Rules};
 use crate::tables::{HEALTH, MANIFEST, REJECTED, Tables};
@@ -144,6 +144,31 @@ fn files_that_come_one_a_run_or_grow_lose_nothing() {
     // What has ended may be gone.
     std::fs::remove_file(job.case.path("in/2025-03-02.ndjson")).unwrap();
     assert!(job.finish(1).stderr.contains("nothing to do"));
+}
+
+#[test]
+fn which_files_have_ended_is_known_also_of_epochs_that_were_replayed() {
+    let job = over(&[("a.ndjson".to_owned(), payments("a", 0, 10, 10))], Rules::epochs_of(10));
+    job.finish(1);
+    // It has more now, and a file that lies before that in time comes first.
+    job.append("a.ndjson", &payments("more", 3 * DAY_S, 60, 50));
+    job.case.file("in/b.ndjson", payments("b", 100, 1000, 200).join("\n") + "\n");
+    let rarely = "--checkpoint-interval 1h --set sink.publish_interval=0ms --set epochs.max_in_flight=1";
+    let mut killed = job.start(1, rarely, &Stop { place: "group-published", passed: 3 }.fail_points());
+    assert!(killed.says("stopped at group-published"), "{}", killed.log());
+    killed.kill().unwrap();
+    let mut drained = job.start(1, rarely, &Stop::first("replayed").pause());
+    assert!(drained.says("stopped at replayed"), "{}", drained.log());
+    drained.signal("TERM");
+    drained.ended().well();
+    job.case.tidemark(&["checkpoint", "verify", "--output", "out"]).well();
+    let a = job.case.path("in/a.ndjson");
+    std::fs::rename(&a, job.case.path("a")).unwrap();
+    job.start(1, "", "").ended().fails_with(5, &["a.ndjson", "not to its end"]);
+    std::fs::rename(job.case.path("a"), &a).unwrap();
+    job.finish(1);
+    job.case.tidemark(&["evidence", "--output", "out"]).well();
+    assert_eq!(Tables::read(&job.output()).wholes(&MANIFEST, "total_events_valid"), [260]);
 }
 
 #[test]

@@ -63,11 +63,13 @@ pub(super) struct Cursor {
     next: u64,
     /// Digest of the bodies before `next`, where it is known.
     passed: Option<ContentDigest>,
+    /// The same as it was when nothing ended the last of them yet, where it may have been another one.
+    unended: Option<ContentDigest>,
 }
 
 impl Cursor {
     pub(super) fn new() -> Self {
-        Self { at_hand: None, next: 0, passed: Some(ContentDigest::EMPTY) }
+        Self { at_hand: None, next: 0, passed: Some(ContentDigest::EMPTY), unended: None }
     }
 
     /// Starts at `at`; what lies before it has the digest `before`, if that is known.
@@ -83,6 +85,11 @@ impl Cursor {
     /// Digest of everything before [`Self::next`].
     pub(super) fn digest(&self) -> Option<ContentDigest> {
         self.passed
+    }
+
+    /// Whether [`Self::digest`] can have been this one, before something ended the last line.
+    pub(super) fn can_have_had(&self, digest: ContentDigest) -> bool {
+        self.passed == Some(digest) || self.unended == Some(digest)
     }
 
     /// Takes the block that follows the one at hand, which has been passed.
@@ -101,6 +108,13 @@ impl Cursor {
 
     /// The next events, at most `max_events` of them, if there is a block at hand.
     pub(super) fn hand_out(&mut self, max_events: usize) -> Option<Block> {
+        let block = self.take(max_events)?;
+        self.unended =
+            self.passed.zip(block.iter().last()).and_then(|(passed, last)| passed.without_space_behind(&last));
+        Some(block)
+    }
+
+    fn take(&mut self, max_events: usize) -> Option<Block> {
         let at_hand = self.at_hand.as_ref()?;
         let block = &at_hand.block;
         let start = usize::try_from(self.next.checked_sub(block.first_offset.0)?).ok()?;

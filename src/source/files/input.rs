@@ -6,7 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tidemark_dataflows::block::Block;
+use tidemark_dataflows::block::{Block, Body};
 use tidemark_dataflows::event::{Offset, PartitionId};
 
 use super::cursor::{Digested, part};
@@ -99,6 +99,8 @@ pub(super) struct InputReader {
     lines: LineSplitter,
     /// Digest of all events that `lines` has counted.
     digest: ContentDigest,
+    /// The same as it was when nothing ended the last of them yet, where it may have been another one.
+    unended: Option<ContentDigest>,
     /// The first event that is handed out.
     from: u64,
     /// Set until the events before `from` have been compared with what an earlier run read.
@@ -112,7 +114,8 @@ impl InputReader {
         let fill = if input.is_stream() { Fill::Available } else { Fill::Whole };
         let lines = LineSplitter::new(partition, fill);
         let digest = ContentDigest::EMPTY;
-        Self { info, input, partition, judge, open: None, lines, digest, from: 0, resumed: None, warned: false }
+        let (open, unended, resumed) = (None, None, None);
+        Self { info, input, partition, judge, open, lines, digest, unended, from: 0, resumed, warned: false }
     }
 
     /// Goes on after an earlier run that has read everything before `at`, and the digest that it had, if that is known.
@@ -153,7 +156,7 @@ impl InputReader {
     pub(super) fn rewind(&mut self, place: Place, next: u64) {
         self.close();
         self.lines = LineSplitter::after(self.partition, Fill::Whole, place.bytes, place.events);
-        (self.digest, self.from) = (place.digest, next);
+        (self.digest, self.unended, self.from) = (place.digest, None, next);
     }
 
     /// What comes next. Reads about `chunk_bytes`.
@@ -166,12 +169,17 @@ impl InputReader {
                 return Err(packed.unwrap_or_else(|| SourceError::unavailable(self.info.label(), "read", error)));
             }
         };
-        let Some(block) = block else { return self.end(None).map(Next::End) };
-        if self.lines.is_at_end() && self.leaves(&block) {
+        let Some(mut block) = block else { return self.end(None).map(Next::End) };
+        let last = self.lines.is_at_end() && !self.is_stream();
+        if last && self.leaves(&block) {
             self.lines.leave_last();
             let digest = ContentDigest::of(&block);
             let half = Digested { block, before: self.digest, digest, place };
             return self.end(Some(half)).map(Next::End);
+        }
+        if last {
+            // More white space may come before its end does, as that of a writer of CRLF.
+            trim_last(&mut block);
         }
         self.hand_over(block, place)
     }
@@ -222,7 +230,7 @@ impl InputReader {
 
     /// Whether the last line of a file, which nothing ends, is left: its writer may not be done.
     fn leaves(&self, last: &Block) -> bool {
-        !self.is_stream() && (self.is_cut_short() || last.iter().any(|body| !self.judge.is_whole(body)))
+        self.is_cut_short() || last.iter().any(|body| !self.judge.is_whole(body))
     }
 
     fn is_cut_short(&self) -> bool {
@@ -233,12 +241,17 @@ impl InputReader {
     fn hand_over(&mut self, block: Block, place: Place) -> Result<Next, SourceError> {
         let (first, count) = (block.first_offset.0, block.len());
         let known = usize::try_from(self.from.saturating_sub(first)).unwrap_or(usize::MAX);
+        let unended = |digest: ContentDigest, last: Option<Body<'_>>| digest.without_space_behind(&last?);
         if known >= count {
             self.digest = self.digest.followed_by(ContentDigest::of(&block), count as u32);
+            self.unended = unended(self.digest, block.iter().last());
             return Ok(Next::Passed);
         }
         let bodies = block.iter().take(known);
         let before = bodies.fold(self.digest, |digest, body| digest.with(&body));
+        if known > 0 {
+            self.unended = unended(before, block.iter().nth(known - 1));
+        }
         self.compare(before)?;
         let block = if known == 0 { block } else { part(&block, known, count) };
         let digest = ContentDigest::of(&block);
@@ -249,7 +262,7 @@ impl InputReader {
     /// Compares what lies before the first event that is asked for with what an earlier run read there.
     fn compare(&mut self, before: ContentDigest) -> Result<(), SourceError> {
         let expected = self.resumed.flatten();
-        if expected.is_some_and(|expected| expected != before) {
+        if expected.is_some_and(|expected| expected != before && Some(expected) != self.unended) {
             return Err(self.info.rewritten_before(Offset(self.from)));
         }
         self.resumed = None;
@@ -265,7 +278,7 @@ impl InputReader {
         if self.from == events + 1
             && let Some(half) = half.take()
         {
-            self.digest = self.digest.followed_by(half.digest, 1);
+            (self.digest, self.unended) = (self.digest.followed_by(half.digest, 1), None);
             events = self.from;
         }
         if events < self.from {
@@ -295,5 +308,15 @@ impl InputReader {
         }
         let problem = format!("it was cut from {bytes} to {read} bytes while it was read");
         Err(SourceError::changed(self.info.label(), problem, RESTORE_FILE))
+    }
+}
+
+/// Takes away the white space behind the last body.
+fn trim_last(block: &mut Block) {
+    let Block { bytes, bodies, .. } = block;
+    if let Some(range) = bodies.last_mut()
+        && let Some(body) = bytes.get(range.start as usize..range.end as usize)
+    {
+        range.end = range.start + body.trim_ascii_end().len() as u32;
     }
 }

@@ -105,7 +105,7 @@ fn standard_input(inputs: usize, streams: usize) -> Result<Resolved, SourceError
 fn below(input: &str) -> Result<Vec<Below>, SourceError> {
     let path = Path::new(input);
     match fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => walk::directory(input, path),
+        Ok(metadata) if metadata.is_dir() => walk::directory(input, path, ""),
         Ok(_) => Ok(vec![Below::named_itself(path)]),
         // Only what does not exist by that very name is a pattern: names with brackets are legal.
         Err(error) if error.kind() == io::ErrorKind::NotFound && walk::is_pattern(input) => walk::matches(input),

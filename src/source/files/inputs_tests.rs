@@ -42,6 +42,10 @@ fn folders_are_read_with_all_below_and_names_begin_below_what_was_named() {
     assert_eq!(names(&whole), expected);
     assert_eq!(names(&open(&[&path(&directory, "dt=2")]).unwrap()), ["part-0.ndjson"]);
     assert_eq!(names(&open(&[&path(&directory, "dt=*/part-?.ndjson")]).unwrap()), &expected[2..]);
+    // A folder that matches stands for what is in it.
+    assert_eq!(names(&open(&[&path(&directory, "dt=*")]).unwrap()), expected);
+    assert_eq!(names(&open(&[&path(&directory, "*")]).unwrap()).len(), expected.len() + 4);
+    assert_eq!(names(&open(&[&path(&directory, "dt=1/*=*")]).unwrap()), ["hour=3/a.jsonl.gz"]);
     assert_eq!(names(&open(&[&path(&directory, "./dt=1/*/*.gz")]).unwrap()), ["hour=3/a.jsonl.gz"]);
     assert_eq!(names(&open(&[&path(&directory, "_delta_log/c.ndjson")]).unwrap()), ["c.ndjson"]);
     assert_eq!(names(&open(&[&path(&directory, "_delta_log")]).unwrap()), ["c.ndjson"]);

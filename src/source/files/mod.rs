@@ -320,6 +320,10 @@ impl Source for FileSource {
         self.cursors.get(partition.0 as usize)?.digest()
     }
 
+    fn can_have_had(&self, partition: PartitionId, digest: ContentDigest) -> bool {
+        self.cursors.get(partition.0 as usize).is_some_and(|cursor| cursor.can_have_had(digest))
+    }
+
     /// Reads from start to end: what lies before `from` is passed over, and `from` never goes back. Passing over many
     /// events takes several pulls, of which all but the last give [`Pull::Pending`].
     fn pull(

@@ -18,7 +18,7 @@ use super::stock::{Task, Turn};
 use crate::source::SourceError;
 
 /// Files that one process keeps open at the same time; others are opened again when their turn comes.
-const MAX_OPEN_FILES: usize = 128;
+const MAX_OPEN_FILES: usize = 32;
 
 /// Starts the thread of a lane. `readers` have the numbers of their partitions.
 pub(super) fn spawn(shared: Arc<Shared>, lane: usize, readers: Vec<(usize, InputReader)>) -> io::Result<()> {

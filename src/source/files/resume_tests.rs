@@ -26,7 +26,9 @@ pub(super) fn bodies_of_file(input: &[u8]) -> Bodies {
     let (whole, last) = input.split_at(input.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1));
     let mut bodies = bodies(whole);
     bodies.extend(
-        serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(last).is_ok().then(|| last.to_vec()),
+        serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(last)
+            .is_ok()
+            .then(|| last.trim_ascii_end().to_vec()),
     );
     bodies
 }
@@ -247,8 +249,28 @@ fn a_last_line_may_get_its_end_but_not_grow() {
     let before = bodies(b"{\"a\":1}\n{\"b\":1}");
     assert_eq!(read_on(b"{\"a\":1}\n{\"b\":1}", &before).unwrap(), Bodies::new());
     assert_eq!(read_on(b"{\"a\":1}\n{\"b\":1}\n{}\n", &before).unwrap(), [b"{}"]);
-    for grown in [&b"{\"a\":1}\n{\"b\":12}\n"[..], b"{\"a\":1}\n{\"b\":1}}", b"{\"a\":1}\n{\"b\":1}\r\n"] {
+    for grown in [&b"{\"a\":1}\n{\"b\":12}\n"[..], b"{\"a\":1}\n{\"b\":1}}"] {
         assert_changed(read_on(grown, &before), "the events before offset 2 are not what they were");
+    }
+}
+
+#[test]
+fn a_last_line_may_get_white_space_and_its_end() {
+    let first = [b"{\"a\":1}".to_vec(), b"{\"b\":2}".to_vec()];
+    for begun in ["", " ", " \t"] {
+        let file = format!("{{\"a\":1}}\r\n{{\"b\":2}}{begun}");
+        // Nothing ends it yet: what is taken is the event alone.
+        let read = bodies_of_file(file.as_bytes());
+        assert_eq!(read, [b"{\"a\":1}\r".to_vec(), first[1].clone()]);
+        for more in ["", "\n", "\r\n", "  \r\n{}\r\n"] {
+            let grown = format!("{file}{more}");
+            let rest: Bodies = if more.ends_with("{}\r\n") { vec![b"{}\r".to_vec()] } else { Vec::new() };
+            assert_eq!(read_on(grown.as_bytes(), &read).unwrap(), rest, "{begun:?} {more:?}");
+            // From then on it is what it is.
+            let now = bodies_of_file(grown.as_bytes());
+            assert_eq!(read_on(grown.as_bytes(), &now).unwrap(), Bodies::new());
+        }
+        assert_changed(read_on(format!("{file}x\n").as_bytes(), &read), "are not what they were");
     }
 }
 

@@ -39,10 +39,10 @@ pub(super) fn is_pattern(input: &str) -> bool {
 }
 
 /// The files in a directory and all below it. What begins with `.` or `_` is passed over, files and folders, and so are
-/// files of other endings.
-pub(super) fn directory(input: &str, path: &Path) -> Result<Vec<Below>, SourceError> {
+/// files of other endings. `name` is what its own path adds to theirs.
+pub(super) fn directory(input: &str, path: &Path, name: &str) -> Result<Vec<Below>, SourceError> {
     let mut walk = Walk { input, seen: HashSet::new(), found: Vec::new(), links: VecDeque::new(), passed_over: 0 };
-    walk.list(path, "", false)?;
+    walk.list(path, name, false)?;
     // Folders that are links come last: who can be found by his own name is known by it.
     while let Some((path, name)) = walk.links.pop_front() {
         walk.list(&path, &name, true)?;
@@ -112,7 +112,7 @@ impl Walk<'_> {
     }
 }
 
-/// The files that match a pattern.
+/// The files that match a pattern, and those below folders that do.
 pub(super) fn matches(pattern: &str) -> Result<Vec<Below>, SourceError> {
     // As in a shell: `*` stays within one directory and does not find hidden files.
     let options =
@@ -124,10 +124,14 @@ pub(super) fn matches(pattern: &str) -> Result<Vec<Below>, SourceError> {
     let mut found = Vec::new();
     for path in paths {
         let path = path.map_err(|error| SourceError::unavailable(pattern, "searched", error.into()))?;
-        if !path.is_dir() {
-            let parts = without_dots(&path).skip(fixed).map(|part| part.to_string_lossy().into_owned());
-            let name = parts.collect::<Vec<_>>().join("/");
-            let linked = path.is_symlink();
+        let parts = without_dots(&path).skip(fixed).map(|part| part.to_string_lossy().into_owned());
+        let (name, linked) = (parts.collect::<Vec<_>>().join("/"), path.is_symlink());
+        if path.is_dir() {
+            if path.file_name().is_some_and(is_hidden) {
+                continue;
+            }
+            found.extend(directory(pattern, &path, &name)?);
+        } else {
             found.push(Below { path, name, linked, named: false });
         }
     }
