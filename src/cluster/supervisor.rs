@@ -1,18 +1,19 @@
 //! Runs all processes of a pipeline on this machine, and starts them again when one is lost.
 //!
-//! All processes but the first have a pipe as their standard input, which says two things: a line asks for an orderly end,
-//! which they pass on to process 0, and the end of the pipe means that the supervisor is gone, whatever became of it. Then
-//! they end, and process 0, which has lost them, ends as well. So nobody lingers, and nothing but pipes is needed for it.
+//! Process 0 is asked for an orderly end by a signal, and has the others end, if they have come together. All processes but
+//! the first have a pipe as their standard input: its end means that the supervisor is gone, whatever became of it. Then they
+//! end, and process 0, which has lost them, ends as well. So nobody lingers.
 
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::TcpListener;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus as Ended, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, sleep};
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::ending;
 use crate::exit::ExitStatus;
@@ -26,6 +27,9 @@ const WELL: Duration = Duration::from_secs(60);
 
 /// Once one process has failed, or process 0 has ended, how long the others may take.
 const GRACE: Duration = Duration::from_secs(15);
+
+/// The same once process 0 has ended as it was asked to: it waits for those with whom it has come together.
+const GRACE_AFTER_STOP: Duration = Duration::from_secs(2);
 
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -54,8 +58,9 @@ pub fn supervise(plan: &Plan, stop: &AtomicBool) -> io::Result<ExitStatus> {
         let began = Instant::now();
         let leader = run(plan, stop)?;
         let lost = matches!(leader.code(), None | Some(3));
-        if !lost || stop.load(Ordering::Acquire) || !plan.repeatable {
-            return Ok(status_of(leader));
+        let stopped = stop.load(Ordering::Acquire);
+        if !lost || stopped || !plan.repeatable {
+            return Ok(status_of(leader, stopped));
         }
         if began.elapsed() >= WELL {
             pause = PAUSE_MIN;
@@ -64,7 +69,7 @@ pub fn supervise(plan: &Plan, stop: &AtomicBool) -> io::Result<ExitStatus> {
         let until = Instant::now() + pause;
         while Instant::now() < until {
             if stop.load(Ordering::Acquire) {
-                return Ok(status_of(leader));
+                return Ok(status_of(leader, true));
             }
             sleep(LOOK);
         }
@@ -72,8 +77,11 @@ pub fn supervise(plan: &Plan, stop: &AtomicBool) -> io::Result<ExitStatus> {
     }
 }
 
-/// The status that stands for how process 0 ended.
-fn status_of(leader: Ended) -> ExitStatus {
+/// The status that stands for how process 0 ended. The signal may come before it can take one: then it had done nothing.
+fn status_of(leader: Ended, stopped: bool) -> ExitStatus {
+    if stopped && leader.signal() == Some(Signal::TERM.as_raw()) {
+        return ExitStatus::Done;
+    }
     let known = [
         ExitStatus::Done,
         ExitStatus::CheckFailed,
@@ -118,14 +126,14 @@ fn run(plan: &Plan, stop: &AtomicBool) -> io::Result<Ended> {
         if let Some(leader) = ended.first().copied().flatten().filter(|_| ended.iter().all(Option::is_some)) {
             return Ok(leader);
         }
-        if stop.load(Ordering::Acquire) && !told {
+        let leader = children.0.first().filter(|_| ended.first().is_some_and(Option::is_none));
+        if let Some(leader) = leader.filter(|_| stop.load(Ordering::Acquire) && !told) {
             told = true;
-            for child in &mut children.0 {
-                // One that has ended needs no telling.
-                let _ = child.stdin.as_mut().map(|line| line.write_all(STOP).and_then(|()| line.flush()));
-            }
+            // If it has just ended, it needs no telling.
+            let _ = kill_process(Pid::from_child(leader), Signal::TERM);
         }
-        if leaves_others_behind(&ended) && since.get_or_insert_with(Instant::now).elapsed() > GRACE {
+        let grace = if told { GRACE_AFTER_STOP } else { GRACE };
+        if leaves_others_behind(&ended) && since.get_or_insert_with(Instant::now).elapsed() > grace {
             children.0.iter_mut().for_each(|child| drop(child.kill()));
         }
         sleep(LOOK);
@@ -164,27 +172,16 @@ fn free_addresses(count: usize) -> io::Result<Vec<String>> {
     listeners.iter().map(|listener| listener.local_addr().map(|address| address.to_string())).collect()
 }
 
-const STOP: &[u8] = b"stop\n";
-
-/// In a process that was started by a supervisor: sets `stop` when it says so, and ends the process when it is gone.
+/// In a process that was started by a supervisor: ends the process when that one is gone.
 ///
 /// # Errors
 ///
 /// When no thread can be started.
-pub fn obey(stop: &Arc<AtomicBool>) -> io::Result<()> {
-    let stop = Arc::clone(stop);
-    let obey = move || {
-        let mut line = io::stdin().lock();
-        let mut said = [0; 64];
-        loop {
-            match line.read(&mut said) {
-                Ok(0) => break,
-                Ok(_) => stop.store(true, Ordering::Release),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => break,
-            }
-        }
+pub fn end_with_it() -> io::Result<()> {
+    let wait = || {
+        // Nothing is ever written to it.
+        let _ = io::stdin().lock().read_to_end(&mut Vec::new());
         ending::end(ExitStatus::Unavailable, "the supervisor of this process is gone, so it ends as well")
     };
-    Builder::new().name("supervised".to_owned()).spawn(obey).map(drop)
+    Builder::new().name("supervised".to_owned()).spawn(wait).map(drop)
 }

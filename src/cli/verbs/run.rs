@@ -2,7 +2,7 @@
 
 use crate::cli::Global;
 use crate::cli::flags::{OfRun, SettingFlags};
-use crate::cluster::supervisor::obey;
+use crate::cluster::supervisor::end_with_it;
 use crate::config::Config;
 use crate::exit::{ExitStatus, Failure};
 use crate::http::{HttpError, Server};
@@ -55,7 +55,7 @@ impl Run {
         let config = &effective.config;
         let stop = signals::stop_flag().map_err(|error| Failure::new(ExitStatus::Unavailable, error))?;
         if self.supervised {
-            obey(&stop).map_err(|error| Failure::new(ExitStatus::Unavailable, error))?;
+            end_with_it().map_err(|error| Failure::new(ExitStatus::Unavailable, error))?;
         }
         let console = Server::start(&effective, &stop).map_err(not_served)?;
         let ended = match config.cluster.process {

@@ -101,7 +101,7 @@ fn a_signal_to_any_process_drains_all() {
 #[test]
 fn a_bounded_stream_ends_by_itself() {
     let case = Case::new();
-    let ended = all_well(all_live(&case, 2, "--rate 20000 --events 9000"));
+    let ended = all_well(all_live(&case, 2, "--rate 20000 --events 9000 --set epochs.max_events=4000"));
     assert!(ended[0].stderr.contains("the input has ended"), "{}", ended[0].stderr);
     assert!(ended[0].stdout.contains("9,000 events"), "{}", ended[0].stdout);
     consistent(&case, &ended[0]);

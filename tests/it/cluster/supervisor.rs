@@ -71,6 +71,19 @@ fn a_process_that_is_killed_is_started_again_with_all_others() {
 }
 
 #[test]
+fn a_signal_while_the_processes_come_together_ends_them_at_once() {
+    for already in 1..=3 {
+        let job = job(3);
+        let mut running = start(&job, 3, "", "");
+        assert!(running.says_times(already, "started"), "{}", running.log());
+        running.signal("TERM");
+        running.ended().well();
+        finish(&job, 2, 1);
+        job.check();
+    }
+}
+
+#[test]
 fn a_signal_to_the_supervisor_drains_all() {
     let job = job(40);
     let mut running = start(&job, 2, "", "group-published=2*off->1*return(300)->off");
