@@ -105,11 +105,8 @@ impl Heartbeat {
                 None => {}
                 Some(found) if Lease::read(found).is_some_and(|lease| lease.ttl_ms == 0) => {}
                 Some(found) if take_over => tell(&format!("taking over {place} from {}", describe(found))),
-                Some(found) => {
-                    if !has_expired(store, found, ttl, &*clock, tell)? {
-                        continue;
-                    }
-                }
+                Some(found) if has_expired(store, found, ttl, &*clock, tell)? => {}
+                Some(_) => continue,
             }
             let began = clock.now();
             let taken = match &found {
