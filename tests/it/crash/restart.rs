@@ -150,6 +150,24 @@ fn changed_content_of_what_was_read_is_refused() {
 }
 
 #[test]
+fn changed_content_of_what_is_read_again_after_a_kill_is_refused() {
+    let job = Job::new(&eventful(36, &[60]), Rules::epochs_of(10), "");
+    let rarely = "--checkpoint-interval 1h --set sink.publish_interval=0ms --set epochs.max_in_flight=1";
+    let mut killed = job.start(1, rarely, &Stop { place: "group-published", passed: 2 }.fail_points());
+    assert!(killed.says("stopped at group-published"), "{}", killed.log());
+    killed.kill().unwrap();
+    let path = job.case.path("in/p0.ndjson");
+    let whole = fs::read(&path).unwrap();
+    let mut changed = whole.clone();
+    changed[20] ^= 1;
+    fs::write(&path, &changed).unwrap();
+    job.start(1, rarely, "").ended().fails_with(5, &["p0.ndjson", "its content has changed before event 10"]);
+    fs::write(&path, &whole).unwrap();
+    job.finish(2);
+    job.check();
+}
+
+#[test]
 fn tables_without_their_checkpoint_and_the_other_way_round_are_refused() {
     let job = killed();
     let (checkpoint, aside) = (job.output().join("_tidemark"), job.case.path("aside"));
