@@ -73,7 +73,7 @@ impl World {
             return None;
         }
         self.note(Some(at), None, || format!("is stopped: {place:?}"));
-        self.instances[at].paused_until = self.now + long;
+        self.pause(at, long);
         self.start();
         Some(self.now + long)
     }

@@ -314,14 +314,20 @@ impl World {
                 self.instances[at].lost.insert(process);
                 self.within(200 * MS, Due::Notice(at));
             }
-            FaultKind::Pause(long) => self.instances[at].paused_until = self.now + long,
+            FaultKind::Pause(long) => self.pause(at, long),
             FaultKind::Displace(long) => {
-                self.instances[at].paused_until = self.now + long;
+                self.pause(at, long);
                 self.start();
             }
             FaultKind::Stop => self.stop(at),
             _ => {}
         }
+    }
+
+    /// Stops an instance for so long. One that is stopped already wakes no sooner: what it was sent comes in order.
+    pub(crate) fn pause(&mut self, at: usize, long: u64) {
+        let until = &mut self.instances[at].paused_until;
+        *until = (*until).max(self.now + long);
     }
 
     /// Asks an instance to drain.
