@@ -136,8 +136,9 @@ fn each_epoch_is_a_span_with_its_stages_below_it() {
     let spans = collector.spans();
     let mut epochs: Vec<&Span> = spans.values().filter(|span| span.name == "epoch").collect();
     epochs.sort_by_key(|span| span.number("tidemark.epoch"));
-    assert_eq!(epochs.iter().map(|span| span.number("tidemark.epoch")).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
     let marks = tables.marks();
+    assert!(marks.len() >= 6, "{marks:?}");
+    assert!(epochs.iter().map(|span| span.number("tidemark.epoch")).eq((1..).take(marks.len())), "{epochs:?}");
     for (epoch, mark) in epochs.iter().zip(&marks) {
         assert_eq!((epoch.parent.as_ref(), epoch.attributes["tidemark.replayed"].as_str()), (None, "false"));
         assert_eq!(epoch.from, u64::try_from(mark.opened).unwrap() * 1_000, "the epoch was opened then");
