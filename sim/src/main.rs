@@ -26,8 +26,8 @@ Simulates the protocol of epochs: processes, stores and tables under a schedule 
   --draw N             another draw of how long everything takes
   --straight           interleave nothing that no fault asks for
 
-The status is 0 if nothing is wrong, 1 if something is, as it must be with --order, 2 for a usage that makes no sense. What a trace says, and what is
-simulated, is in sim/README.md.
+The status is 0 if nothing is wrong, 1 if something is, as it must be with --order, 2 for a usage that makes no sense.
+What a trace says, and what is simulated, is in sim/README.md.
 ";
 
 struct Arguments {

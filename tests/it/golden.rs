@@ -11,23 +11,8 @@ use crate::oracle::{Partition, Rules, Taken, check_cuts};
 use crate::program::Case;
 use crate::tables::{MANIFEST, Tables};
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), &target).unwrap();
-        }
-    }
-}
-
 fn golden(name: &str) -> Case {
-    let case = Case::new();
-    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name), case.root());
-    case
+    Case::copy_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name))
 }
 
 fn sound(case: &Case) {
@@ -117,8 +102,7 @@ fn content(folder: &Path, found: &mut Vec<(PathBuf, Vec<u8>)>) {
 
 #[test]
 fn a_checkpoint_of_a_later_format_version_is_refused_and_left_as_it_was() {
-    let case = Case::new();
-    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/checkpoint-v1"), case.root());
+    let case = golden("checkpoint-v1");
     let (mut objects, mut before, mut after) = (Vec::new(), Vec::new(), Vec::new());
     content(&case.path("out/_tidemark"), &mut objects);
     for (object, mut bytes) in objects {

@@ -291,11 +291,16 @@ impl Case {
 
     /// A case with a copy of everything in this one.
     pub(crate) fn copy(&self) -> Case {
+        Case::copy_of(self.root())
+    }
+
+    /// A case with a copy of everything below a folder.
+    pub(crate) fn copy_of(original: &Path) -> Case {
         let case = Case::new();
         let mut folders = vec![PathBuf::new()];
         while let Some(folder) = folders.pop() {
             std::fs::create_dir_all(case.root().join(&folder)).unwrap();
-            for entry in self.root().join(&folder).read_dir().unwrap().map(Result::unwrap) {
+            for entry in original.join(&folder).read_dir().unwrap().map(Result::unwrap) {
                 let name = folder.join(entry.file_name());
                 if entry.path().is_dir() {
                     folders.push(name);
