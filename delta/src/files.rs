@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use arrow::compute::cast;
-use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use deltalake::kernel::{Add, LogicalFileView};
 use deltalake::logstore::object_store::ObjectStoreExt;
@@ -14,6 +12,7 @@ use deltalake::writer::{DeltaWriter, RecordBatchWriter};
 use deltalake::{DeltaResult, DeltaTableError};
 use serde_json::Value;
 
+use crate::read::with_schema;
 use crate::spec::Shape;
 use crate::writer::TableWriter;
 
@@ -84,7 +83,7 @@ impl TableWriter {
         // Files are small enough for memory: MERGE splits them by rows, compaction passes over large ones.
         let bytes = self.table.object_store().get(&file.object_store_path()).await?.bytes().await?;
         let batches = ParquetRecordBatchReaderBuilder::try_new(bytes)?.with_batch_size(READ_ROWS).build()?;
-        batches.map(|batch| with_schema(&batch?, &self.spec.schema)).collect()
+        batches.map(|batch| Ok(with_schema(&batch?, &self.spec.schema)?)).collect()
     }
 
     /// Writes rows into a new file. It is an orphan until it is committed.
@@ -119,15 +118,4 @@ impl FileWriter {
         }
         Ok(add)
     }
-}
-
-/// The same rows as columns of `schema`: in the files of the library's MERGE every column may be null, and text may be of
-/// another type.
-fn with_schema(batch: &RecordBatch, schema: &SchemaRef) -> DeltaResult<RecordBatch> {
-    let columns = schema.fields().iter().map(|field| {
-        let missing = || DeltaTableError::generic(format!("a file has no column {}", field.name()));
-        let column = batch.column_by_name(field.name()).ok_or_else(missing)?;
-        Ok(cast(column, field.data_type())?)
-    });
-    Ok(RecordBatch::try_new(SchemaRef::clone(schema), columns.collect::<DeltaResult<_>>()?)?)
 }

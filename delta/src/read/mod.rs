@@ -1,6 +1,8 @@
 //! Reading tables back, for summaries and checks, apart from any writer: nothing here creates, fences or locks anything.
 
 mod history;
+mod predicate;
+mod scan;
 
 use std::time::Duration;
 
@@ -11,6 +13,9 @@ use deltalake::{DeltaTable, DeltaTableError};
 use futures::StreamExt;
 
 pub use self::history::{Commit, history};
+pub use self::predicate::Predicate;
+pub use self::scan::Scan;
+pub(crate) use self::scan::with_schema;
 use crate::txn::Held;
 use crate::{Error, Location, Retry};
 
