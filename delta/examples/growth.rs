@@ -27,7 +27,14 @@ fn spec(name: &str, shape: Shape) -> TableSpec {
         Field::new("epoch", DataType::Int64, false),
         Field::new("total", DataType::Decimal128(38, 2), false),
     ]));
-    TableSpec { name: name.to_owned(), comment: "A table that grows".to_owned(), schema, shape, checks: vec![] }
+    TableSpec {
+        name: name.to_owned(),
+        comment: "A table that grows".to_owned(),
+        schema,
+        shape,
+        bounded: vec![],
+        checks: vec![],
+    }
 }
 
 fn rows(spec: &TableSpec, epoch: i64, ids: impl Iterator<Item = i64>) -> Result<RecordBatch, Box<dyn Error>> {

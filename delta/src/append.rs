@@ -5,14 +5,11 @@ use arrow::compute::kernels::cmp::gt;
 use arrow::compute::{filter_record_batch, max};
 use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
-use deltalake::kernel::Action;
-use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::{DeltaResult, DeltaTableError};
-
 use serde_json::json;
 
 use crate::Error;
-use crate::files::writer_properties;
+use crate::log::{Changes, Operation};
 use crate::txn::Stamp;
 use crate::writer::TableWriter;
 
@@ -37,26 +34,17 @@ pub(crate) fn check_epochs(table: &str, batch: &RecordBatch, column: &str, epoch
     }
 }
 
-/// Adds the rows as one file, in one commit: by hand, which spares planning a query, unless the table asks more of a writer.
+/// Adds the rows as one file, in one commit.
 pub(crate) async fn append(writer: &mut TableWriter, rows: RecordBatch, stamp: Stamp) -> DeltaResult<()> {
-    if writer.is_plain()? {
-        let added = rows.num_rows();
-        let add = writer.write_file(&[rows]).await?;
-        let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
-        let metrics = json!({ "num_added_files": 1, "num_added_rows": added, "num_removed_files": 0 });
-        let more = vec![("operationMetrics".to_owned(), metrics)];
-        return writer.commit(stamp, vec![Action::Add(add)], operation, more).await;
-    }
-    writer.table = writer
-        .table
-        .clone()
-        .write([rows])
-        .with_save_mode(SaveMode::Append)
-        .with_session_state(std::sync::Arc::new(writer.lake.session.state()))
-        .with_writer_properties(writer_properties(&writer.spec.shape))
-        .with_commit_properties(writer.lake.identity.commit_properties(stamp, vec![]))
-        .await?;
-    Ok(())
+    let count = rows.num_rows();
+    let file = writer.file_writer().write(&[rows]).await?;
+    let operation = Operation {
+        name: "WRITE",
+        parameters: json!({ "mode": "Append", "partitionBy": "[]" }),
+        metrics: json!({ "numFiles": 1, "numOutputRows": count, "numOutputBytes": file.bytes }),
+    };
+    let changes = Changes { added: vec![file], rows: true, ..Changes::default() };
+    writer.commit(stamp, operation, changes).await
 }
 
 #[cfg(test)]

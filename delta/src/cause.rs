@@ -57,11 +57,16 @@ pub(crate) fn is_damage(failure: &(dyn Error + 'static)) -> bool {
         let text = error.to_string().to_lowercase();
         text.contains("not found") || text.contains("no such file")
     };
-    // The kernel and the readers of Parquet show no source of their errors: they have words alone for those of storage.
-    let stored = |error: &(dyn Error + 'static)| {
+    links().find_map(says).unwrap_or_else(|| links().any(lost) || !is_of_storage(failure))
+}
+
+/// Whether storage is to blame. The kernel and the readers of Parquet show no source of their errors: they have words alone
+/// for those of storage.
+pub(crate) fn is_of_storage(failure: &(dyn Error + 'static)) -> bool {
+    let mut links = std::iter::successors(Some(failure), |error| inner(*error));
+    links.any(|error| {
         error.downcast_ref::<StoreError>().is_some() || error.to_string().to_lowercase().contains("object store")
-    };
-    links().find_map(says).unwrap_or_else(|| links().any(lost) || !links().any(stored))
+    })
 }
 
 /// The `source` of an I/O error is that of the error it wraps, so the wrapped one would be passed over.

@@ -1,59 +1,231 @@
-//! The CHECK constraints of a table, compiled once and held against every batch before it is written.
+//! The CHECK constraints of a table, ours and those that somebody has added, held against every batch before it is written.
+//!
+//! All are of one form, `column operator literal`. Whatever else SQL could say is refused when the table is opened.
 
-use std::sync::Arc;
-
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::DataType;
+use arrow::array::{Array, BooleanArray, Scalar, StringArray};
+use arrow::compute::cast;
+use arrow::compute::kernels::cmp::{eq, gt, gt_eq, lt, lt_eq, neq};
+use arrow::datatypes::{DataType, Schema};
+use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
-use deltalake::datafusion::common::DFSchema;
-use deltalake::datafusion::error::DataFusionError;
-use deltalake::datafusion::physical_plan::PhysicalExpr;
-use deltalake::datafusion::prelude::SessionContext;
 
 use crate::Error;
-use crate::spec::{Check, TableSpec};
+use crate::spec::Check;
+
+/// Longest operators first, so that none is taken for a shorter one.
+const OPERATORS: [(&str, Operator); 8] = [
+    ("<=", Operator::AtMost),
+    (">=", Operator::AtLeast),
+    ("<>", Operator::Differs),
+    ("!=", Operator::Differs),
+    ("==", Operator::Equals),
+    ("<", Operator::Less),
+    (">", Operator::Greater),
+    ("=", Operator::Equals),
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Operator {
+    Less,
+    AtMost,
+    Equals,
+    Differs,
+    AtLeast,
+    Greater,
+}
+
+/// A constraint that was understood.
+#[derive(Debug)]
+struct Constraint {
+    check: Check,
+    column: usize,
+    operator: Operator,
+    /// One value of the column's type.
+    literal: Scalar<arrow::array::ArrayRef>,
+}
 
 /// Constraints of one table.
-#[derive(Debug)]
-pub(crate) struct Checks(Vec<(Check, Arc<dyn PhysicalExpr>)>);
+#[derive(Debug, Default)]
+pub(crate) struct Checks(Vec<Constraint>);
 
 impl Checks {
-    /// Compiles the constraints of `spec`.
+    /// Understands constraints on a table with these columns.
     ///
     /// # Errors
-    ///
-    /// [`Error::Bug`] for one that is no boolean expression over the table's columns.
-    pub(crate) fn compile(session: &SessionContext, spec: &TableSpec) -> Result<Checks, Error> {
-        let bug = |error: DataFusionError| Error::bug(&spec.name, error.to_string());
-        let schema = DFSchema::try_from(spec.schema.as_ref().clone()).map_err(bug)?;
-        let mut checks = Vec::with_capacity(spec.checks.len());
-        for check in &spec.checks {
-            let logical = session.parse_sql_expr(&check.sql, &schema).map_err(bug)?;
-            let physical = session.create_physical_expr(logical, &schema).map_err(bug)?;
-            if physical.data_type(&spec.schema).map_err(bug)? != DataType::Boolean {
-                return Err(Error::bug(&spec.name, format!("constraint {} is not true or false", check.name)));
-            }
-            checks.push((check.clone(), physical));
-        }
-        Ok(Checks(checks))
+    /// The constraint that is of another form.
+    pub(crate) fn parse(checks: impl IntoIterator<Item = Check>, schema: &Schema) -> Result<Checks, Check> {
+        let parsed = checks.into_iter().map(|check| {
+            parse(&check.sql, schema).ok_or(check.clone()).map(|found| {
+                let (column, operator, literal) = found;
+                Constraint { check, column, operator, literal }
+            })
+        });
+        parsed.collect::<Result<_, _>>().map(Checks)
     }
 
     /// Refuses a batch with a row of which a constraint is not true.
     ///
     /// # Errors
-    ///
     /// [`Error::DataCheck`].
     pub(crate) fn hold(&self, table: &str, batch: &RecordBatch) -> Result<(), Error> {
-        let bug = |error: DataFusionError| Error::bug(table, error.to_string());
-        for (check, compiled) in &self.0 {
-            let holds = compiled.evaluate(batch).and_then(|v| v.into_array(batch.num_rows())).map_err(bug)?;
-            let holds = holds.as_boolean();
+        for constraint in &self.0 {
+            let holds = constraint.hold(batch).map_err(|error| Error::bug(table, error.to_string()))?;
             let broken = (0..holds.len()).find(|row| holds.is_null(*row) || !holds.value(*row));
             if let Some(row) = broken.filter(|_| holds.true_count() < holds.len()) {
-                let Check { name, sql } = check;
+                let Check { name, sql } = &constraint.check;
                 return Err(Error::data(table, format!("row {row} breaks constraint {name} ({sql})")));
             }
         }
         Ok(())
+    }
+}
+
+impl Constraint {
+    fn hold(&self, batch: &RecordBatch) -> Result<BooleanArray, ArrowError> {
+        let column = batch.column(self.column);
+        match self.operator {
+            Operator::Less => lt(column, &self.literal),
+            Operator::AtMost => lt_eq(column, &self.literal),
+            Operator::Equals => eq(column, &self.literal),
+            Operator::Differs => neq(column, &self.literal),
+            Operator::AtLeast => gt_eq(column, &self.literal),
+            Operator::Greater => gt(column, &self.literal),
+        }
+    }
+}
+
+fn parse(sql: &str, schema: &Schema) -> Option<(usize, Operator, Scalar<arrow::array::ArrayRef>)> {
+    let sql = without_parentheses(sql);
+    let (at, sign, operator) = sql.char_indices().find_map(|(at, _)| {
+        let rest = &sql[at..];
+        OPERATORS.iter().find(|(sign, _)| rest.starts_with(sign)).map(|(sign, operator)| (at, *sign, *operator))
+    })?;
+    let name = unquoted(sql[..at].trim(), &['`', '"']);
+    let column = schema.fields().iter().position(|field| field.name().eq_ignore_ascii_case(name))?;
+    let literal = sql[at + sign.len()..].trim();
+    Some((column, operator, Scalar::new(value(literal, schema.field(column).data_type())?)))
+}
+
+fn without_parentheses(sql: &str) -> &str {
+    let sql = sql.trim();
+    match sql.strip_prefix('(').and_then(|inner| inner.strip_suffix(')')) {
+        Some(inner) => without_parentheses(inner),
+        None => sql,
+    }
+}
+
+fn unquoted<'a>(name: &'a str, quotes: &[char]) -> &'a str {
+    let inner = quotes.iter().find_map(|quote| name.strip_prefix(*quote)?.strip_suffix(*quote));
+    inner.unwrap_or(name)
+}
+
+/// A literal as a value of a type; none where it is no literal, or the type could not hold it exactly.
+fn value(literal: &str, data_type: &DataType) -> Option<arrow::array::ArrayRef> {
+    let text = if *data_type == DataType::Utf8 {
+        let inner = literal.strip_prefix('\'')?.strip_suffix('\'')?;
+        // A quote within is written twice; a single one would end the literal, and more would follow.
+        let whole = inner.replace("''", "");
+        (!whole.contains('\'')).then(|| inner.replace("''", "'"))?
+    } else {
+        let digits = literal.strip_prefix(['-', '+']).unwrap_or(literal);
+        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+        let all_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        let exact = match data_type {
+            DataType::Int32 | DataType::Int64 => fraction.bytes().all(|byte| byte == b'0'),
+            DataType::Decimal128(_, scale) => fraction.len() <= usize::try_from(*scale).unwrap_or(0),
+            DataType::Float64 => true,
+            _ => false,
+        };
+        (!whole.is_empty() && all_digits(whole) && all_digits(fraction) && exact).then_some(())?;
+        let is_whole = matches!(data_type, DataType::Int32 | DataType::Int64);
+        let digits = if is_whole { literal.split('.').next()? } else { literal };
+        digits.trim_start_matches('+').to_owned()
+    };
+    let value = cast(&StringArray::from(vec![text]), data_type).ok()?;
+    (value.null_count() == 0).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Decimal128Array, Int64Array};
+    use arrow::datatypes::Field;
+
+    use super::*;
+
+    fn schema() -> Schema {
+        Schema::new(vec![
+            Field::new("count", DataType::Int64, true),
+            Field::new("total", DataType::Decimal128(38, 2), false),
+            Field::new("name", DataType::Utf8, false),
+        ])
+    }
+
+    fn batch() -> RecordBatch {
+        let counts: ArrayRef = Arc::new(Int64Array::from(vec![Some(-1), Some(0), Some(5)]));
+        let totals = Decimal128Array::from(vec![-150, 0, 150]).with_precision_and_scale(38, 2).unwrap();
+        let names: ArrayRef = Arc::new(StringArray::from(vec!["a", "b's", "c"]));
+        RecordBatch::try_new(Arc::new(schema()), vec![counts, Arc::new(totals), names]).unwrap()
+    }
+
+    fn one(sql: &str) -> Option<Checks> {
+        Checks::parse([Check { name: "c".to_owned(), sql: sql.to_owned() }], &schema()).ok()
+    }
+
+    #[test]
+    fn each_operator_compares() {
+        for (sql, first_broken) in [
+            ("count >= 0", Some(0)),
+            ("count >= -1", None),
+            ("(count < 5)", Some(2)),
+            ("`Count` <= 5", None),
+            ("\"count\" <> 0", Some(1)),
+            ("count != 7", None),
+            ("total > -1.5", Some(0)),
+            ("total>=-1.50", None),
+            ("total = 0", Some(0)),
+            ("name <> 'b''s'", Some(1)),
+            ("name < 'd'", None),
+            ("((name == 'a'))", Some(1)),
+        ] {
+            let text = one(sql).unwrap().hold("t", &batch()).err().map(|error| error.to_string());
+            let expected =
+                first_broken.map(|row| format!("table t: rows refused: row {row} breaks constraint c ({sql})"));
+            assert_eq!(text, expected, "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_null_breaks_a_constraint() {
+        let mut columns = batch().columns().to_vec();
+        columns[0] = Arc::new(Int64Array::from(vec![Some(1), None, Some(1)]));
+        let nulls = RecordBatch::try_new(Arc::new(schema()), columns).unwrap();
+        assert!(one("count > 0").unwrap().hold("t", &nulls).unwrap_err().to_string().contains("row 1"));
+    }
+
+    #[test]
+    fn what_is_no_comparison_with_a_literal_is_not_understood() {
+        for sql in [
+            "count",
+            "count >= total",
+            "count >= 0 AND total >= 0",
+            "count >= 0.5",
+            "count >= 99999999999999999999",
+            "total > 0.001",
+            "nobody = 1",
+            "name = 'a' OR name = 'b'",
+            "name = \"a\"",
+            "name = 1",
+            "abs(count) > 1",
+            "count IS NOT NULL",
+            "count > ",
+            "(count > 0) AND (count < 9)",
+            "",
+        ] {
+            assert!(one(sql).is_none(), "{sql}");
+        }
     }
 }

@@ -100,11 +100,7 @@ impl Error {
 
 /// The failures that no retry can mend. Everything else is treated as passing: the retries are bounded.
 pub(crate) fn permanent(table: &str, failure: &DeltaTableError) -> Option<Error> {
-    // The library reports a broken constraint through several layers, and only the text survives all of them.
     let text = failure.to_string();
-    if text.contains("Invalid data found") {
-        return Some(Error::data(table, text));
-    }
     match failure {
         DeltaTableError::SchemaMismatch { .. } | DeltaTableError::MetadataError(_) => {
             Some(Error::mismatch(table, text))

@@ -1,19 +1,23 @@
 //! The files of a table: reading one that is live, writing one that is not yet, and the rows that stay in memory.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use deltalake::kernel::{Add, LogicalFileView};
-use deltalake::logstore::object_store::ObjectStoreExt;
+use deltalake::DeltaResult;
+use deltalake::logstore::object_store::{ObjectStore, ObjectStoreExt};
+use deltalake::parquet::arrow::ArrowWriter;
 use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use deltalake::parquet::arrow::arrow_writer::ArrowWriterOptions;
 use deltalake::parquet::basic::{Compression, ZstdLevel};
 use deltalake::parquet::file::properties::{EnabledStatistics, WriterProperties};
-use deltalake::writer::{DeltaWriter, RecordBatchWriter};
-use deltalake::{DeltaResult, DeltaTableError};
-use serde_json::Value;
+use uuid::Uuid;
 
+use crate::log::{LiveFile, now_ms};
 use crate::read::with_schema;
 use crate::spec::Shape;
+use crate::statistics;
 use crate::writer::TableWriter;
 
 /// Rows that are read from a file at once. Fewer make more, smaller arrays.
@@ -65,57 +69,53 @@ impl Resident {
 }
 
 impl TableWriter {
-    /// Whether the table asks no more of a writer than what is done here: no feature, and no constraint but ours.
-    pub(crate) fn is_plain(&self) -> DeltaResult<bool> {
-        let state = self.table.snapshot()?;
-        let protocol = state.protocol();
-        let ours = |key: &String| self.spec.checks.iter().any(|check| check.property() == *key);
-        let mut constraints =
-            state.metadata().configuration().keys().filter(|key| key.starts_with("delta.constraints."));
-        Ok(protocol.min_reader_version() == 1 && protocol.min_writer_version() <= 3 && constraints.all(ours))
-    }
-
     /// The rows of a live file, in their order.
-    pub(crate) async fn read_file(&self, file: &LogicalFileView) -> DeltaResult<Vec<RecordBatch>> {
-        if let Some(rows) = self.resident.rows(&file.path()) {
+    pub(crate) async fn read_file(&self, file: &LiveFile) -> DeltaResult<Vec<RecordBatch>> {
+        if let Some(rows) = self.resident.rows(&file.path) {
             return Ok(vec![rows.clone()]);
         }
         // Files are small enough for memory: MERGE splits them by rows, compaction passes over large ones.
-        let bytes = self.table.object_store().get(&file.object_store_path()).await?.bytes().await?;
+        let bytes = self.log.store.object_store(None).get(&file.place()).await?.bytes().await?;
         let batches = ParquetRecordBatchReaderBuilder::try_new(bytes)?.with_batch_size(READ_ROWS).build()?;
         batches.map(|batch| Ok(with_schema(&batch?, &self.spec.schema)?)).collect()
     }
 
-    /// Writes rows into a new file. It is an orphan until it is committed.
-    pub(crate) async fn write_file(&self, rows: &[RecordBatch]) -> DeltaResult<Add> {
-        self.file_writer()?.write(rows).await
-    }
-
     /// Writes files for the table, on whatever thread.
-    pub(crate) fn file_writer(&self) -> DeltaResult<FileWriter> {
-        let properties = writer_properties(&self.spec.shape);
-        Ok(FileWriter(RecordBatchWriter::for_table(&self.table)?.with_writer_properties(properties)))
+    pub(crate) fn file_writer(&self) -> FileWriter {
+        FileWriter {
+            store: self.log.store.object_store(None),
+            columns: SchemaRef::clone(&self.terms.columns),
+            properties: writer_properties(&self.spec.shape),
+            bounded: self.spec.statistics_columns().into_iter().map(str::to_owned).collect(),
+        }
     }
 }
 
 /// Writes files of a table, and knows no more of it.
-pub(crate) struct FileWriter(RecordBatchWriter);
+pub(crate) struct FileWriter {
+    store: Arc<dyn ObjectStore>,
+    columns: SchemaRef,
+    properties: WriterProperties,
+    /// Columns with least and greatest value in the log.
+    bounded: Vec<String>,
+}
 
 impl FileWriter {
-    /// Writes rows into a new file. It is an orphan until it is committed.
-    pub(crate) async fn write(&mut self, rows: &[RecordBatch]) -> DeltaResult<Add> {
+    /// Writes rows into a new file, in memory first and then by one request. It is an orphan until it is committed.
+    pub(crate) async fn write(&self, rows: &[RecordBatch]) -> DeltaResult<LiveFile> {
+        let options = ArrowWriterOptions::new().with_properties(self.properties.clone()).with_skip_arrow_metadata(true);
+        let mut writer = ArrowWriter::try_new_with_options(Vec::new(), SchemaRef::clone(&self.columns), options)?;
         for batch in rows {
-            self.0.write(batch.clone()).await?;
+            writer.write(&RecordBatch::try_new(SchemaRef::clone(&self.columns), batch.columns().to_vec())?)?;
         }
-        let mut files = self.0.flush().await?;
-        let (Some(add), true) = (files.pop(), files.is_empty()) else {
-            return Err(DeltaTableError::generic("the rows did not come to one file"));
+        let bytes = writer.into_inner()?;
+        let file = LiveFile {
+            path: format!("part-00000-{}-c000.zstd.parquet", Uuid::new_v4()),
+            bytes: bytes.len() as u64,
+            modified_ms: now_ms(),
+            statistics: statistics::of(rows, &self.bounded),
         };
-        let statistics: Value = serde_json::from_str(add.stats.as_deref().unwrap_or_default())?;
-        let (written, expected) = (statistics["numRecords"].as_u64(), rows.iter().map(RecordBatch::num_rows).sum());
-        if written.and_then(|rows| usize::try_from(rows).ok()) != Some(expected) {
-            return Err(DeltaTableError::generic(format!("{written:?} rows were written instead of {expected}")));
-        }
-        Ok(add)
+        self.store.put(&file.place(), bytes.into()).await?;
+        Ok(file)
     }
 }

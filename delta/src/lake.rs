@@ -1,4 +1,4 @@
-//! Where the tables of one pipeline lie, and what they share: storage options, identity, policy, query session.
+//! Where the tables of one pipeline lie, and what they share: storage options, identity, policy.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -6,14 +6,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use deltalake::datafusion::prelude::SessionContext;
-use deltalake::delta_datafusion::DeltaSessionContext;
 use deltalake::logstore::{StorageConfig, object_store_factories};
 use deltalake::{DeltaResult, DeltaTable, DeltaTableBuilder, DeltaTableError, ObjectStore};
 use url::Url;
 
 use crate::deadline::Deadline;
-use crate::deferred::Deferred;
 use crate::durable::{self, Durable};
 use crate::{Error, Policy};
 
@@ -101,7 +98,6 @@ impl Location {
         self.handle(name, url).map(Some)
     }
 
-    /// Every store is wrapped in [`Deferred`], or the failure of an upload could end the process.
     fn handle(&self, name: &str, url: Url) -> Result<DeltaTable, Error> {
         let bug = |error: DeltaTableError| Error::bug(name, error.to_string());
         let builder = DeltaTableBuilder::from_url(url.clone()).map_err(bug)?;
@@ -117,7 +113,7 @@ impl Location {
             Some(timeout) => Arc::new(Deadline::new(store, timeout)) as Arc<dyn ObjectStore>,
             None => store,
         };
-        builder.with_storage_backend(Arc::new(Deferred::new(store)), url).build().map_err(bug)
+        builder.with_storage_backend(store, url).build().map_err(bug)
     }
 }
 
@@ -152,28 +148,22 @@ pub struct Identity {
 }
 
 /// All tables of one pipeline below one root.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Lake {
     pub(crate) location: Location,
     pub(crate) identity: Identity,
     pub(crate) policy: Policy,
-    pub(crate) session: SessionContext,
 }
 
 impl Lake {
-    /// Makes the query session, which is dear (milliseconds) and therefore shared by all tables. No I/O.
+    /// No I/O.
     ///
     /// # Errors
     /// [`Error::Bug`] for a policy out of bounds.
     pub fn new(location: Location, identity: Identity, policy: Policy) -> Result<Self, Error> {
         policy.validate()?;
         let location = if policy.sync { location.synced() } else { location };
-        // Batches are small and one file is rewritten: more partitions only add tasks, and files.
-        let overrides = HashMap::from([("datafusion.execution.target_partitions".to_owned(), "1".to_owned())]);
-        let session = DeltaSessionContext::new_with_session_overrides(&overrides)
-            .map_err(|error| Error::bug("*", error.to_string()))?
-            .into_inner();
-        Ok(Lake { location, identity, policy, session })
+        Ok(Lake { location, identity, policy })
     }
 
     /// Where the tables lie.
@@ -187,19 +177,9 @@ impl Lake {
     }
 }
 
-impl fmt::Debug for Lake {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Lake { location, identity, policy, session: _ } = self;
-        let mut fields = formatter.debug_struct("Lake");
-        fields.field("location", location).field("identity", identity).field("policy", policy).finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-
-    use deltalake::logstore::object_store::memory::InMemory;
 
     use super::*;
 
@@ -210,20 +190,11 @@ mod tests {
         assert_eq!((path("memory:///a/b/"), path("memory://a/b/"), path("az://a/b/")), (None, None, None));
     }
 
-    /// Also a store that the library makes from the URL.
     #[test]
-    fn every_handle_defers_failures() {
+    fn unknown_schemes_are_refused() {
         let location = |root| Location::parse(root, HashMap::new()).unwrap();
-        let local = location("file:///nowhere");
-        for location in [
-            local.clone(),
-            local.clone().synced(),
-            local.with_store(Arc::new(InMemory::new())),
-            location("memory:///tables"),
-        ] {
-            let table = location.handle("t", location.url("t").unwrap()).unwrap();
-            let store = table.log_store().root_object_store(None);
-            assert!(store.to_string().starts_with("Deferred("), "{store}");
+        for root in ["file:///nowhere", "memory:///tables"] {
+            assert!(location(root).handle("t", location(root).url("t").unwrap()).is_ok());
         }
         assert!(location("unknown://a/b").handle("t", Url::parse("unknown://a/b/").unwrap()).is_err());
     }

@@ -1,22 +1,21 @@
 //! Opening: create the table in one commit if it is not there, check that it fits, take it over.
 
 use arrow::error::ArrowError;
-use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
-use deltalake::kernel::{Action, Metadata, MetadataExt, Protocol, StructType};
-use deltalake::protocol::SaveMode;
-use deltalake::table::state::DeltaTableState;
+use deltalake::DeltaTableError;
 use deltalake::{DeltaResult, DeltaTable};
-use serde_json::json;
+use serde_json::{Value, json};
 use tracing::warn;
+use uuid::Uuid;
 
-use crate::Error;
-use crate::checks::Checks;
 use crate::files::Resident;
+use crate::fits::{Terms, kernel_schema};
 use crate::lake::Lake;
+use crate::log::{self, Changes, Log, Operation, now_ms};
 use crate::maintain::Schedule;
 use crate::spec::TableSpec;
 use crate::txn::{Held, Kind, Stamp};
 use crate::writer::TableWriter;
+use crate::{Error, cause};
 
 /// The least writer version that enforces CHECK constraints; readers need nothing beyond version 1.
 const WRITER_VERSION_WITH_CHECKS: u8 = 3;
@@ -55,15 +54,13 @@ impl TableWriter {
 /// One attempt. It never trusts what it wrote: a creation or a fence whose reply was lost is found by the next attempt.
 async fn try_open(lake: &Lake, spec: &TableSpec) -> Result<TableWriter, Error> {
     let unavailable = |error| Error::unavailable(&spec.name, 1, error);
+    let asked = Log::now();
     let mut table = lake.location.table(&spec.name)?;
-    if table.verify_deltatable_existence().await.map_err(unavailable)? {
-        table.load().await.map_err(unavailable)?;
-    } else {
-        table = create(lake, spec, &table).await.map_err(unavailable)?;
+    if !table.verify_deltatable_existence().await.map_err(unavailable)? {
+        create(lake, spec, &table).await.map_err(unavailable)?;
     }
-    let state = table.snapshot().map_err(unavailable)?;
-    check_fits(spec, state)?;
-    let table_id = state.metadata().id().to_owned();
+    table.load().await.map_err(|error| unreadable(&spec.name, error))?;
+    let log = Log::of(&table, asked, lake.policy.log_retention).map_err(unavailable)?;
     let held = Held::read(&table, &lake.identity.pipeline).await.map_err(unavailable)?;
     let ours = lake.identity.generation;
     let fence = held.fence.ok_or_else(|| {
@@ -72,80 +69,76 @@ async fn try_open(lake: &Lake, spec: &TableSpec) -> Result<TableWriter, Error> {
     if fence > ours {
         return Err(Error::Fenced { table: spec.name.clone(), held: fence, ours });
     }
-    let schedule = Schedule::at(state.version(), lake.policy.checkpoint_interval_commits);
     let mut writer = TableWriter {
         lake: lake.clone(),
         spec: spec.clone(),
-        checks: Checks::compile(&lake.session, spec)?,
-        table,
-        table_id,
+        terms: Terms::of(spec, &log)?,
+        schedule: Schedule::at(log.version, lake.policy.checkpoint_interval_commits),
+        log,
         epoch: held.epoch,
         attempted: None,
         resident: Resident::default(),
-        schedule,
     };
     if fence < ours {
         let stamp = Stamp { kind: Kind::Fence, epoch: held.epoch, watermark: None };
-        let actions = changed_properties(lake, spec, writer.table.snapshot().map_err(unavailable)?);
-        let operation = writer.transaction_only(held.epoch.unwrap_or_default());
-        writer.commit(stamp, actions.map_err(unavailable)?, operation, vec![]).await.map_err(unavailable)?;
+        let metadata = changed_metadata(lake, spec, &writer.log.metadata).map_err(unavailable)?;
+        let operation = Operation::transaction_only(&lake.identity.pipeline, held.epoch.unwrap_or_default());
+        let changes = Changes { metadata, ..Changes::default() };
+        writer.commit(stamp, operation, changes).await.map_err(unavailable)?;
     }
     Ok(writer)
 }
 
-/// Columns, properties, constraints and our fence in the one first commit, so there is no half-made table.
-async fn create(lake: &Lake, spec: &TableSpec, empty: &DeltaTable) -> DeltaResult<DeltaTable> {
-    let protocol: Protocol =
-        serde_json::from_value(json!({ "minReaderVersion": 1, "minWriterVersion": WRITER_VERSION_WITH_CHECKS }))?;
+/// What it means that a log cannot be read: a table of a protocol that the library does not know is no failure of storage.
+pub(crate) fn unreadable(table: &str, failure: DeltaTableError) -> Error {
+    let text = failure.to_string();
+    let words = ["nsupported", "not supported", "Invalid protocol", "reader version", "writer version"];
+    if !cause::is_of_storage(&failure) && words.iter().any(|word| text.contains(word)) {
+        let undo = "somebody has changed its protocol: drop the feature, or RESTORE the table to a version before";
+        return Error::mismatch(table, format!("{undo} ({text})"));
+    }
+    Error::unavailable(table, 1, failure)
+}
+
+/// Columns, properties, constraints and our fence in the one first commit, so there is no half-made table. Of two creations
+/// at once the later one finds what the first one made.
+async fn create(lake: &Lake, spec: &TableSpec, table: &DeltaTable) -> DeltaResult<()> {
+    let protocol = json!({ "minReaderVersion": 1, "minWriterVersion": WRITER_VERSION_WITH_CHECKS });
+    let metadata = json!({
+        "id": Uuid::new_v4(),
+        "name": spec.name.rsplit('/').next().unwrap_or(&spec.name),
+        "description": spec.comment,
+        "format": { "provider": "parquet", "options": {} },
+        "schemaString": serde_json::to_string(&kernel_schema(spec)?)?,
+        "partitionColumns": [],
+        "createdTime": now_ms(),
+        "configuration": spec.properties(&lake.policy).into_iter().collect::<serde_json::Map<_, _>>(),
+    });
     let stamp = Stamp { kind: Kind::Create, epoch: None, watermark: None };
-    empty
-        .create()
-        .with_table_name(spec.name.rsplit('/').next().unwrap_or(&spec.name))
-        .with_comment(&spec.comment)
-        .with_columns(kernel_schema(spec)?.fields().cloned())
-        .with_actions([Action::Protocol(protocol)])
-        .with_configuration(spec.properties(&lake.policy).into_iter().map(|(key, value)| (key, Some(value))))
-        // Constraints are no properties that the library knows by name.
-        .with_raise_if_key_not_exists(false)
-        // Two creations at once: the later one fails and opens what the first one made.
-        .with_save_mode(SaveMode::ErrorIfExists)
-        .with_commit_properties(lake.identity.commit_properties(stamp, vec![]))
-        .await
-}
-
-/// The metadata with the properties that the policy asks for now, if the table has others. Properties that we do not set stay.
-fn changed_properties(lake: &Lake, spec: &TableSpec, state: &DeltaTableState) -> DeltaResult<Vec<Action>> {
-    let stored = state.metadata().configuration();
-    let wanted = spec.properties(&lake.policy);
-    let changed: Vec<_> = wanted.into_iter().filter(|(key, value)| stored.get(key) != Some(value)).collect();
-    if changed.is_empty() {
-        return Ok(vec![]);
-    }
-    let set = |metadata: Metadata, (key, value)| metadata.add_config_key(key, value);
-    Ok(vec![Action::Metadata(changed.into_iter().try_fold(state.metadata().clone(), set)?)])
-}
-
-/// Whether a stored table is the one that is specified: the same columns in the same order, unpartitioned, with all our
-/// constraints.
-pub(crate) fn check_fits(spec: &TableSpec, state: &DeltaTableState) -> Result<(), Error> {
-    let refuse = |what: String| Err(Error::mismatch(&spec.name, what));
-    let (stored, wanted) =
-        (state.schema(), kernel_schema(spec).map_err(|error| Error::bug(&spec.name, error.to_string()))?);
-    if !stored.fields().eq(wanted.fields()) {
-        let list = |schema: &StructType| schema.fields().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        return refuse(format!("stored columns are [{}], expected are [{}]", list(&stored), list(&wanted)));
-    }
-    let metadata = state.metadata();
-    if !metadata.partition_columns().is_empty() {
-        return refuse("it is partitioned".to_owned());
-    }
-    let missing = |check: &&crate::Check| metadata.configuration().get(&check.property()) != Some(&check.sql);
-    match spec.checks.iter().find(missing) {
-        Some(check) => refuse(format!("constraint {} is missing or differs", check.name)),
-        None => Ok(()),
+    match log::create(&table.log_store(), &lake.identity, stamp, protocol, metadata).await {
+        Err(DeltaTableError::VersionAlreadyExists(0)) => Ok(()),
+        made => made,
     }
 }
 
-fn kernel_schema(spec: &TableSpec) -> Result<StructType, ArrowError> {
-    spec.schema.as_ref().try_into_kernel()
+/// The metadata with the properties that the policy asks for now, and comments on columns that have none, if the table has
+/// others. Properties that we do not set stay, and so do comments of somebody else.
+fn changed_metadata(lake: &Lake, spec: &TableSpec, stored: &Value) -> Result<Option<Value>, DeltaTableError> {
+    let mut metadata = stored.clone();
+    for (key, value) in spec.properties(&lake.policy) {
+        metadata["configuration"][key] = value;
+    }
+    let mut schema: Value = serde_json::from_str(stored["schemaString"].as_str().unwrap_or_default())?;
+    let ours = serde_json::to_value(kernel_schema(spec).map_err(|error: ArrowError| DeltaTableError::from(error))?)?;
+    let before = schema.clone();
+    for (index, field) in ours["fields"].as_array().into_iter().flatten().enumerate() {
+        let (comment, stored) = (&field["metadata"]["comment"], &mut schema["fields"][index]["metadata"]);
+        if stored["comment"].is_null() && !comment.is_null() {
+            stored["comment"] = comment.clone();
+        }
+    }
+    if schema != before {
+        metadata["schemaString"] = schema.to_string().into();
+    }
+    Ok((metadata != *stored).then_some(metadata))
 }

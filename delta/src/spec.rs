@@ -1,6 +1,7 @@
 //! What a table is: name, columns, how it is written, which constraints it has. No I/O.
 
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use serde_json::Value;
 
 use crate::{Error, Policy};
 
@@ -11,11 +12,13 @@ pub struct TableSpec {
     pub name: String,
     /// One sentence for readers, stored as the table's description.
     pub comment: String,
-    /// Columns; not nullable unless marked. Types: `Utf8`, `Int32`, `Int64`, `Float64`, `Decimal128`, and `Timestamp` of
+    /// Columns, with comments for readers in their metadata (`comment`); not nullable unless marked. Types: `Utf8`, `Int32`, `Int64`, `Float64`, `Decimal128`, and `Timestamp` of
     /// microseconds in `UTC`.
     pub schema: SchemaRef,
     /// How batches are written.
     pub shape: Shape,
+    /// Further columns with least and greatest value in the log, so that readers pass over files. Each makes the log longer.
+    pub bounded: Vec<String>,
     /// CHECK constraints.
     pub checks: Vec<Check>,
 }
@@ -40,7 +43,7 @@ pub enum Shape {
 pub struct Check {
     /// Name of the constraint.
     pub name: String,
-    /// A boolean SQL expression over `Int64` columns only: on a decimal column it would be stored in a dialect that other
+    /// `column operator literal` over an `Int64` column: on a decimal column it would be stored in a dialect that other
     /// readers cannot parse.
     pub sql: String,
 }
@@ -76,17 +79,18 @@ impl TableSpec {
         }
     }
 
-    /// The columns with min and max in the log: the key, or the epoch. More of them only make the log larger, and decimals
-    /// are kept as floats there, which prunes wrongly above 9e13.
+    /// The columns with min and max in the log: the key, or the epoch, and what else was asked for. No decimals: some keep
+    /// them as floats there, which prunes wrongly above 9e13.
     pub(crate) fn statistics_columns(&self) -> Vec<&str> {
-        match &self.shape {
-            Shape::Keyed { key } => key.iter().map(String::as_str).collect(),
-            Shape::Append { epoch } => vec![epoch],
-        }
+        let first = match &self.shape {
+            Shape::Keyed { key } => key.as_slice(),
+            Shape::Append { epoch } => std::slice::from_ref(epoch),
+        };
+        first.iter().chain(&self.bounded).map(String::as_str).collect()
     }
 
     /// Table properties, constraints included.
-    pub(crate) fn properties(&self, policy: &Policy) -> Vec<(String, String)> {
+    pub(crate) fn properties(&self, policy: &Policy) -> Vec<(String, Value)> {
         let seconds = |duration: std::time::Duration| format!("interval {} seconds", duration.as_secs());
         let mut properties = vec![
             ("delta.checkpointInterval".to_owned(), policy.checkpoint_interval_commits.to_string()),
@@ -96,7 +100,7 @@ impl TableSpec {
             ("delta.dataSkippingStatsColumns".to_owned(), self.statistics_columns().join(",")),
         ];
         properties.extend(self.checks.iter().map(|check| (check.property(), check.sql.clone())));
-        properties
+        properties.into_iter().map(|(key, value)| (key, value.into())).collect()
     }
 
     fn has(&self, column: &str) -> bool {
@@ -109,9 +113,12 @@ impl TableSpec {
 }
 
 impl Check {
+    /// What the property of every constraint begins with.
+    pub(crate) const PREFIX: &str = "delta.constraints.";
+
     /// The table property that holds the constraint.
     pub(crate) fn property(&self) -> String {
-        format!("delta.constraints.{}", self.name)
+        format!("{}{}", Check::PREFIX, self.name)
     }
 }
 
@@ -148,6 +155,7 @@ mod tests {
             comment: String::new(),
             schema: Arc::new(schema),
             shape,
+            bounded: vec![],
             checks: vec![Check { name: "c".to_owned(), sql: check.to_owned() }],
         }
     }

@@ -1,13 +1,11 @@
-//! What every commit carries: two application transactions and metadata that names its kind, epoch and watermark.
+//! What every commit carries: two application transactions, and user metadata that names its kind, epoch and watermark.
 
-use deltalake::kernel::Transaction;
-use deltalake::kernel::transaction::CommitProperties;
 use deltalake::{DeltaResult, DeltaTable};
 use serde_json::{Value, json};
 
 use crate::lake::Identity;
 
-/// Why a commit was made; stored in its metadata as `tidemark.kind`.
+/// Why a commit was made; stored in its user metadata as `kind`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The table came into being.
@@ -60,28 +58,26 @@ pub(crate) fn fence_app(pipeline: &str) -> String {
 }
 
 impl Identity {
-    /// The library sees a conflict only between commits that share an application id, so every commit carries both: then
-    /// none can slip past a take-over. And it makes no second attempt on its own (`max_retries` 0): whatever came in
-    /// between, the caller reads the log again before it goes on.
-    /// `more` joins what the metadata says.
-    pub(crate) fn commit_properties(&self, stamp: Stamp, more: Vec<(String, Value)>) -> CommitProperties {
-        let mut transactions = vec![Transaction::new(fence_app(&self.pipeline), self.generation)];
-        transactions.extend(stamp.epoch.map(|epoch| Transaction::new(epoch_app(&self.pipeline), epoch)));
-        let mut metadata: Vec<(String, Value)> = vec![
-            ("tidemark.kind".to_owned(), json!(stamp.kind.as_str())),
-            ("tidemark.pipeline".to_owned(), json!(self.pipeline)),
-            ("tidemark.generation".to_owned(), json!(self.generation)),
-        ];
-        metadata.extend(stamp.epoch.map(|epoch| ("tidemark.epoch".to_owned(), json!(epoch))));
-        metadata.extend(stamp.watermark.map(|micros| ("tidemark.watermark".to_owned(), json!(micros))));
-        metadata.extend(more);
-        CommitProperties::default()
-            .with_application_transactions(transactions)
-            .with_metadata(metadata)
-            .with_max_retries(0)
-            // Maintenance does both, between commits: one lists the whole log, the other reads it.
-            .with_create_checkpoint(false)
-            .with_cleanup_expired_logs(Some(false))
+    /// The two transactions that every commit carries: so none can slip past a take-over, whoever looks for conflicts by
+    /// application ids.
+    pub(crate) fn transactions(&self, stamp: Stamp) -> Vec<Value> {
+        let held = [(fence_app(&self.pipeline), Some(self.generation)), (epoch_app(&self.pipeline), stamp.epoch)];
+        let held = held.into_iter().filter_map(|(app, version)| Some((app, version?)));
+        held.map(|(app, version)| json!({ "txn": { "appId": app, "version": version } })).collect()
+    }
+
+    /// What the commit says of itself, as JSON: the one member of a commit that every engine shows, and keeps.
+    pub(crate) fn user_metadata(&self, stamp: Stamp) -> String {
+        let mut told = json!({
+            "kind": stamp.kind.as_str(),
+            "pipeline": self.pipeline,
+            "generation": self.generation,
+        });
+        let numbers = [("epoch", stamp.epoch), ("watermark", stamp.watermark)];
+        for (name, number) in numbers.into_iter().filter_map(|(name, number)| Some((name, number?))) {
+            told[name] = number.into();
+        }
+        told.to_string()
     }
 }
 

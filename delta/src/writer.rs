@@ -1,25 +1,23 @@
 //! The writer of one table: it publishes epochs, exactly once each, whatever a commit's reply says.
 //!
-//! The state that the last commit returned is the writer's lease. A commit is made for the version after it or not at all,
-//! so a commit of anyone else in between makes ours fail, and then the log decides (see [`TableWriter::reload`]).
+//! What the writer knows of the log is its lease. A commit is made for the version after it or not at all, so a commit of
+//! anyone else in between makes ours fail, and then the log decides (see [`TableWriter::reload`]).
 //! Opening is in `open`, rows are written by `merge` and `append`, files are kept by `maintain`.
 
 use arrow::record_batch::RecordBatch;
-use deltalake::kernel::Action;
-use deltalake::kernel::transaction::CommitBuilder;
-use deltalake::protocol::{DeltaOperation, OutputMode};
 use deltalake::{DeltaResult, DeltaTable, DeltaTableError};
-use serde_json::Value;
 use tracing::warn;
 
-use crate::checks::Checks;
 use crate::error::permanent;
 use crate::files::Resident;
+use crate::fits::Terms;
 use crate::lake::Lake;
+use crate::log::{Changes, Log, Operation};
 use crate::maintain::Schedule;
+use crate::open::unreadable;
 use crate::spec::{Shape, TableSpec};
 use crate::txn::{Held, Kind, Stamp};
-use crate::{Error, append, merge};
+use crate::{Error, append, merge, read};
 
 /// The only writer of a table, as long as its generation is the greatest.
 ///
@@ -29,9 +27,8 @@ use crate::{Error, append, merge};
 pub struct TableWriter {
     pub(crate) lake: Lake,
     pub(crate) spec: TableSpec,
-    pub(crate) checks: Checks,
-    pub(crate) table: DeltaTable,
-    pub(crate) table_id: String,
+    pub(crate) terms: Terms,
+    pub(crate) log: Log,
     pub(crate) epoch: Option<i64>,
     /// The greatest epoch that was ever tried. The table may come to hold it at any time.
     pub(crate) attempted: Option<i64>,
@@ -80,7 +77,7 @@ impl TableWriter {
 
     /// The version of the table that this writer made or found last.
     pub fn version(&self) -> u64 {
-        self.table.version().unwrap_or_default()
+        self.log.version
     }
 
     /// Brings the table to `epoch` in exactly one commit: with the rows of `batch`, or, where nothing changed, with the
@@ -114,10 +111,17 @@ impl TableWriter {
         let publication = Publication { epoch, watermark, rows };
         let mut attempt = 1;
         loop {
-            let failure = match self.try_publish(&publication).await {
-                Ok(()) => return Ok(Published { version: self.version(), outcome: Outcome::Committed }),
+            let failure = match self.know().await? {
+                Ok(()) if self.epoch >= Some(epoch) => {
+                    return Ok(Published { version: self.version(), outcome: Outcome::Recovered });
+                }
+                Ok(()) => match self.try_publish(&publication).await {
+                    Ok(()) => return Ok(Published { version: self.version(), outcome: Outcome::Committed }),
+                    Err(failure) => failure,
+                },
                 Err(failure) => failure,
             };
+            self.log.doubt();
             if self.settle(&failure, epoch).await? {
                 return Ok(Published { version: self.version(), outcome: Outcome::Recovered });
             }
@@ -137,7 +141,7 @@ impl TableWriter {
         if !same {
             return Err(Error::bug(&self.spec.name, format!("batch has columns {theirs:?} instead of {ours:?}")));
         }
-        self.checks.hold(&self.spec.name, batch)?;
+        self.terms.checks.hold(&self.spec.name, batch)?;
         match &self.spec.shape {
             Shape::Keyed { key } => merge::sorted(&self.spec.name, batch, key),
             Shape::Append { epoch: column } => {
@@ -162,33 +166,25 @@ impl TableWriter {
 
     /// A commit in which nothing changes but the epoch.
     async fn commit_transaction(&mut self, epoch: i64, stamp: Stamp) -> DeltaResult<()> {
-        self.commit(stamp, vec![], self.transaction_only(epoch), vec![]).await
+        let operation = Operation::transaction_only(&self.lake.identity.pipeline, epoch);
+        self.commit(stamp, operation, Changes::default()).await
     }
 
-    /// The operation of a commit that holds no files.
-    pub(crate) fn transaction_only(&self, epoch: i64) -> DeltaOperation {
-        DeltaOperation::StreamingUpdate {
-            output_mode: OutputMode::Update,
-            query_id: self.lake.identity.pipeline.clone(),
-            epoch_id: epoch,
+    /// Commits for the version after the one that we know, or fails.
+    pub(crate) async fn commit(&mut self, stamp: Stamp, operation: Operation, changes: Changes) -> DeltaResult<()> {
+        self.log.commit(&self.lake.identity, stamp, operation, changes).await
+    }
+
+    /// Reads the log again where it must be read first; what failed, where it can be tried again.
+    async fn know(&mut self) -> Result<DeltaResult<()>, Error> {
+        if !self.log.is_stale() {
+            return Ok(Ok(()));
         }
-    }
-
-    /// Commits for the version after our snapshot, or fails; on success the new state is the snapshot. `more` joins the
-    /// commit's metadata.
-    pub(crate) async fn commit(
-        &mut self,
-        stamp: Stamp,
-        actions: Vec<Action>,
-        operation: DeltaOperation,
-        more: Vec<(String, Value)>,
-    ) -> DeltaResult<()> {
-        let commit = CommitBuilder::from(self.lake.identity.commit_properties(stamp, more))
-            .with_actions(actions)
-            .build(Some(self.table.snapshot()?), self.table.log_store(), operation)
-            .await?;
-        self.table.state = Some(commit.snapshot);
-        Ok(())
+        match self.reload().await {
+            Ok(_) => Ok(Ok(())),
+            Err(Error::Unavailable { source, .. }) => Ok(Err(*source)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Finds out whether `epoch` was committed after all. Any failure can follow a durable commit: a lost reply, a failed
@@ -196,33 +192,34 @@ impl TableWriter {
     async fn settle(&mut self, failure: &DeltaTableError, epoch: i64) -> Result<bool, Error> {
         let name = self.spec.name.clone();
         match self.reload().await {
-            Ok(()) if self.epoch >= Some(epoch) => {
+            Ok(_) if self.epoch >= Some(epoch) => {
                 warn!(table = name, epoch, error = %failure, "commit was reported as failed, the log holds it");
                 Ok(true)
             }
-            Ok(()) => permanent(&name, failure).map_or(Ok(false), Err),
-            // The snapshot is as old as it was: the next attempt fails on it, if the commit was made, and comes here again.
+            Ok(_) => permanent(&name, failure).map_or(Ok(false), Err),
+            // What we know is as old as it was: the next attempt fails on it, if the commit was made, and comes here again.
             Err(error) if error.is_retryable() => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// Takes the newest state of the log as the snapshot, once it is known to be ours still: a writer that just reopens
-    /// could commit a lower epoch, and would be let through.
-    pub(crate) async fn reload(&mut self) -> Result<(), Error> {
+    /// Takes the newest state of the log for ours, once it is known to be ours still: a writer that just reopens could commit
+    /// a lower epoch, and would be let through. Returns what the library has read.
+    pub(crate) async fn reload(&mut self) -> Result<DeltaTable, Error> {
+        self.log.doubt();
         let name = &self.spec.name;
         let gone = || Error::mismatch(name, "the table is gone");
+        let asked = Log::now();
         let mut table = self.lake.location.existing(name)?.ok_or_else(gone)?;
         let unavailable = |error| Error::unavailable(name, 1, error);
         match table.load().await {
             Err(DeltaTableError::NotATable(_)) => return Err(gone()),
-            loaded => loaded.map_err(unavailable)?,
+            loaded => loaded.map_err(|error| unreadable(name, error))?,
         }
-        let state = table.snapshot().map_err(unavailable)?;
-        if state.metadata().id() != self.table_id {
+        let log = Log::of(&table, asked, self.lake.policy.log_retention).map_err(unavailable)?;
+        if log.table_id() != self.log.table_id() {
             return Err(Error::mismatch(name, "the table was replaced"));
         }
-        crate::open::check_fits(&self.spec, state)?;
         let held = Held::read(&table, &self.lake.identity.pipeline).await.map_err(unavailable)?;
         let ours = self.lake.identity.generation;
         match held.fence {
@@ -237,9 +234,30 @@ impl TableWriter {
         if held.epoch > self.epoch.max(self.attempted) {
             return Err(Error::Fenced { table: name.clone(), held: ours, ours });
         }
-        self.table = table;
+        self.name_others(&table, log.version).await;
+        self.terms = Terms::of(&self.spec, &log)?;
+        self.log = log;
         self.epoch = held.epoch;
-        Ok(())
+        Ok(table)
+    }
+
+    /// Says which commits of others have changed rows since ours.
+    async fn name_others(&self, table: &DeltaTable, newest: u64) {
+        let store = table.log_store().object_store(None);
+        for version in self.log.version + 1..=newest {
+            // That it cannot be read, or is gone already, keeps nobody from going on.
+            let Ok(Some(commit)) = read::commit(store.as_ref(), version).await else { continue };
+            if commit.kind.is_none() && commit.changes_rows {
+                let (operation, engine) = (commit.operation.as_deref(), commit.engine.as_deref());
+                warn!(
+                    table = self.spec.name,
+                    version,
+                    operation = operation.unwrap_or("unknown"),
+                    engine = engine.unwrap_or("unknown"),
+                    "somebody else has changed rows of this table"
+                );
+            }
+        }
     }
 
     async fn wait_after(&self, attempt: u32, failure: DeltaTableError) -> Result<(), Error> {

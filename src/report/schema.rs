@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
 use serde_json::{Value, json};
 use tidemark_delta::{Shape, TableSpec};
@@ -15,10 +15,10 @@ pub fn human() -> String {
     for spec in specs(true) {
         let _ = writeln!(text, "{}: {}\n  written by {}", spec.name, spec.comment, shape(&spec));
         let mut table = Table::new();
-        table.load_style(UTF8_BORDERS_ONLY).set_header(["column", "type", "nullable"]);
+        table.load_style(UTF8_BORDERS_ONLY).set_header(["column", "type", "nullable", "meaning"]);
         for field in spec.schema.fields() {
             let nullable = if field.is_nullable() { "yes" } else { "" };
-            table.add_row([field.name().as_str(), &type_name(field.data_type()), nullable]);
+            table.add_row([field.name().as_str(), &type_name(field.data_type()), nullable, meaning(field)]);
         }
         let _ = writeln!(text, "{table}\n");
     }
@@ -32,7 +32,10 @@ pub fn json() -> String {
 }
 
 fn as_json(spec: &TableSpec) -> Value {
-    let column = |field: &std::sync::Arc<arrow::datatypes::Field>| json!({"name": field.name(), "type": type_name(field.data_type()), "nullable": field.is_nullable()});
+    let column = |field: &FieldRef| {
+        let (kind, nullable) = (type_name(field.data_type()), field.is_nullable());
+        json!({"name": field.name(), "type": kind, "nullable": nullable, "comment": meaning(field)})
+    };
     let columns: Vec<Value> = spec.schema.fields().iter().map(column).collect();
     let checks: Vec<&str> = spec.checks.iter().map(|check| check.sql.as_str()).collect();
     let key = match &spec.shape {
@@ -40,6 +43,11 @@ fn as_json(spec: &TableSpec) -> Value {
         Shape::Append { .. } => Vec::new(),
     };
     json!({"name": spec.name, "comment": spec.comment, "written_by": shape(spec), "key": key, "columns": columns, "checks": checks})
+}
+
+/// What a column means, as its table says.
+fn meaning(field: &Field) -> &str {
+    field.metadata().get("comment").map_or("", String::as_str)
 }
 
 fn shape(spec: &TableSpec) -> String {

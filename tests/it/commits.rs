@@ -45,18 +45,23 @@ fn info(commit: &[Value]) -> &Value {
     infos[0]
 }
 
+/// What a commit says of itself.
+pub(crate) fn told(info: &Value) -> Value {
+    serde_json::from_str(info["userMetadata"].as_str().unwrap()).unwrap()
+}
+
 /// Checks the log of one table, and returns the epochs and watermarks of its publications.
 fn publications(output: &Path, shape: &Shape, pipeline: &str) -> Vec<(i64, Option<i64>)> {
     let mut published = Vec::new();
     for (version, commit) in log(output, shape).iter().enumerate() {
-        let (info, transactions) = (info(commit), transactions(commit));
-        assert_eq!(info["tidemark.pipeline"], pipeline);
-        assert_eq!(info["tidemark.generation"], transactions[&format!("{pipeline}/fence")]);
+        let (info, transactions) = (told(info(commit)), transactions(commit));
+        assert_eq!(info["pipeline"], pipeline);
+        assert_eq!(info["generation"], transactions[&format!("{pipeline}/fence")]);
         let epoch = transactions.get(&format!("{pipeline}/epoch")).copied();
-        assert_eq!(info.get("tidemark.epoch").and_then(Value::as_i64), epoch, "{info}");
-        match info["tidemark.kind"].as_str().unwrap() {
+        assert_eq!(info.get("epoch").and_then(Value::as_i64), epoch, "{info}");
+        match info["kind"].as_str().unwrap() {
             "create" => assert_eq!((version, epoch), (0, None)),
-            "publish" => published.push((epoch.unwrap(), info.get("tidemark.watermark").and_then(Value::as_i64))),
+            "publish" => published.push((epoch.unwrap(), info.get("watermark").and_then(Value::as_i64))),
             other => panic!("a commit for {other} in a short run"),
         }
     }

@@ -257,11 +257,11 @@ fn edit_log(case: &Case, shape: &Shape, wanted: &str, change: impl Fn(&str) -> S
 
 #[test]
 fn a_commit_that_says_something_else_fails() {
-    let kind = r#""tidemark.kind":"publish""#;
-    let unmarked = after(|case| edit_log(case, &NET_FLOW, kind, |text| text.replace(kind, r#""other":"publish""#)));
+    let kind = r#"\"kind\":\"publish\""#;
+    let unmarked = after(|case| edit_log(case, &NET_FLOW, kind, |text| text.replace(kind, r#"\"other\":\"publish\""#)));
     assert_eq!(unmarked, ["commits.marked"]);
     let quiet = after(|case| {
-        edit_log(case, &NET_FLOW, kind, |text| text.replace(kind, r#""tidemark.kind":"maintenance""#));
+        edit_log(case, &NET_FLOW, kind, |text| text.replace(kind, r#"\"kind\":\"maintenance\""#));
     });
     assert_eq!(quiet, ["commits.grow"]);
     let fallen = after(|case| {

@@ -7,38 +7,34 @@
 use std::ops::Range;
 
 use arrow::record_batch::RecordBatch;
-use deltalake::kernel::{Action, LogicalFileView};
-use deltalake::protocol::DeltaOperation;
 use deltalake::{DeltaResult, DeltaTableError};
-use serde_json::Value;
+use serde_json::json;
 
+use crate::log::{Changes, LiveFile, Operation};
 use crate::spec::Shape;
 use crate::writer::TableWriter;
 
 /// A live file, as the choice of a run sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Live {
-    /// Least epoch of its rows; 0 in a keyed table, where order means nothing.
+    /// Least epoch of its rows.
     epoch: i64,
     rows: u64,
     bytes: u64,
 }
 
 impl TableWriter {
-    /// Rewrites one run of files if the table has gathered too many, and returns how many they were.
+    /// Rewrites one run of files if the table has gathered too many, and returns how many they were. MERGE keeps the files of
+    /// a keyed table as they should be.
     pub(super) async fn compact(&mut self) -> DeltaResult<usize> {
-        // MERGE by hand keeps files as they should be.
-        if matches!(self.spec.shape, Shape::Keyed { .. }) && self.is_plain()? {
-            return Ok(0);
-        }
+        let Shape::Append { epoch } = &self.spec.shape else { return Ok(0) };
         let policy = &self.lake.policy;
-        let log_data = self.table.snapshot()?.log_data();
-        if log_data.num_files() < policy.compact_after_files {
+        if self.log.files().len() < policy.compact_after_files {
             return Ok(0);
         }
-        let mut files = Vec::with_capacity(log_data.num_files());
-        for file in log_data.iter() {
-            files.push((self.live(&file)?, file));
+        let mut files = Vec::with_capacity(self.log.files().len());
+        for file in self.log.files() {
+            files.push((Live::of(file, epoch)?, file.clone()));
         }
         files.sort_by_key(|(live, _)| *live);
         let sizes: Vec<Live> = files.iter().map(|(live, _)| *live).collect();
@@ -46,27 +42,21 @@ impl TableWriter {
             return Ok(0);
         };
         let files = files.get(run).unwrap_or_default();
-        let actions = self.rewrite(files).await?;
-        let target_size = i64::try_from(policy.target_file_bytes).unwrap_or(i64::MAX);
-        let operation = DeltaOperation::Optimize { predicate: None, target_size };
-        self.commit(self.maintenance(), actions, operation, vec![]).await?;
-        Ok(files.len())
-    }
-
-    fn live(&self, file: &LogicalFileView) -> DeltaResult<Live> {
-        let statistics: Value = serde_json::from_str(&file.stats().unwrap_or_default())?;
-        let epoch = match &self.spec.shape {
-            Shape::Keyed { .. } => Some(0),
-            Shape::Append { epoch } => statistics["minValues"][epoch].as_i64(),
+        let added = self.rewrite(files).await?;
+        let removed: Vec<LiveFile> = files.iter().map(|(_, file)| file.clone()).collect();
+        let operation = Operation {
+            name: "OPTIMIZE",
+            parameters: json!({ "targetSize": policy.target_file_bytes.to_string() }),
+            metrics: json!({ "numRemovedFiles": removed.len(), "numAddedFiles": 1, "numAddedBytes": added.bytes }),
         };
-        match (epoch, statistics["numRecords"].as_u64()) {
-            (Some(epoch), Some(rows)) => Ok(Live { epoch, rows, bytes: u64::try_from(file.size()).unwrap_or(0) }),
-            _ => Err(DeltaTableError::generic(format!("file {} has no statistics", file.path()))),
-        }
+        let changes = Changes { added: vec![added], removed, ..Changes::default() };
+        let compacted = changes.removed.len();
+        self.commit(self.maintenance(), operation, changes).await?;
+        Ok(compacted)
     }
 
     /// Writes the rows of `files` into a new one. It is an orphan until it is committed.
-    async fn rewrite(&self, files: &[(Live, LogicalFileView)]) -> DeltaResult<Vec<Action>> {
+    async fn rewrite(&self, files: &[(Live, LiveFile)]) -> DeltaResult<LiveFile> {
         let mut rows = Vec::new();
         for (_, file) in files {
             rows.extend(self.read_file(file).await?);
@@ -76,12 +66,16 @@ impl TableWriter {
         if u64::try_from(found).ok() != Some(expected) {
             return Err(DeltaTableError::generic(format!("compaction found {found} rows instead of {expected}")));
         }
-        let mut actions: Vec<Action> =
-            files.iter().map(|(_, file)| Action::Remove(file.remove_action(false))).collect();
-        let mut add = self.write_file(&rows).await?;
-        add.data_change = false;
-        actions.push(Action::Add(add));
-        Ok(actions)
+        self.file_writer().write(&rows).await
+    }
+}
+
+impl Live {
+    fn of(file: &LiveFile, epoch: &str) -> DeltaResult<Live> {
+        match (file.statistics["minValues"][epoch].as_i64(), file.rows()) {
+            (Some(epoch), Some(rows)) => Ok(Live { epoch, rows, bytes: file.bytes }),
+            _ => Err(DeltaTableError::generic(format!("file {} has no statistics", file.path))),
+        }
     }
 }
 

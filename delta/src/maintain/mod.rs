@@ -64,8 +64,19 @@ impl TableWriter {
         if self.commits_since_checkpoint() < if in_turn { interval } else { interval.saturating_mul(2) } {
             return Ok(false);
         }
-        let made = create_checkpoint(&self.table, None).await;
-        made.map_err(|failure| Error::unavailable(&self.spec.name, 1, failure))?;
+        let unavailable = |failure| Error::unavailable(&self.spec.name, 1, failure);
+        let mut table = self.lake.location.table(&self.spec.name)?;
+        if let Err(failure) = table.load_version(self.version()).await {
+            return Err(self.lease_after(failure).await);
+        }
+        // Two ways to know the live files: where they differ, one of them is wrong, and nobody should build on it.
+        if !self.log.agrees_with(&table).map_err(unavailable)? {
+            return Err(Error::bug(
+                &self.spec.name,
+                format!("the files of version {} are not as counted", self.version()),
+            ));
+        }
+        create_checkpoint(&table, None).await.map_err(unavailable)?;
         self.schedule.checkpointed = self.version();
         Ok(true)
     }
@@ -97,9 +108,8 @@ impl TableWriter {
     async fn clean(&mut self, now: SystemTime, done: &mut Maintained) -> Result<(), Error> {
         let expired = |retention| now.checked_sub(retention).unwrap_or(SystemTime::UNIX_EPOCH);
         let retention = self.lake.policy.retention;
-        // A snapshot that followed thousands of commits rests on all of them; a fresh one rests on a checkpoint.
-        self.reload().await?;
-        match self.vacuum(now, retention).await {
+        let table = self.reload().await?;
+        match self.vacuum(&table, now, retention).await {
             Ok(files) => done.data_files_deleted = files,
             Err(failure) => return Err(self.lease_after(failure).await),
         }
@@ -107,11 +117,7 @@ impl TableWriter {
             Ok(files) => done.log_files_deleted = files,
             Err(failure) => return Err(self.lease_after(failure).await),
         }
-        if done.log_files_deleted > 0 {
-            // The snapshot may rest on files that are gone.
-            self.reload().await?;
-        }
-        let leftovers = leftovers::delete(self.table.log_store().root_url(), expired(retention));
+        let leftovers = leftovers::delete(self.log.store.root_url(), expired(retention));
         done.leftovers_deleted = leftovers.map_err(|failure| Error::unavailable(&self.spec.name, 1, failure))?;
         Ok(())
     }
@@ -120,7 +126,7 @@ impl TableWriter {
     /// was paused in here for days deletes nothing that is needed.
     async fn expire_log(&self, expired: SystemTime) -> DeltaResult<usize> {
         let millis = DateTime::<Utc>::from(expired).timestamp_millis();
-        cleanup_expired_logs_for(self.version(), self.table.log_store().as_ref(), millis, None).await
+        cleanup_expired_logs_for(self.version(), self.log.store.as_ref(), millis, None).await
     }
 
     /// The stamp of a commit that changes no row.
@@ -128,7 +134,7 @@ impl TableWriter {
         Stamp { kind: Kind::Maintenance, epoch: self.epoch, watermark: None }
     }
 
-    /// After a failure the newest state of the log is our snapshot again, if the table is still ours.
+    /// After a failure what the log says counts again, if the table is still ours.
     async fn lease_after(&mut self, failure: DeltaTableError) -> Error {
         match self.reload().await {
             Err(error) if !error.is_retryable() => error,

@@ -11,10 +11,11 @@ use std::time::{Duration, SystemTime};
 use chrono::{DateTime, Utc};
 use deltalake::logstore::object_store::{Error as StoreError, path::Path};
 use deltalake::operations::vacuum::{Clock, VacuumMode};
-use deltalake::protocol::DeltaOperation;
-use deltalake::{DeltaResult, DeltaTableError, ObjectStore};
+use deltalake::{DeltaResult, DeltaTable, DeltaTableError, ObjectStore};
 use futures::{StreamExt, TryStreamExt, stream};
+use serde_json::json;
 
+use crate::log::{Changes, Operation};
 use crate::writer::TableWriter;
 
 /// The instant at which maintenance began.
@@ -28,12 +29,16 @@ impl Clock for Fixed {
 }
 
 impl TableWriter {
-    /// Deletes what died, or was orphaned, before `now - retention`, and returns how many files that were. The snapshot must
-    /// be fresh.
-    pub(super) async fn vacuum(&mut self, now: SystemTime, retention: Duration) -> DeltaResult<usize> {
+    /// Deletes what died, or was orphaned, before `now - retention`, and returns how many files that were. `table` has just
+    /// been read.
+    pub(super) async fn vacuum(
+        &mut self,
+        table: &DeltaTable,
+        now: SystemTime,
+        retention: Duration,
+    ) -> DeltaResult<usize> {
         let retention = chrono::Duration::from_std(retention).map_err(DeltaTableError::generic)?;
-        let (_, plan) = self
-            .table
+        let (_, plan) = table
             .clone()
             .vacuum()
             // Lite leaves behind what the log has forgotten, which after a checkpoint is most of it.
@@ -47,15 +52,20 @@ impl TableWriter {
             return Ok(0);
         }
         let millis = retention.num_milliseconds();
-        let start = DeltaOperation::VacuumStart {
-            retention_check_enabled: false,
-            specified_retention_millis: Some(millis),
-            default_retention_millis: millis,
+        let retained = json!({ "retentionCheckEnabled": "false", "specifiedRetentionMillis": millis.to_string() });
+        let start = Operation {
+            name: "VACUUM START",
+            parameters: retained,
+            metrics: json!({ "numFilesToDelete": plan.files_deleted.len() }),
         };
-        self.commit(self.maintenance(), vec![], start, vec![]).await?;
-        let deleted = delete(self.table.object_store(), plan.files_deleted).await?;
-        let end = DeltaOperation::VacuumEnd { status: "COMPLETED".to_owned() };
-        self.commit(self.maintenance(), vec![], end, vec![]).await?;
+        self.commit(self.maintenance(), start, Changes::default()).await?;
+        let deleted = delete(table.object_store(), plan.files_deleted).await?;
+        let end = Operation {
+            name: "VACUUM END",
+            parameters: json!({ "status": "COMPLETED" }),
+            metrics: json!({ "numDeletedFiles": deleted }),
+        };
+        self.commit(self.maintenance(), end, Changes::default()).await?;
         Ok(deleted)
     }
 }

@@ -8,9 +8,8 @@ use std::ops::Range;
 
 use arrow::array::{Array, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::DataType;
-use deltalake::DeltaResult;
-use deltalake::kernel::LogicalFileView;
-use serde_json::Value;
+
+use crate::log::LiveFile;
 
 /// Files that can hold keys from `low` to `high`, and nothing outside of them; everything, where neither is known.
 #[derive(Debug)]
@@ -20,14 +19,10 @@ pub(super) struct Group<F> {
     bounds: Option<(String, String)>,
 }
 
-/// Reads the bounds of the first key column of a file from its statistics.
-pub(super) fn bounds(file: &LogicalFileView, column: &str) -> DeltaResult<Option<(String, String)>> {
-    let Some(statistics) = file.stats() else {
-        return Ok(None);
-    };
-    let statistics: Value = serde_json::from_str(&statistics)?;
-    let bound = |which: &str| statistics[which][column].as_str().map(str::to_owned);
-    Ok(bound("minValues").zip(bound("maxValues")))
+/// The bounds of the first key column of a file, by its statistics.
+pub(super) fn bounds(file: &LiveFile, column: &str) -> Option<(String, String)> {
+    let bound = |which: &str| file.statistics[which][column].as_str().map(str::to_owned);
+    bound("minValues").zip(bound("maxValues"))
 }
 
 /// Groups files whose ranges overlap; the groups are in the order of their ranges.

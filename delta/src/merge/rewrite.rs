@@ -1,14 +1,11 @@
-//! MERGE by hand: the files that can hold a key of the rows are replaced by files with the rows in them.
+//! The rewriting: the files that can hold a key of the rows are replaced by files with the rows in them.
 
 use std::cmp::Ordering;
-use std::collections::HashSet;
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use arrow::compute::interleave_record_batch;
 use arrow::error::ArrowError;
-use deltalake::kernel::{Action, Add};
-use deltalake::protocol::{DeltaOperation, MergePredicate};
 use deltalake::{DeltaResult, DeltaTableError};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
@@ -16,6 +13,7 @@ use serde_json::{Value, json};
 use super::keys::Keys;
 use super::plan;
 use crate::files::FileWriter;
+use crate::log::{Changes, LiveFile, Operation};
 use crate::txn::Stamp;
 use crate::writer::TableWriter;
 
@@ -28,15 +26,13 @@ struct Counts {
     inserted: usize,
     updated: usize,
     copied: usize,
-    files_added: usize,
-    files_removed: usize,
 }
 
 /// Groups of files that are merged and written at the same time. Each takes memory for a file's rows, twice.
 const AT_ONCE: usize = 2;
 
-/// Inserts or replaces the sorted rows.
-pub(super) async fn merge(
+/// Inserts or replaces the rows, in one commit. They come [`sorted`](super::sorted), so no two of them share a key.
+pub(crate) async fn merge(
     writer: &mut TableWriter,
     key: &[String],
     rows: &RecordBatch,
@@ -44,21 +40,13 @@ pub(super) async fn merge(
 ) -> DeltaResult<()> {
     let begun = Instant::now();
     let column = key.first().map_or("", String::as_str);
-    let state = writer.table.snapshot()?;
-    let read_version = state.version();
-    let mut files = Vec::new();
-    for file in state.log_data().iter() {
-        let bounds = plan::bounds(&file, column)?;
-        files.push((file, bounds));
-    }
-    let (mut counts, mut actions) = (Counts::default(), Vec::new());
-    let mut groups = Vec::new();
+    let files = writer.log.files().map(|file| (file.clone(), plan::bounds(file, column))).collect();
+    let (mut changes, mut groups) = (Changes { rows: true, ..Changes::default() }, Vec::new());
     for (group, range) in plan::deal(plan::groups(files), rows, column).into_iter().filter(|(_, rows)| !rows.is_empty())
     {
-        actions.extend(group.files.iter().map(|file| Action::Remove(file.remove_action(true))));
+        changes.removed.extend(group.files.iter().cloned());
         groups.push((group, rows.slice(range.start, range.len())));
     }
-    counts.files_removed = actions.len();
     let reader = &*writer;
     let rewritten = stream::iter(groups).map(|(group, new)| async move {
         let mut batches = Vec::new();
@@ -67,33 +55,28 @@ pub(super) async fn merge(
         }
         batches.push(new);
         let group = Rewrite { batches, key: key.to_vec(), file_rows: reader.lake.policy.merged_file_rows };
-        let files = reader.file_writer()?;
+        let files = reader.file_writer();
         // On a thread of its own: encoding is what a MERGE of many rows spends its time on.
         tokio::spawn(group.write(files)).await.map_err(|error| DeltaTableError::generic(error.to_string()))?
     });
     let rewritten: Vec<Rewritten> = rewritten.buffered(AT_ONCE).try_collect().await?;
-    let mut written = Vec::new();
+    let (mut counts, mut written) = (Counts::default(), Vec::new());
     for (added, of_group) in rewritten {
         counts.add(&of_group);
-        for (add, rows) in added {
-            written.push((add.path.clone(), rows));
-            actions.push(Action::Add(add));
+        for (file, rows) in added {
+            written.push((file.path.clone(), rows));
+            changes.added.push(file);
         }
     }
-    counts.files_added = written.len();
-    let more = vec![
-        ("operationMetrics".to_owned(), counts.metrics(rows.num_rows(), begun)),
-        ("readVersion".to_owned(), json!(read_version)),
-    ];
-    writer.commit(stamp, actions, operation(key), more).await?;
-    let live: HashSet<String> =
-        writer.table.snapshot()?.log_data().iter().map(|file| file.path().into_owned()).collect();
-    writer.resident.replace(written, |path| live.contains(path), RESIDENT_BYTES_MAX);
+    let metrics = counts.metrics(rows.num_rows(), &changes, begun);
+    writer.commit(stamp, Operation { name: "MERGE", parameters: parameters(key), metrics }, changes).await?;
+    let TableWriter { log, resident, .. } = writer;
+    resident.replace(written, |path| log.is_live(path), RESIDENT_BYTES_MAX);
     Ok(())
 }
 
 /// The files that replace a group, each with its rows, and what was done to them.
-type Rewritten = (Vec<(Add, RecordBatch)>, Counts);
+type Rewritten = (Vec<(LiveFile, RecordBatch)>, Counts);
 
 /// A group of files that is replaced.
 struct Rewrite {
@@ -105,15 +88,15 @@ struct Rewrite {
 }
 
 impl Rewrite {
-    async fn write(self, mut files: FileWriter) -> DeltaResult<Rewritten> {
+    async fn write(self, files: FileWriter) -> DeltaResult<Rewritten> {
         let mut counts = Counts::default();
         let order = merged(&self.batches, &self.key, &mut counts)?;
         let batches: Vec<&RecordBatch> = self.batches.iter().collect();
         let mut added = Vec::new();
         for part in order.chunks(part_rows(order.len(), self.file_rows)) {
             let part = interleave_record_batch(&batches, part)?;
-            let add = files.write(std::slice::from_ref(&part)).await?;
-            added.push((add, part));
+            let file = files.write(std::slice::from_ref(&part)).await?;
+            added.push((file, part));
         }
         Ok((added, counts))
     }
@@ -173,18 +156,15 @@ fn merged(batches: &[RecordBatch], key: &[String], counts: &mut Counts) -> Resul
     Ok(order)
 }
 
-/// How the commit names itself: as the library names a MERGE of the same kind.
-fn operation(key: &[String]) -> DeltaOperation {
-    let action = |action_type: &str| vec![MergePredicate { action_type: action_type.to_owned(), predicate: None }];
+/// How the commit names itself: as other engines name a MERGE of the same kind.
+fn parameters(key: &[String]) -> Value {
     let same_key: Vec<String> = key.iter().map(|name| format!("target.{name} = source.{name}")).collect();
-    DeltaOperation::Merge {
-        // Without it, the commit is taken to have read the whole table, and conflicts with every other one.
-        predicate: None,
-        merge_predicate: Some(same_key.join(" AND ")),
-        matched_predicates: action("update"),
-        not_matched_predicates: action("insert"),
-        not_matched_by_source_predicates: vec![],
-    }
+    json!({
+        "predicate": same_key.join(" AND "),
+        "matchedPredicates": r#"[{"actionType":"update"}]"#,
+        "notMatchedPredicates": r#"[{"actionType":"insert"}]"#,
+        "notMatchedBySourcePredicates": "[]",
+    })
 }
 
 impl Counts {
@@ -194,18 +174,18 @@ impl Counts {
         self.copied += rows.copied;
     }
 
-    /// By the names that the library uses.
-    fn metrics(&self, source_rows: usize, begun: Instant) -> Value {
+    /// By the names that Spark uses.
+    fn metrics(&self, source_rows: usize, changes: &Changes, begun: Instant) -> Value {
         json!({
-            "num_source_rows": source_rows,
-            "num_target_rows_inserted": self.inserted,
-            "num_target_rows_updated": self.updated,
-            "num_target_rows_copied": self.copied,
-            "num_target_rows_deleted": 0,
-            "num_output_rows": self.inserted + self.updated + self.copied,
-            "num_target_files_added": self.files_added,
-            "num_target_files_removed": self.files_removed,
-            "execution_time_ms": u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "numSourceRows": source_rows,
+            "numTargetRowsInserted": self.inserted,
+            "numTargetRowsUpdated": self.updated,
+            "numTargetRowsCopied": self.copied,
+            "numTargetRowsDeleted": 0,
+            "numOutputRows": self.inserted + self.updated + self.copied,
+            "numTargetFilesAdded": changes.added.len(),
+            "numTargetFilesRemoved": changes.removed.len(),
+            "executionTimeMs": u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         })
     }
 }

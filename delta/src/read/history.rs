@@ -14,7 +14,7 @@ use crate::{Error, Location};
 /// How many log files are read at once.
 const READ_AHEAD: usize = 16;
 
-/// One commit. What `tidemark.*` metadata should say is `None` in commits of others.
+/// One commit. What its user metadata should say is `None` in commits of others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
     /// Version of the table that it made.
@@ -35,8 +35,14 @@ pub struct Commit {
     pub epoch_txn: Option<i64>,
     /// The version of its transaction `<pipeline>/fence`.
     pub fence_txn: Option<i64>,
-    /// Rows that were inserted or replaced: none by transactions alone.
+    /// Rows that were inserted or replaced, by the metrics of the commit: none by transactions alone.
     pub rows_changed: u64,
+    /// Whether it adds or removes files, or parts of files, and rows with them.
+    pub changes_rows: bool,
+    /// What it is called.
+    pub operation: Option<String>,
+    /// The program that made it.
+    pub engine: Option<String>,
 }
 
 /// The commits of a table, oldest first, from the oldest whose successors are all there. While a writer goes on, the
@@ -56,7 +62,7 @@ async fn history_now(location: &Location, table: &str) -> Result<Vec<Commit>, Er
         return Err(unavailable(DeltaTableError::NotATable(table.to_owned())));
     };
     // A listing is no snapshot: a version between two that were listed may have come, or gone, meanwhile.
-    let reads = stream::iter(*first..=*last).map(|version| read(store.as_ref(), version)).buffered(READ_AHEAD);
+    let reads = stream::iter(*first..=*last).map(|version| commit(store.as_ref(), version)).buffered(READ_AHEAD);
     let unbroken = reads.try_fold(Vec::new(), |mut commits, commit| async move {
         match commit {
             Some(commit) => commits.push(commit),
@@ -78,8 +84,8 @@ fn version_of(name: &str) -> Option<u64> {
     (digits.len() == 20).then(|| digits.parse().ok())?
 }
 
-/// `None` when the log file is gone.
-async fn read(store: &dyn ObjectStore, version: u64) -> DeltaResult<Option<Commit>> {
+/// One commit; `None` when its log file is gone.
+pub(crate) async fn commit(store: &dyn ObjectStore, version: u64) -> DeltaResult<Option<Commit>> {
     let path = Path::from_iter(["_delta_log".to_owned(), format!("{version:020}.json")]);
     let bytes = match store.get(&path).await {
         Ok(found) => found.bytes().await?,
@@ -93,24 +99,76 @@ async fn read(store: &dyn ObjectStore, version: u64) -> DeltaResult<Option<Commi
 
 fn parse(version: u64, actions: &[Value]) -> Commit {
     let info = actions.iter().find_map(|action| action.get("commitInfo")).unwrap_or(&Value::Null);
-    let number = |key: &str| info[key].as_i64();
+    let told = Told::by(info);
     let transaction =
         |action: &Value| Some((action["txn"]["appId"].as_str()?.to_owned(), action["txn"]["version"].as_i64()?));
     let transactions: HashMap<String, i64> = actions.iter().filter_map(transaction).collect();
-    let pipeline = info["tidemark.pipeline"].as_str().map(ToOwned::to_owned);
-    let held = |app: fn(&str) -> String| transactions.get(&app(pipeline.as_ref()?)).copied();
-    let metrics = &info["operationMetrics"];
-    let changed = ["num_target_rows_inserted", "num_target_rows_updated", "num_added_rows"];
+    let held = |app: fn(&str) -> String| transactions.get(&app(told.pipeline.as_ref()?)).copied();
+    let files = actions.iter().filter_map(|action| action.get("add").or(action.get("remove")).or(action.get("cdc")));
+    let text = |name: &str| info[name].as_str().map(ToOwned::to_owned);
     Commit {
         version,
-        timestamp_ms: number("timestamp"),
-        kind: info["tidemark.kind"].as_str().and_then(Kind::from_word),
-        generation: number("tidemark.generation"),
-        epoch: number("tidemark.epoch"),
-        watermark: number("tidemark.watermark"),
+        timestamp_ms: info["timestamp"].as_i64(),
+        kind: told.kind,
+        generation: told.generation,
+        epoch: told.epoch,
+        watermark: told.watermark,
         epoch_txn: held(epoch_app),
         fence_txn: held(fence_app),
-        rows_changed: changed.iter().filter_map(|key| metrics[*key].as_u64()).sum(),
-        pipeline,
+        rows_changed: rows_changed(info),
+        changes_rows: files.into_iter().any(|file| file["dataChange"] != false),
+        operation: text("operation"),
+        engine: text("engineInfo").or_else(|| text("clientVersion")),
+        pipeline: told.pipeline,
+    }
+}
+
+/// Rows that were inserted or replaced, by the names that Spark uses, and by those of the Delta library for Rust.
+fn rows_changed(info: &Value) -> u64 {
+    let names: &[&str] = match info["operation"].as_str() {
+        Some("MERGE") => {
+            &["numTargetRowsInserted", "numTargetRowsUpdated", "num_target_rows_inserted", "num_target_rows_updated"]
+        }
+        Some("WRITE" | "STREAMING UPDATE") => &["numOutputRows", "num_added_rows"],
+        _ => &[],
+    };
+    let metrics = &info["operationMetrics"];
+    let number = |name: &&str| metrics[*name].as_u64().or_else(|| metrics[*name].as_str()?.parse().ok());
+    names.iter().filter_map(number).sum()
+}
+
+/// What a commit of ours says of itself.
+#[derive(Default)]
+struct Told {
+    kind: Option<Kind>,
+    pipeline: Option<String>,
+    generation: Option<i64>,
+    epoch: Option<i64>,
+    watermark: Option<i64>,
+}
+
+impl Told {
+    /// In its user metadata, or, before there was any, in members of its own.
+    fn by(info: &Value) -> Told {
+        let metadata = info["userMetadata"].as_str().and_then(|text| serde_json::from_str(text).ok());
+        let metadata: Value = metadata.unwrap_or_default();
+        let member = |name: &str| match &info[format!("tidemark.{name}")] {
+            Value::Null => metadata[name].clone(),
+            before => before.clone(),
+        };
+        let kind = member("kind").as_str().and_then(Kind::from_word);
+        let pipeline = member("pipeline").as_str().map(ToOwned::to_owned);
+        // Others may write JSON there as well.
+        if kind.is_none() || pipeline.is_none() {
+            return Told::default();
+        }
+        let number = |name: &str| member(name).as_i64();
+        Told {
+            kind,
+            pipeline,
+            generation: number("generation"),
+            epoch: number("epoch"),
+            watermark: number("watermark"),
+        }
     }
 }

@@ -49,8 +49,8 @@ async fn compaction_keeps_rows_order_and_transactions() {
     fill(&mut writer, 1, 4, SystemTime::now()).await;
     assert_eq!(fill(&mut writer, 4, 5, SystemTime::now()).await.files_compacted, 4);
     let (table, version) = (path(&dir, &appended()), writer.version());
-    let info = commit_info(&table, version);
-    assert_eq!((&info["tidemark.kind"], &info["tidemark.epoch"]), (&"maintenance".into(), &4.into()));
+    let info = told(&table, version);
+    assert_eq!((&info["kind"], &info["epoch"]), (&"maintenance".into(), &4.into()));
     assert_eq!(transactions(&table, version), [("p/fence".to_owned(), 1), ("p/epoch".to_owned(), 4)].into());
     let actions = actions(&table, version);
     let of = |kind: &str| actions.iter().filter_map(|action| action.get(kind).cloned()).collect::<Vec<_>>();
@@ -67,23 +67,6 @@ async fn compaction_keeps_rows_order_and_transactions() {
     assert_eq!(stored, expected(1, 5), "in the order of epochs and positions");
     assert_eq!(read_rejected(&dir, None).await, expected(1, 5));
     assert_eq!(read_rejected(&dir, Some(version - 1)).await, expected(1, 5));
-}
-
-/// The library's MERGE of new keys alone adds a file, and the files that it writes have nullable columns.
-#[tokio::test(flavor = "multi_thread")]
-async fn compaction_of_a_keyed_table_that_the_library_merges_keeps_its_rows() {
-    let dir = TempDir::new().unwrap();
-    drop(open(&dir, 0, keyed()).await);
-    load(&dir, &keyed(), None).await.add_constraint().with_constraint("small", "count < 1000").await.unwrap();
-    let mut writer = writer(&dir, small(), keyed()).await;
-    let ids: Vec<String> = (1..5).map(|epoch| format!("user {epoch}")).collect();
-    for (epoch, id) in (1..).zip(&ids) {
-        writer.publish(epoch, None, Some(&users(&[(id, 7, 1)]))).await.unwrap();
-    }
-    assert_eq!(writer.maintain(SystemTime::now()).await.unwrap().files_compacted, 4);
-    writer.publish(5, None, Some(&users(&[("user 2", 8, 2)]))).await.unwrap();
-    let expected = ids.iter().map(|id| if id == "user 2" { (id.clone(), 8, 2) } else { (id.clone(), 7, 1) });
-    assert_eq!(read_users(&dir, None).await, expected.collect::<Vec<_>>());
 }
 
 /// Once where compaction is due and meets the fence, once where vacuum does.
@@ -108,7 +91,7 @@ async fn a_fenced_writer_maintains_nothing() {
     }
 }
 
-/// The library lets two rewrites of the same files pass each other, and every row is there twice.
+/// Two rewrites of the same files that pass each other would leave every row twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_optimize_doubles_no_rows() {
     let dir = TempDir::new().unwrap();
@@ -116,7 +99,7 @@ async fn a_foreign_optimize_doubles_no_rows() {
     for epoch in 1..5 {
         writer.publish(epoch, None, Some(&rejected([(i64::try_from(epoch).unwrap(), 0)]))).await.unwrap();
     }
-    load(&dir, &appended(), None).await.optimize().await.unwrap();
+    foreign_optimize(&dir, &appended()).await;
     let error = writer.maintain(SystemTime::now()).await.unwrap_err();
     assert!(error.is_retryable(), "{error}");
     writer.maintain(SystemTime::now()).await.unwrap();
@@ -144,7 +127,7 @@ async fn vacuum_deletes_the_dead_and_keeps_the_living() {
     assert_eq!(files(&table, ".parquet").len(), 1);
     assert_eq!(read_users(&dir, None).await, [("a".to_owned(), 5, 1)]);
     for version in [writer.version() - 1, writer.version()] {
-        assert_eq!(commit_info(&table, version)["tidemark.kind"], "maintenance");
+        assert_eq!(told(&table, version)["kind"], "maintenance");
         assert_eq!(transactions(&table, version)["p/epoch"], 5);
     }
     writer.publish(6, None, Some(&users(&[("b", 6, 1)]))).await.unwrap();

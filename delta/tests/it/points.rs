@@ -14,7 +14,8 @@ const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 /// One in so many of the other requests is chosen.
 const ONE_IN: u64 = 16;
 
-/// A request that a call makes: its number, and whether it changes anything.
+/// A request that a call makes: whether it changes anything, and its number among those that do, or do not. How often a call
+/// reads depends on time, so that a number among all would not be that of the same request each time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Point {
     pub(crate) number: usize,
@@ -48,16 +49,24 @@ impl Recorded {
             last.insert(request, number);
         }
         let (mut seen, mut random) = (HashMap::new(), SEED);
-        let mut chosen = Vec::new();
+        let (mut chosen, mut made) = (Vec::new(), [0, 0]);
         for (number, request) in requests.iter().enumerate() {
+            let writes = changes(request.0);
+            let count = &mut made[usize::from(writes)];
+            *count += 1;
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let first = seen.insert(request, number).is_none();
             if first || last[request] == number || (random >> 33) % ONE_IN == 0 {
-                chosen.push(Point { number, writes: !matches!(request.0, Kind::Get | Kind::List) });
+                chosen.push(Point { number: *count - 1, writes });
             }
         }
         chosen
     }
+}
+
+/// Whether a request changes anything.
+pub(crate) fn changes(kind: Kind) -> bool {
+    !matches!(kind, Kind::Get | Kind::List)
 }
 
 /// A path without what tells files of the same kind apart.
@@ -73,10 +82,6 @@ pub(crate) struct Template(TempDir);
 impl Template {
     pub(crate) fn of(dir: TempDir) -> Self {
         Template(dir)
-    }
-
-    pub(crate) fn dir(&self) -> &TempDir {
-        &self.0
     }
 
     pub(crate) fn copy(&self) -> TempDir {

@@ -37,11 +37,11 @@ async fn every_commit_names_its_epoch_and_carries_both_transactions() {
     for spec in [keyed(), appended()] {
         let table = path(&dir, &spec);
         for (version, epoch, watermark) in [(1, 5, 77), (2, 6, 78)] {
-            let info = commit_info(&table, version);
-            assert_eq!(info["tidemark.kind"], "publish");
-            assert_eq!(info["tidemark.pipeline"], "p");
-            assert_eq!(info["tidemark.epoch"], epoch);
-            assert_eq!(info["tidemark.watermark"], watermark);
+            let info = told(&table, version);
+            assert_eq!(info["kind"], "publish");
+            assert_eq!(info["pipeline"], "p");
+            assert_eq!(info["epoch"], epoch);
+            assert_eq!(info["watermark"], watermark);
             let held = [("p/fence".to_owned(), 3), ("p/epoch".to_owned(), epoch)];
             assert_eq!(transactions(&table, version), held.into());
         }

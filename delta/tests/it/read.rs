@@ -17,7 +17,8 @@ async fn the_history_tells_who_brought_the_table_to_which_epoch() {
     writer.publish(4, Some(70), Some(&users(&[("a", 1, 1), ("b", 1, 1)]))).await.unwrap();
     let mut writer = open(&dir, 2, keyed()).await;
     writer.publish(5, Some(80), None).await.unwrap();
-    load(&dir, &keyed(), None).await.write([users(&[("c", 1, 1)])]).await.unwrap();
+    let added = foreign_file(&dir, &keyed(), &users(&[("c", 1, 1)]), true);
+    foreign(&dir, &keyed(), "WRITE", &[added]);
     let commits = history(&location(&dir), &keyed().name).await.unwrap();
     let told: Vec<_> = commits
         .iter()

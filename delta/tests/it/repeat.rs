@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use arrow::array::RecordBatch;
 use tempfile::TempDir;
-use tidemark_delta::{Cause, Error, Outcome, TableSpec, TableWriter, history};
+use tidemark_delta::{Cause, Error, Outcome, Policy, TableSpec, TableWriter, history};
 
 use crate::points::{Point, Recorded, Template};
 use crate::store::{Gate, Judged, Kind, Verdict, full, injected, panics, refused};
@@ -71,7 +71,7 @@ impl CutOff {
             Cut::NeverAnswered => Verdict::Mute(done.clone()),
             _ => Verdict::Late(deliver.clone()),
         };
-        let reached = store.judge_only(point.number, verdict);
+        let reached = store.judge_only(point, verdict);
         CutOff { point, cut, store: store.clone(), reached, done, deliver }
     }
 
@@ -163,7 +163,7 @@ async fn fail_publications(spec: TableSpec, verdicts: &[(Verdict, Cause)]) {
             let context = format!("{} {verdict:?} at {point:?}", spec.name);
             let dir = template.copy();
             let (mut writer, store) = open_judged(&dir, &spec).await;
-            let reached = store.judge_only(point.number, verdict.clone());
+            let reached = store.judge_only(*point, verdict.clone());
             if let Err(error) = publish(&mut writer, 2).await {
                 assert_eq!((error.cause(), error.is_retryable()), (*cause, true), "{context}: {error}");
                 failures += 1;
@@ -318,7 +318,7 @@ async fn an_opening_that_failed_anywhere_is_repeated() {
         for point in points {
             let context = format!("generation {generation}, {verdict:?} at {point:?}");
             let (dir, store) = (template.copy(), Judged::new());
-            let reached = store.judge_only(point.number, verdict.clone());
+            let reached = store.judge_only(point, verdict.clone());
             let lake = judged_lake(&dir, generation, &store);
             if let Err(error) = TableWriter::open_or_create(&lake, appended()).await {
                 assert_eq!(error.cause(), cause, "{context}: {error}");
@@ -354,20 +354,15 @@ async fn tables_at_different_epochs_are_brought_to_one() {
         assert_eq!(writer.committed_epoch(), Some(3));
     }
     assert_eq!(outcomes, [Outcome::Skipped, Outcome::Committed, Outcome::Committed, Outcome::Committed]);
-    let sql = "select cast(count(*) as bigint), sum(count) from t";
-    let totals = |spec: TableSpec| {
-        let dir = &dir;
-        async move { numbers(dir, &spec, sql).await }
-    };
-    assert_eq!(totals(keyed()).await, [4, 6]);
-    assert_eq!(totals(other).await, [4, 6]);
-    let sql = "select cast(count(*) as bigint), sum(epoch) from t";
+    for spec in [keyed(), other] {
+        assert_eq!(rows_and_sum(&dir, &spec, "count").await, [4, 6]);
+    }
     for spec in [appended(), late] {
-        assert_eq!(numbers(&dir, &spec, sql).await, [6, 12]);
+        assert_eq!(rows_and_sum(&dir, &spec, "epoch").await, [6, 12]);
     }
 }
 
-/// Rows that fill one file of several parts.
+/// Eight rows of a megabyte each.
 fn large(epoch: i64) -> RecordBatch {
     let mut random = 1_u64;
     let details = (0..8_i64).map(|position| {
@@ -380,35 +375,30 @@ fn large(epoch: i64) -> RecordBatch {
     rejected_with(details)
 }
 
-/// A file of more than five mebibytes is uploaded in parts, and none, some or all of them may arrive.
+/// Whatever there is to write, and also once the writer has made a checkpoint, compacted or met a commit of somebody else.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_file_that_failed_anywhere_is_repeated() {
-    let batch = large(1);
-    let template = Template::of(TempDir::new().unwrap());
-    drop(open(template.dir(), 1, appended()).await);
-    let copy = template.copy();
-    let (mut writer, store) = open_judged(&copy, &appended()).await;
-    let recorded = Recorded::on(&store);
-    writer.publish(1, None, Some(&batch)).await.unwrap();
-    let uploads = recorded.kinds();
-    assert!([Kind::Begin, Kind::Part, Kind::Complete].iter().all(|kind| uploads.contains(kind)), "{uploads:?}");
-    for point in recorded.points().into_iter().filter(|point| point.writes) {
-        for (verdict, cause) in [(Verdict::Fail(full), Cause::Full), (Verdict::Lose(refused), Cause::Refused)] {
-            let context = format!("{verdict:?} at {point:?}");
-            let dir = template.copy();
-            let (mut writer, store) = open_judged(&dir, &appended()).await;
-            let reached = store.judge_only(point.number, verdict);
-            if let Err(error) = writer.publish(1, None, Some(&batch)).await {
-                assert_eq!(error.cause(), cause, "{context}: {error}");
-                assert_eq!(writer.version(), 0, "{context}");
+async fn a_commit_is_one_request_for_data_and_one_for_the_log() {
+    for (spec, batch) in [(keyed(), users(&[("a", 1, 1)])), (appended(), rejected([])), (appended(), large(1))] {
+        let dir = TempDir::new().unwrap();
+        let store = Judged::new();
+        let policy = Policy { compact_after_files: 2, checkpoint_interval_commits: 2, ..policy() };
+        let lake = judged_lake_with(&dir, 1, &store, policy);
+        let mut writer = TableWriter::open_or_create(&lake, spec.clone()).await.unwrap();
+        for epoch in 1..7_u64 {
+            let recorded = Recorded::on(&store);
+            writer.publish(2 * epoch, None, Some(&batch)).await.unwrap();
+            let with_data = batch.num_rows() > 0 && (epoch == 1 || spec.name == keyed().name);
+            let expected = if with_data { vec![Kind::Put, Kind::Put] } else { vec![Kind::Put] };
+            assert_eq!(recorded.kinds(), expected, "{}, epoch {epoch}", spec.name);
+            match epoch {
+                2 | 3 => drop(writer.checkpoint_log(true).await.unwrap()),
+                4 => foreign_optimize(&dir, &spec).await,
+                _ => drop(writer.maintain(SystemTime::now()).await.unwrap()),
             }
-            assert!(reached.is_open() || !point.writes, "{context}: not reached");
-            store.pass();
-            writer.publish(1, None, Some(&batch)).await.expect(&context);
-            let expected: Vec<_> = (0..8).map(|position| (1, position)).collect();
-            assert_eq!(read_rejected(&dir, None).await, expected, "{context}");
-            assert_eq!(writer.version(), 1, "{context}");
+            // After a commit of somebody else the log is read once.
+            if epoch == 4 {
+                writer.publish(9, None, Some(&batch)).await.unwrap();
+            }
         }
     }
-    assert_eq!(panics(), [""; 0]);
 }

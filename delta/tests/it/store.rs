@@ -17,6 +17,8 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use tokio::sync::watch;
 
+use crate::points::{Point, changes};
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     Put,
@@ -149,15 +151,18 @@ impl Judged {
         self.judge(|_, _| Verdict::Pass);
     }
 
-    /// Request number `number` (from 0) of those that are still to come is judged so, the others pass. The gate opens when it
-    /// is made.
-    pub(crate) fn judge_only(&self, number: usize, verdict: Verdict) -> Gate {
+    /// The request at `point`, of those that are still to come, is judged so, the others pass. The gate opens when it is
+    /// made.
+    pub(crate) fn judge_only(&self, point: Point, verdict: Verdict) -> Gate {
         let (reached, count) = (Gate::closed(), Mutex::new(0));
         let opened = reached.clone();
-        self.judge(move |_, _| {
+        self.judge(move |kind, _| {
+            if changes(kind) != point.writes {
+                return Verdict::Pass;
+            }
             let mut count = count.lock().unwrap();
             *count += 1;
-            if *count != number + 1 {
+            if *count != point.number + 1 {
                 return Verdict::Pass;
             }
             opened.open();

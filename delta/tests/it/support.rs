@@ -11,9 +11,9 @@ use arrow::array::{
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, TimeUnit};
 use deltalake::DeltaTableBuilder;
-use deltalake::datafusion::prelude::SessionContext;
+use deltalake::parquet::arrow::ArrowWriter;
 use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidemark_delta::{Check, Identity, Lake, Location, Policy, Retry, Shape, TableSpec, TableWriter};
 
@@ -63,6 +63,7 @@ pub(crate) fn keyed() -> TableSpec {
             Field::new("updated_at", time, false),
         ])),
         shape: Shape::Keyed { key: vec!["id".to_owned()] },
+        bounded: vec![],
         checks: vec![Check { name: "count_not_negative".to_owned(), sql: "count >= 0".to_owned() }],
     }
 }
@@ -77,6 +78,7 @@ pub(crate) fn appended() -> TableSpec {
             Field::new("detail", DataType::Utf8, true),
         ])),
         shape: Shape::Append { epoch: "epoch".to_owned() },
+        bounded: vec![],
         checks: vec![],
     }
 }
@@ -145,20 +147,7 @@ pub(crate) async fn load(dir: &TempDir, spec: &TableSpec, version: Option<u64>) 
     builder.load().await.unwrap()
 }
 
-async fn query(dir: &TempDir, spec: &TableSpec, sql: &str) -> Vec<RecordBatch> {
-    let session: SessionContext = deltalake::delta_datafusion::create_session().into_inner();
-    let table = load(dir, spec, None).await;
-    session.register_table("t", table.table_provider().await.unwrap()).unwrap();
-    session.sql(sql).await.unwrap().collect().await.unwrap()
-}
-
-/// The one row of a query, all of it `Int64`.
-pub(crate) async fn numbers(dir: &TempDir, spec: &TableSpec, sql: &str) -> Vec<i64> {
-    let batches = query(dir, spec, sql).await;
-    batches[0].columns().iter().map(|column| column.as_primitive::<Int64Type>().value(0)).collect()
-}
-
-/// What the live files of a table hold, read without a query: most tests read often.
+/// What the live files of a table hold, read without the code under test.
 async fn batches(dir: &TempDir, spec: &TableSpec, version: Option<u64>) -> Vec<RecordBatch> {
     let table = load(dir, spec, version).await;
     let files: Vec<_> = table.snapshot().unwrap().log_data().iter().map(|file| file.path().into_owned()).collect();
@@ -172,6 +161,17 @@ async fn batches(dir: &TempDir, spec: &TableSpec, version: Option<u64>) -> Vec<R
         RecordBatch::try_new(spec.schema.clone(), fields.map(cast).collect()).unwrap()
     };
     files.into_iter().flat_map(read).map(|batch| typed(batch.unwrap())).collect()
+}
+
+/// How many rows a table has, and the sum of one of its columns.
+pub(crate) async fn rows_and_sum(dir: &TempDir, spec: &TableSpec, column: &str) -> [i64; 2] {
+    let mut found = [0, 0];
+    for batch in batches(dir, spec, None).await {
+        found[0] += i64::try_from(batch.num_rows()).unwrap();
+        let numbers = batch.column_by_name(column).unwrap().as_primitive::<Int64Type>();
+        found[1] += arrow::compute::sum(numbers).unwrap_or(0);
+    }
+    found
 }
 
 /// Rows of a keyed table, by id.
@@ -219,4 +219,70 @@ pub(crate) fn transactions(table: &Path, version: u64) -> HashMap<String, i64> {
 pub(crate) fn files(table: &Path, extension: &str) -> Vec<String> {
     let entries = std::fs::read_dir(table).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     entries.filter(|name| name.ends_with(extension)).collect()
+}
+
+/// What a commit says of itself.
+pub(crate) fn told(table: &Path, version: u64) -> Value {
+    serde_json::from_str(commit_info(table, version)["userMetadata"].as_str().unwrap()).unwrap()
+}
+
+/// A commit by somebody else: the next version holds these actions. Returns the version.
+pub(crate) fn foreign(dir: &TempDir, spec: &TableSpec, operation: &str, actions: &[Value]) -> u64 {
+    let log = path(dir, spec).join("_delta_log");
+    let version = files(&log, ".json").len() as u64;
+    let info = json!({ "commitInfo": { "timestamp": 0, "operation": operation, "engineInfo": "Somebody/1" } });
+    let lines: Vec<String> = [&info].into_iter().chain(actions).map(Value::to_string).collect();
+    let mut file = std::fs::File::create_new(log.join(format!("{version:020}.json"))).unwrap();
+    std::io::Write::write_all(&mut file, lines.join("\n").as_bytes()).unwrap();
+    version
+}
+
+/// A file of somebody else, and the action that adds it. In such files every column may be null.
+pub(crate) fn foreign_file(dir: &TempDir, spec: &TableSpec, rows: &RecordBatch, data_change: bool) -> Value {
+    let nullable =
+        rows.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect::<Vec<_>>();
+    let rows = RecordBatch::try_new(Arc::new(Schema::new(nullable)), rows.columns().to_vec()).unwrap();
+    let name = format!("foreign-{}.parquet", files(&path(dir, spec), ".parquet").len());
+    let file = std::fs::File::create_new(path(dir, spec).join(&name)).unwrap();
+    let mut writer = ArrowWriter::try_new(file, rows.schema(), None).unwrap();
+    writer.write(&rows).unwrap();
+    writer.close().unwrap();
+    let size = std::fs::metadata(path(dir, spec).join(&name)).unwrap().len();
+    json!({ "add": { "path": name, "partitionValues": {}, "size": size, "modificationTime": 0, "dataChange": data_change } })
+}
+
+/// The actions that remove all live files.
+pub(crate) async fn removals(dir: &TempDir, spec: &TableSpec, data_change: bool) -> Vec<Value> {
+    let table = load(dir, spec, None).await;
+    let live = table.snapshot().unwrap().log_data();
+    let removed = live.iter().map(|file| {
+        json!({ "remove": { "path": file.path(), "deletionTimestamp": 0, "dataChange": data_change,
+            "extendedFileMetadata": true, "partitionValues": {}, "size": file.size() } })
+    });
+    removed.collect()
+}
+
+/// Somebody else writes all rows into one file, as OPTIMIZE does.
+pub(crate) async fn foreign_optimize(dir: &TempDir, spec: &TableSpec) {
+    let rows = batches(dir, spec, None).await;
+    let rows = arrow::compute::concat_batches(&spec.schema, &rows).unwrap();
+    let mut actions = removals(dir, spec, false).await;
+    actions.push(foreign_file(dir, spec, &rows, false));
+    foreign(dir, spec, "OPTIMIZE", &actions);
+}
+
+/// The metadata of a table, for somebody else to change.
+pub(crate) fn metadata(dir: &TempDir, spec: &TableSpec) -> Value {
+    let (table, mut found) = (path(dir, spec), Value::Null);
+    for version in 0..files(&table.join("_delta_log"), ".json").len() as u64 {
+        found = actions(&table, version).iter().find_map(|action| action.get("metaData").cloned()).unwrap_or(found);
+    }
+    found
+}
+
+/// Somebody else sets a property, or a constraint.
+pub(crate) fn set_property(dir: &TempDir, spec: &TableSpec, name: &str, value: &str) {
+    let mut metadata = metadata(dir, spec);
+    metadata["configuration"][name] = value.into();
+    foreign(dir, spec, "SET TBLPROPERTIES", &[json!({ "metaData": metadata })]);
 }

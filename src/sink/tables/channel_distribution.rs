@@ -16,8 +16,13 @@ impl Table for ChannelDistribution {
     type Row = Row<ChannelKey>;
 
     fn spec() -> TableSpec {
-        let fields =
-            vec![text("channel"), text("event_type"), long("event_count"), money("total_amount"), time("updated_at")];
+        let fields = vec![
+            text("channel", "web, mobile or api"),
+            text("event_type", "deposit_completed or withdrawal_completed"),
+            long("event_count", "number of accepted events"),
+            money("total_amount", "sum of their amounts, in pounds"),
+            time("updated_at", "closing time of the epoch that last changed the row"),
+        ];
         let comment = "Events and amounts of each channel and event type";
         merged("metrics/channel_distribution", comment, &["channel", "event_type"], fields)
     }

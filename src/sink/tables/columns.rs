@@ -14,24 +14,37 @@ pub(super) const MONEY_DIGITS: u8 = 38;
 /// Decimal places of every money column: the unit is the penny.
 pub(super) const MONEY_SCALE: i8 = 2;
 
-pub(super) fn money(name: &str) -> Field {
-    Field::new(name, DataType::Decimal128(MONEY_DIGITS, MONEY_SCALE), false)
+/// A column that is never null, and what it means.
+fn column(name: &str, data_type: DataType, comment: &str) -> Field {
+    Field::new(name, data_type, false).with_metadata([("comment".to_owned(), comment.to_owned())].into())
 }
 
-pub(super) fn long(name: &str) -> Field {
-    Field::new(name, DataType::Int64, false)
+pub(super) fn money(name: &str, comment: &str) -> Field {
+    money_of(name, MONEY_DIGITS, comment)
 }
 
-pub(super) fn double(name: &str) -> Field {
-    Field::new(name, DataType::Float64, false)
+pub(super) fn money_of(name: &str, digits: u8, comment: &str) -> Field {
+    column(name, DataType::Decimal128(digits, MONEY_SCALE), comment)
 }
 
-pub(super) fn text(name: &str) -> Field {
-    Field::new(name, DataType::Utf8, false)
+pub(super) fn int(name: &str, comment: &str) -> Field {
+    column(name, DataType::Int32, comment)
 }
 
-pub(super) fn time(name: &str) -> Field {
-    Field::new(name, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), false)
+pub(super) fn long(name: &str, comment: &str) -> Field {
+    column(name, DataType::Int64, comment)
+}
+
+pub(super) fn double(name: &str, comment: &str) -> Field {
+    column(name, DataType::Float64, comment)
+}
+
+pub(super) fn text(name: &str, comment: &str) -> Field {
+    column(name, DataType::Utf8, comment)
+}
+
+pub(super) fn time(name: &str, comment: &str) -> Field {
+    column(name, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), comment)
 }
 
 /// A table whose rows are set by MERGE on `key`. Counts get a CHECK that they are not negative.
@@ -54,6 +67,7 @@ fn spec(name: &str, comment: &str, shape: Shape, fields: Vec<Field>) -> TableSpe
         comment: comment.to_owned(),
         schema: Arc::new(Schema::new(fields)),
         shape,
+        bounded: vec![],
         checks,
     }
 }

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use arrow::array::{Float64Array, Int32Array, RecordBatch};
-use arrow::datatypes::{DataType, Field};
 use arrow::error::ArrowError;
 use tidemark_dataflows::event::{Epoch, EpochMark, Micros};
 use tidemark_dataflows::metrics::{Row, Totals};
 use tidemark_delta::TableSpec;
 
 use super::Table;
-use super::columns::{double, long, long_array, merged, money, money_array, time, time_array};
+use super::columns::{double, int, long, long_array, merged, money, money_array, time, time_array};
 use crate::sink::ratio::nearest_f64;
 
 /// M1. `first_worker` says whether this worker is the one that the row comes out on.
@@ -24,16 +23,16 @@ impl Table for NetFlow {
 
     fn spec() -> TableSpec {
         let fields = vec![
-            Field::new("id", DataType::Int32, false),
-            money("total_deposits"),
-            money("total_withdrawals"),
-            money("net_flow"),
-            long("deposit_count"),
-            long("withdrawal_count"),
-            double("avg_deposit"),
-            double("avg_withdrawal"),
-            double("deposit_to_withdrawal_ratio"),
-            time("updated_at"),
+            int("id", "always 1"),
+            money("total_deposits", "sum of accepted deposits, in pounds"),
+            money("total_withdrawals", "sum of accepted withdrawals, in pounds"),
+            money("net_flow", "deposits minus withdrawals, in pounds"),
+            long("deposit_count", "number of accepted deposits"),
+            long("withdrawal_count", "number of accepted withdrawals"),
+            double("avg_deposit", "total_deposits / max(deposit_count, 1), rounded once"),
+            double("avg_withdrawal", "total_withdrawals / max(withdrawal_count, 1), rounded once"),
+            double("deposit_to_withdrawal_ratio", "total_deposits / max(total_withdrawals, 0.01), rounded once"),
+            time("updated_at", "closing time of the epoch that last changed the row"),
         ];
         merged(
             "metrics/net_flow",

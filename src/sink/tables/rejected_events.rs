@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field};
 use arrow::error::ArrowError;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -30,15 +29,18 @@ impl Table for RejectedEvents {
 
     fn spec() -> TableSpec {
         let fields = vec![
-            Field::new("event_id", DataType::Utf8, true),
-            text("raw_payload"),
-            text("payload_encoding"),
-            text("rejection_reason"),
-            Field::new("detail", DataType::Utf8, true),
-            text("source_partition"),
-            long("source_offset"),
-            long("epoch"),
-            time("rejected_at"),
+            text("event_id", "null where the body leaves no id to tell").with_nullable(true),
+            text("raw_payload", "the body, cut after 64 KiB"),
+            text(
+                "payload_encoding",
+                "utf-8, base64 where the bytes are no UTF-8, omitted where the payload was left out",
+            ),
+            text("rejection_reason", "the first rule that failed"),
+            text("detail", "what exactly was wrong").with_nullable(true),
+            text("source_partition", "file or partition that it came from"),
+            long("source_offset", "its place there: index from 0, or sequence number of an event hub"),
+            long("epoch", "the epoch it came in"),
+            time("rejected_at", "closing time of that epoch"),
         ];
         appended("monitoring/rejected_events", "Every rejected event with its reason", "epoch", fields)
     }

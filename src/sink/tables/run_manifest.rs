@@ -62,18 +62,18 @@ impl Table for RunManifest {
     type Row = EpochSummary;
 
     fn spec() -> TableSpec {
-        let mut fields = vec![time("stream_start"), time("last_updated")];
-        fields.extend(
-            [
-                "batches_processed",
-                "total_events_received",
-                "total_events_valid",
-                "total_events_rejected",
-                "total_duplicate_events",
-            ]
-            .map(long),
-        );
-        fields.extend(["output_path", "source", "dedup_scope"].map(text));
+        let fields = vec![
+            time("stream_start", "opening time of epoch 1"),
+            time("last_updated", "closing time of the newest epoch"),
+            long("batches_processed", "number of epochs"),
+            long("total_events_received", "sum over all epochs"),
+            long("total_events_valid", "accepted events of all epochs"),
+            long("total_events_rejected", "rejected events of all epochs"),
+            long("total_duplicate_events", "identical repetitions in all epochs"),
+            text("output_path", "where the tables are"),
+            text("source", "where the events come from"),
+            text("dedup_scope", "deduplication key, watermark delay and retention in words"),
+        ];
         // The one value that never changes while a pipeline lives, and so the key of its one row.
         merged("monitoring/run_manifest", "The pipeline as a whole", &["dedup_scope"], fields)
     }

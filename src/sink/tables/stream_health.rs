@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, TimeUnit};
 use arrow::error::ArrowError;
 use tidemark_dataflows::event::{Epoch, EpochMark, Micros};
 use tidemark_dataflows::reason::Reason;
@@ -26,14 +25,22 @@ impl Table for StreamHealth {
     type Row = EpochSummary;
 
     fn spec() -> TableSpec {
-        let mut fields = vec![long("batch_id"), time("batch_start"), time("batch_end")];
-        fields.extend(
-            ["events_received", "events_valid", "events_rejected", "duplicate_events", "late_events"].map(long),
-        );
-        fields.push(text("rejected_by_reason"));
-        fields.extend(["processing_time_ms", "lag_seconds"].map(long));
-        let optional_time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-        fields.extend([Field::new("watermark", optional_time, true), long("retained_ids"), text("status")]);
+        let fields = vec![
+            long("batch_id", "the epoch"),
+            time("batch_start", "opening time of the epoch"),
+            time("batch_end", "closing time of the epoch"),
+            long("events_received", "events_valid + duplicate_events + events_rejected"),
+            long("events_valid", "accepted events"),
+            long("events_rejected", "events rejected by any rule"),
+            long("duplicate_events", "identical repetitions of accepted events"),
+            long("late_events", "events rejected by R200"),
+            text("rejected_by_reason", "a JSON object from reason to count, without zeros"),
+            long("processing_time_ms", "from the closing of the epoch until its row was ready"),
+            long("lag_seconds", "closing time minus the greatest event_time of the epoch"),
+            time("watermark", "watermark of the epoch; null as long as there is none").with_nullable(true),
+            long("retained_ids", "ids remembered after the epoch"),
+            text("status", "ok, or what is degraded"),
+        ];
         appended("monitoring/stream_health", "What became of the events of each epoch", "batch_id", fields)
     }
 

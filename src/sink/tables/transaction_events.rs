@@ -3,12 +3,11 @@
 use std::rc::Rc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field};
 use arrow::error::ArrowError;
 use tidemark_dataflows::event::{Epoch, EpochMark, Event};
 use tidemark_delta::TableSpec;
 
-use super::columns::{MONEY_SCALE, appended, long, long_array, money_array_of, text, text_array, time, time_array};
+use super::columns::{appended, long, long_array, money_array_of, money_of, text, text_array, time, time_array};
 use super::{PartitionNames, Table};
 
 /// Digits of a single amount: the contract admits less than 10^17 pence.
@@ -25,19 +24,21 @@ impl Table for TransactionEvents {
 
     fn spec() -> TableSpec {
         let fields = vec![
-            text("event_id"),
-            text("user_id"),
-            time("event_time"),
-            time("ingest_time"),
-            text("event_type"),
-            Field::new("amount", DataType::Decimal128(AMOUNT_DIGITS, MONEY_SCALE), false),
-            text("currency"),
-            text("channel"),
-            long("epoch"),
-            text("source_partition"),
-            long("source_offset"),
+            text("event_id", "as the producer wrote it"),
+            text("user_id", "as the producer wrote it"),
+            time("event_time", "when the payment took place"),
+            time("ingest_time", "when the producer took it in"),
+            text("event_type", "deposit_completed or withdrawal_completed"),
+            money_of("amount", AMOUNT_DIGITS, "in pounds"),
+            text("currency", "always GBP"),
+            text("channel", "web, mobile or api"),
+            long("epoch", "the epoch that accepted it"),
+            text("source_partition", "file or partition that it came from"),
+            long("source_offset", "its place there: index from 0, or sequence number of an event hub"),
         ];
-        appended("curated/transaction_events", "Every accepted event, once", "epoch", fields)
+        let spec = appended("curated/transaction_events", "Every accepted event, once", "epoch", fields);
+        // Readers who ask for a day pass over the files of other days.
+        TableSpec { bounded: vec!["event_time".to_owned()], ..spec }
     }
 
     fn epoch_of(_: &Rc<Vec<Event>>, message: Epoch) -> Epoch {

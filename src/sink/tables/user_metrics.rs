@@ -17,14 +17,14 @@ impl Table for UserMetrics {
 
     fn spec() -> TableSpec {
         let fields = vec![
-            text("user_id"),
-            money("total_deposits"),
-            money("total_withdrawals"),
-            long("deposit_count"),
-            long("withdrawal_count"),
-            time("first_seen"),
-            time("last_seen"),
-            time("updated_at"),
+            text("user_id", "the user, as the producer wrote it"),
+            money("total_deposits", "sum of the user's accepted deposits, in pounds"),
+            money("total_withdrawals", "sum of the user's accepted withdrawals, in pounds"),
+            long("deposit_count", "number of accepted deposits"),
+            long("withdrawal_count", "number of accepted withdrawals"),
+            time("first_seen", "least event_time of the user's accepted events"),
+            time("last_seen", "greatest event_time of the user's accepted events"),
+            time("updated_at", "closing time of the epoch that last changed the row"),
         ];
         merged("metrics/user_metrics", "Running totals of each user", &["user_id"], fields)
     }

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
+use crate::commits::told;
 use crate::crash::job::{EAGER, Job};
 use crate::data::eventful;
 use crate::oracle::Rules;
@@ -39,7 +40,7 @@ fn publications(job: &Job, table: &str) -> Vec<(i64, SystemTime)> {
         let text = fs::read_to_string(commit).unwrap();
         let actions = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         let info = actions.filter_map(|action| action.get("commitInfo").cloned()).next().unwrap();
-        info["tidemark.epoch"].as_i64()
+        told(&info)["epoch"].as_i64()
     };
     let commits = commits.filter(|commit| commit.extension().is_some_and(|extension| extension == "json"));
     commits.filter_map(|commit| epoch(&commit).map(|epoch| (epoch, written(&commit)))).collect()
