@@ -7,3 +7,4 @@ mod debian;
 mod files;
 mod kubernetes;
 mod monitoring;
+mod release;
