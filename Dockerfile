@@ -4,6 +4,8 @@ FROM rust:1.95-bookworm AS build
 ARG FEATURES=
 WORKDIR /src
 COPY . .
+# What `tidemark --version` says; the history is not copied: docker build --build-arg TIDEMARK_COMMIT="$(git rev-parse HEAD)"
+ARG TIDEMARK_COMMIT=
 # A cache of crates and of what was built keeps a second build short.
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
     cargo build --release --locked --bin tidemark $FEATURES && cp target/release/tidemark /tidemark

@@ -5,6 +5,7 @@
 
 pub mod flags;
 pub mod verbs;
+mod version;
 
 use crate::config::{Effective, Layers, Problems};
 use crate::exit::{ExitStatus, Failure};
@@ -27,7 +28,8 @@ const EXIT_STATUSES: &str = "Exit status:
 #[derive(Debug, Parser)]
 #[command(
     name = "tidemark",
-    version,
+    version = version::SHORT,
+    long_version = version::LONG,
     about = "Streaming financial metrics that are exactly right",
     long_about = "Streaming financial metrics that are exactly right: events in, Delta Lake tables out.\n\nEvery setting \
                   has a default; a configuration file, environment variables (TIDEMARK__SECTION__KEY) and flags change \

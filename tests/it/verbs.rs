@@ -100,6 +100,7 @@ fn completions_parse_in_bash() {
 fn the_manual_has_pages() {
     let page = print(&["man"]).stdout;
     assert!(page.contains(".TH tidemark 1") && page.contains(".SH NAME"), "{page}");
+    assert!(page.contains(concat!("\nv", env!("CARGO_PKG_VERSION"), "\n")) && !page.contains("rustc"), "{page}");
     let case = Case::new();
     case.tidemark(&["man", "--out", "pages"]).well();
     let run = std::fs::read_to_string(case.path("pages/tidemark-run.1")).unwrap();
@@ -125,7 +126,20 @@ fn help_and_version_go_to_standard_output() {
         assert!(help.lines().any(|line| line.trim_start().starts_with(verb)), "{verb}: {help}");
     }
     assert!(help.contains("Exit status") && help.contains("128+n"), "{help}");
-    assert_eq!(print(&["--version"]).stdout, concat!("tidemark ", env!("CARGO_PKG_VERSION"), "\n"));
+    let version = print(&["--version"]).stdout;
+    let facts: Vec<(&str, &str)> = version.lines().skip(1).map(|line| line.split_once(": ").unwrap()).collect();
+    assert_eq!(version.lines().next(), Some(concat!("tidemark ", env!("CARGO_PKG_VERSION"))));
+    assert_eq!(
+        facts.iter().map(|fact| fact.0).collect::<Vec<_>>(),
+        ["commit", "target", "profile", "features", "rustc"]
+    );
+    assert!(facts.iter().all(|fact| !fact.1.is_empty()), "{version}");
+    for (feature, on) in [("broker", cfg!(feature = "broker")), ("traces", cfg!(feature = "traces"))] {
+        assert_eq!(facts[3].1.split(", ").any(|name| name == feature), on, "{version}");
+    }
+    // The short one is for reports and scripts: one line, version and commit.
+    let short = concat!("tidemark ", env!("CARGO_PKG_VERSION"));
+    assert_eq!(print(&["-V"]).stdout, format!("{short} ({})\n", facts[0].1));
 }
 
 #[test]
