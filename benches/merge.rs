@@ -1,29 +1,28 @@
-//! What it costs to bring the table of users to an epoch: MERGE of some rows and of all, beside writing the whole table
-//! anew and beside appending the same rows.
+//! What it costs to bring the table of users to an epoch: MERGE of some rows and of all, beside appending the same rows,
+//! and beside the bare file of all rows, without table, log or commit.
 //!
 //! `cargo run --release -p tidemark-benches --bin merge -- [--rows 500,100000,1000000] [--changed-per-mille 10] [--rounds 5] [--sync 0]
 //! [--json FILE]`
 //!
 //! Every contender has a table of its own with that many rows, and commits in turn with the others. Time is from the call
 //! to the acknowledged commit, processor time is that of all threads, bytes are what the table's folder has grown by.
-//! `--sync 1` forces what the program writes to the disk, as it does by default; the reference is never forced, so then
-//! the ratio says less.
+//! `--sync 1` forces what the program writes to the disk, as it does by default; the bare file is never forced, so then the
+//! ratio says less.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 #[path = "../dataflows/benches/common/mod.rs"]
 mod common;
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use common::figures::{Figures, median, number, numbers};
 use common::{mix, process_seconds};
-use deltalake::DeltaTable;
+use deltalake::parquet::arrow::ArrowWriter;
 use deltalake::parquet::basic::{Compression, ZstdLevel};
 use deltalake::parquet::file::properties::WriterProperties;
-use deltalake::protocol::SaveMode;
 use tidemark::sink::tables::{Table, UserMetrics};
 use tidemark_dataflows::event::{EpochMark, Micros, UserId};
 use tidemark_dataflows::metrics::{Row, Totals};
@@ -33,7 +32,7 @@ use tidemark_delta::{Identity, Lake, Location, Policy, Shape, TableSpec, TableWr
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const START: i64 = 1_767_225_600_000_000;
-const REFERENCE: &str = "overwrite";
+const REFERENCE: &str = "bare file, all rows";
 
 /// Name, and whether all rows change.
 const CONTENDERS: [(&str, bool); 5] = [
@@ -68,7 +67,7 @@ fn batch(rows: u64, first: u64, step: u64, epoch: u64) -> RecordBatch {
 /// A table and whoever writes it.
 enum Writer {
     Ours(Box<TableWriter>),
-    Anew(DeltaTable),
+    Bare(PathBuf),
 }
 
 impl Writer {
@@ -78,11 +77,13 @@ impl Writer {
                 writer.publish(epoch, None, Some(&rows)).await.unwrap();
                 Writer::Ours(writer)
             }
-            Writer::Anew(table) => {
+            Writer::Bare(folder) => {
                 let compression = Compression::ZSTD(ZstdLevel::try_new(1).unwrap());
-                let properties = WriterProperties::builder().set_compression(compression).build();
-                let write = table.write([rows]).with_save_mode(SaveMode::Overwrite);
-                Writer::Anew(write.with_writer_properties(properties).await.unwrap())
+                let properties = WriterProperties::builder().set_compression(compression).set_dictionary_enabled(false);
+                let mut file = ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties.build())).unwrap();
+                file.write(&rows).unwrap();
+                std::fs::write(folder.join(format!("{epoch}.parquet")), file.into_inner().unwrap()).unwrap();
+                Writer::Bare(folder)
             }
         }
     }
@@ -90,17 +91,17 @@ impl Writer {
 
 async fn open(lake: &Lake, root: &Path, contender: &str) -> Writer {
     let name = contender.replace([',', ' '], "_");
-    let spec = TableSpec { name: name.clone(), ..UserMetrics::spec() };
+    if contender == REFERENCE {
+        let folder = root.join(name);
+        std::fs::create_dir(&folder).unwrap();
+        return Writer::Bare(folder);
+    }
+    let spec = TableSpec { name, ..UserMetrics::spec() };
     let spec = match contender.starts_with("append") {
         true => TableSpec { shape: Shape::Append { epoch: "deposit_count".to_owned() }, ..spec },
         false => spec,
     };
-    let writer = TableWriter::open_or_create(lake, spec).await.unwrap();
-    if contender != REFERENCE {
-        return Writer::Ours(Box::new(writer));
-    }
-    let url = deltalake::ensure_table_uri(root.join(name).to_str().expect("a path of UTF-8")).unwrap();
-    Writer::Anew(deltalake::open_table(url).await.unwrap())
+    Writer::Ours(Box::new(TableWriter::open_or_create(lake, spec).await.unwrap()))
 }
 
 fn bytes_below(folder: &Path) -> f64 {
@@ -163,7 +164,7 @@ fn main() {
         let commits = runtime.block_on(compare(rows, step, rounds));
         println!("\n{rows} rows in the table, one in {step} changed where few are; medians of {rounds} rounds\n");
         println!(
-            "{:<18}{:>12}{:>10}{:>8}{:>15}{:>14}",
+            "{:<20}{:>12}{:>10}{:>8}{:>15}{:>14}",
             "", "rows given", "ms", "ratio", "processor, ms", "bytes written"
         );
         let reference = CONTENDERS.iter().zip(&commits).find(|((name, _), _)| *name == REFERENCE);
@@ -171,7 +172,7 @@ fn main() {
         for ((name, _), own) in CONTENDERS.iter().zip(&commits) {
             let (wall, processor, bytes) = (median(&own.wall_ms), median(&own.processor_ms), median(&own.bytes));
             let ratio = wall / light;
-            println!("{name:<18}{:>12}{wall:>10.1}{ratio:>8.2}{processor:>15.0}{bytes:>14.0}", own.rows);
+            println!("{name:<20}{:>12}{wall:>10.1}{ratio:>8.2}{processor:>15.0}{bytes:>14.0}", own.rows);
             let at = [("rows", rows as f64)];
             record.note(name, &at, ("commit", "ms"), &own.wall_ms);
             record.note(name, &at, ("processor", "ms"), &own.processor_ms);

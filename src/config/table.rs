@@ -194,7 +194,14 @@ pub const SETTINGS: &[Setting] = &[
     setting("dedup.expected_ids", integer(0, 10_000_000_000)).flag("expected-ids", FlagOf::Run),
     setting("output.path", Kind::Place { empty: None }).flag("output", FlagOf::Run),
     setting("output.curated", Kind::Switch).flag("curated", FlagOf::Run),
-    setting("sink.publish_interval", millis(0, DAY)),
+    setting(
+        "sink.publish_interval",
+        Kind::Duration {
+            min: Duration::ZERO,
+            max: DAY,
+            empty: Some("1s on a local disk, 10s in an object store, where each request is paid for"),
+        },
+    ),
     setting("sink.sync", Kind::Switch),
     setting("sink.log_checkpoint_every", integer(1, 10_000)),
     setting("sink.log_retention", millis(HOUR, DECADE)),

@@ -30,7 +30,7 @@ fn the_defaults_are_sound_and_complete() {
     let config = &effective.config;
     assert_eq!((config.generator.rate, config.generator.users, config.source.kind), (100, 500, SourceKind::Generate));
     assert_eq!(config.epochs.trigger, Duration::from_secs(1));
-    assert_eq!(config.sink.publish_interval, Duration::from_millis(500));
+    assert_eq!(config.publish_interval(), Duration::from_secs(1));
     assert_eq!(config.epochs.max_bytes_in_flight, 256 << 20);
     assert_eq!(config.generator.start, None);
     assert!(config.runtime.worker_count() >= 1);
@@ -96,6 +96,15 @@ fn a_file_with_wrong_syntax_does_not_hide_problems_elsewhere() {
     let problems = Effective::load(layers).unwrap_err().to_string();
     assert!(problems.contains("t.toml:1:8: not valid TOML"), "{problems}");
     assert!(problems.contains("allowed: human or json"), "{problems}");
+}
+
+#[test]
+fn publications_are_rarer_in_an_object_store_unless_told() {
+    let load = |flags| Effective::load(Layers { flags, ..Layers::default() }).unwrap().config.publish_interval();
+    let remote = || flag("output.path", "az://lake/payments");
+    assert_eq!(load(vec![remote()]), Duration::from_secs(10));
+    assert_eq!(load(vec![remote(), flag("sink.publish_interval", "2s")]), Duration::from_secs(2));
+    assert_eq!(load(vec![flag("sink.publish_interval", "0s")]), Duration::ZERO);
 }
 
 #[test]

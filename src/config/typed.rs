@@ -64,6 +64,12 @@ impl Config {
     pub fn checkpoint_path(&self) -> Place {
         self.checkpoint.path.clone().unwrap_or_else(|| self.output.path.join("_tidemark"))
     }
+
+    /// Shortest time between publications. In an object store it decides most of what a day costs.
+    pub fn publish_interval(&self) -> Duration {
+        let suitable = if matches!(self.output.path, Place::Local(_)) { 1 } else { 10 };
+        self.sink.publish_interval.unwrap_or(Duration::from_secs(suitable))
+    }
 }
 
 /// `[pipeline]`
@@ -208,8 +214,8 @@ pub struct Output {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sink {
-    /// Shortest time between publications.
-    pub publish_interval: Duration,
+    /// Shortest time between publications; `None` is what suits the output. See [`Config::publish_interval`].
+    pub publish_interval: Option<Duration>,
     /// Whether commits on a local disk are forced to it.
     pub sync: bool,
     /// Commits per checkpoint of a table's log, at least 1.

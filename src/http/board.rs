@@ -45,7 +45,7 @@ impl Facts {
             watermark_delay: config.dedup.watermark_delay,
             retention: config.dedup.retention,
             expected_ids: config.dedup.expected_ids,
-            trigger: config.epochs.trigger.max(config.sink.publish_interval),
+            trigger: config.epochs.trigger.max(config.publish_interval()),
             checkpoints: config.checkpoint.enabled,
             checkpoint_interval: config.checkpoint.interval,
             started_us: clock::now().0,

@@ -277,15 +277,16 @@ fn breaker(config: &Config, dry: bool) -> Option<Breaker> {
     (breaker.max_rejected_share < 1.0).then_some(breaker)
 }
 
-/// A live source sets the pace by its trigger. Epochs do not close on the dot, so only half of it is waited for: else an epoch
-/// that closed late would make the one after it late as well.
+/// A live source whose trigger is the longer time sets the pace. Epochs do not close on the dot, so only half of it is waited
+/// for: else an epoch that closed late would make the one after it late as well.
 ///
 /// Publishing takes half of the time at most where somebody waits for what has just happened, and a quarter where what is read
 /// has long been there: then it is the end that is waited for.
 fn pace(config: &Config) -> Pace {
-    let least = config.sink.publish_interval;
+    let least = config.publish_interval();
     match cut_rule(config) {
-        CutRule::Live { trigger } => Pace { least: least.min(trigger / 2), rest: 1 },
+        CutRule::Live { trigger } if least <= trigger => Pace { least: least.min(trigger / 2), rest: 1 },
+        CutRule::Live { .. } => Pace { least, rest: 1 },
         CutRule::Files { .. } => Pace { least, rest: 3 },
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tidemark_checkpoint::journal::CutLog;
 use tidemark_dataflows::watermark::Horizon;
@@ -14,10 +15,19 @@ use crate::checkpoint::cuts::{Announced, CutWriter};
 use crate::checkpoint::writer::{CheckpointWriter, Options};
 use crate::cluster::links::Links;
 use crate::cluster::messages::Message;
-use crate::config::Config;
+use crate::config::{Config, Place};
 use crate::sink::opened::Tables;
 use crate::sink::publisher::{Progress, Publisher, SinkError};
 use crate::telemetry::Stage;
+
+/// How long a cut of few events waits for others, to go into one object with them: not at all on a disk. Between two
+/// publications nobody waits for it.
+fn cut_linger(config: &Config) -> Duration {
+    match config.checkpoint_path() {
+        Place::Local(_) => Duration::ZERO,
+        Place::Azure(_) => config.publish_interval() / 2,
+    }
+}
 
 /// The threads that write.
 pub(super) struct Writers {
@@ -26,6 +36,7 @@ pub(super) struct Writers {
     /// Writes checkpoints, if any are kept.
     pub(super) checkpoints: Option<CheckpointWriter>,
     cut_log: Option<CutLog>,
+    linger: Duration,
     context: RunContext,
     publishing: Option<JoinHandle<()>>,
     checkpointing: Option<JoinHandle<()>>,
@@ -65,7 +76,8 @@ impl Writers {
         }
         let (publisher, publishing) = Publisher::start(tables, Progress::after(recovered.after, &recovered.counters))?;
         let publishing = Some(publishing);
-        Ok(Writers { publisher, checkpoints, cut_log, context: context.clone(), publishing, checkpointing })
+        let linger = cut_linger(config);
+        Ok(Writers { publisher, checkpoints, cut_log, linger, context: context.clone(), publishing, checkpointing })
     }
 
     /// Starts the thread that makes cuts durable before it tells the workers of them, here and in other processes.
@@ -98,6 +110,7 @@ impl Writers {
         };
         let started = CutWriter::start(
             self.cut_log.take(),
+            self.linger,
             self.context.permit.clone(),
             Arc::clone(&self.context.faults),
             announce,
