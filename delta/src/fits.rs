@@ -58,6 +58,11 @@ impl Terms {
     pub(crate) fn of(spec: &TableSpec, log: &Log) -> Result<Terms, Error> {
         let refuse = |what: String| Error::mismatch(&spec.name, what);
         protocol(&log.protocol).map_err(refuse)?;
+        if let Some(file) = &log.cut_into {
+            return Err(refuse(format!(
+                "file {file} has a deletion vector, somebody has deleted rows of it: REORG TABLE .. APPLY (PURGE)"
+            )));
+        }
         let columns = columns(spec, &log.metadata).map_err(refuse)?;
         properties(spec, &log.metadata).map_err(refuse)?;
         let checks = constraints(spec, &log.metadata).map_err(refuse)?;

@@ -118,6 +118,8 @@ pub(crate) struct Log {
     /// The `protocol` action in force.
     pub(crate) protocol: Value,
     files: BTreeMap<String, LiveFile>,
+    /// A live file of which somebody has deleted rows, if there is one.
+    pub(crate) cut_into: Option<String>,
     /// When that was known: by a clock that never jumps, and by one that goes on while a machine sleeps. None in doubt.
     known: Option<(Instant, SystemTime)>,
     good_for: Duration,
@@ -127,8 +129,11 @@ impl Log {
     /// What the library has read, which began at `asked`. It counts for half of `retention`.
     pub(crate) fn of(table: &DeltaTable, asked: (Instant, SystemTime), retention: Duration) -> DeltaResult<Log> {
         let state = table.snapshot()?;
-        let mut files = BTreeMap::new();
+        let (mut files, mut cut_into) = (BTreeMap::new(), None);
         for file in state.log_data().iter() {
+            if file.deletion_vector_descriptor().is_some() {
+                cut_into = Some(file.path().into_owned());
+            }
             let file = LiveFile::of(&file)?;
             files.insert(file.path.clone(), file);
         }
@@ -138,6 +143,7 @@ impl Log {
             metadata: serde_json::to_value(state.metadata())?,
             protocol: serde_json::to_value(state.protocol())?,
             files,
+            cut_into,
             known: Some(asked),
             good_for: retention / 2,
         })

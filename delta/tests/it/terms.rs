@@ -159,6 +159,17 @@ async fn what_this_program_does_not_honour_is_refused_by_name() {
         })
         .await;
     }
+    for spec in [keyed(), appended()] {
+        refused(&spec, "deletion vector", |dir| {
+            let rows = batch(&spec, 1);
+            let mut add = foreign_file(dir, &spec, &rows, true);
+            add["add"]["deletionVector"] =
+                json!({ "storageType": "u", "pathOrInlineDv": "ab^-aqEH.-t@S}K{vb[*k^", "offset": 1, "sizeInBytes": 36, "cardinality": 1 });
+            alter(dir, &spec, features(&["deletionVectors"], &["deletionVectors"]), |_| {});
+            foreign(dir, &spec, "DELETE", &[add]);
+        })
+        .await;
+    }
     for name in ["delta.appendOnly", "delta.enableChangeDataFeed", "delta.enableInCommitTimestamps"] {
         refused(&keyed(), name, |dir| set_property(dir, &keyed(), name, "true")).await;
     }
