@@ -34,7 +34,7 @@ pub use error::Error;
 pub use lake::{Identity, Lake, Location};
 pub use maintain::Maintained;
 pub use policy::{Policy, RETENTION_MIN, Retry};
-pub use read::{Commit, Predicate, Scan, exists, held, history, query, query_at};
+pub use read::{Commit, Predicate, Scan, exists, held, history};
 pub use spec::{Check, Shape, TableSpec};
 pub use txn::{Held, Kind};
 pub use writer::{Outcome, Published, TableWriter};

@@ -6,9 +6,6 @@ mod scan;
 
 use std::time::Duration;
 
-use arrow::record_batch::RecordBatch;
-use deltalake::datafusion::error::DataFusionError;
-use deltalake::datafusion::prelude::SessionContext;
 use deltalake::{DeltaTable, DeltaTableError};
 use futures::StreamExt;
 
@@ -40,39 +37,6 @@ async fn patiently<T>(read: impl AsyncFn() -> Result<T, Error>) -> Result<T, Err
         tokio::time::sleep(wait).await;
         attempt += 1;
     }
-}
-
-/// Runs `sql` over the newest version of the named tables. A table is called by the last part of its path there.
-///
-/// # Errors
-/// [`Error::Unavailable`] when a table is missing or cannot be read, or the statement is wrong.
-pub async fn query(location: &Location, tables: &[&str], sql: &str) -> Result<Vec<RecordBatch>, Error> {
-    let newest: Vec<_> = tables.iter().map(|name| (*name, None)).collect();
-    patiently(async || run(location, &newest, sql).await).await
-}
-
-/// Runs `sql` over the named tables as they were at the given versions. The same table cannot be named twice.
-///
-/// # Errors
-/// As for [`query`]; also when a version is unknown, or its files were deleted after the retention.
-pub async fn query_at(location: &Location, tables: &[(&str, u64)], sql: &str) -> Result<Vec<RecordBatch>, Error> {
-    let versions: Vec<_> = tables.iter().map(|(name, version)| (*name, Some(*version))).collect();
-    patiently(async || run(location, &versions, sql).await).await
-}
-
-async fn run(location: &Location, tables: &[(&str, Option<u64>)], sql: &str) -> Result<Vec<RecordBatch>, Error> {
-    let context = SessionContext::new();
-    for (name, version) in tables {
-        let unavailable = |error: DataFusionError| Error::unavailable(name, 1, error.into());
-        let table = load(location, name, *version).await?;
-        let provider = table.table_provider().await.map_err(unavailable)?;
-        let short = name.rsplit('/').next().unwrap_or(name);
-        context.register_table(short, provider).map_err(unavailable)?;
-    }
-    let rows = async { context.sql(sql).await?.collect().await };
-    let names: Vec<&str> = tables.iter().map(|(name, _)| *name).collect();
-    // Converted here, a storage failure keeps its type.
-    rows.await.map_err(|error| Error::unavailable(&names.join(", "), 1, DeltaTableError::from(error)))
 }
 
 async fn load(location: &Location, name: &str, version: Option<u64>) -> Result<DeltaTable, Error> {
