@@ -11,6 +11,7 @@
 #[path = "../dataflows/benches/common/mod.rs"]
 mod common;
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +23,7 @@ use arrow::datatypes::Int64Type;
 use common::figures::Figures;
 use tidemark::config::{Config, Effective, Layers};
 use tidemark::runtime::{Observer, clock, run};
-use tidemark_delta::{Location, query};
+use tidemark_delta::{Location, Predicate, Scan};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -129,10 +130,13 @@ fn watch(observer: &Observer, seen: &Mutex<Seen>, done: &AtomicBool) {
 fn received(output: &str) -> Result<Vec<u64>> {
     let location = Location::parse(output, std::collections::HashMap::new())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let sql = "select events_received from stream_health order by batch_id";
-    let batches = runtime.block_on(query(&location, &["monitoring/stream_health"], sql))?;
-    let counts = batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec());
-    Ok(counts.map(|count| u64::try_from(count).unwrap_or(0)).collect())
+    let (table, columns) = ("monitoring/stream_health", &["batch_id", "events_received"]);
+    let scan = Scan { table, version: None, columns, predicate: Predicate::default() };
+    let by_epoch = scan.fold(&location, BTreeMap::new, |by_epoch, batch| {
+        let [epochs, counts] = [0, 1].map(|column| batch.column(column).as_primitive::<Int64Type>().values());
+        by_epoch.extend(epochs.iter().copied().zip(counts.iter().copied()));
+    });
+    Ok(runtime.block_on(by_epoch)?.into_values().map(|count| u64::try_from(count).unwrap_or(0)).collect())
 }
 
 /// The latency of every event, in microseconds. Events are read in the order of their schedule, but for those of one

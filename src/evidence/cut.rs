@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 use tidemark_delta::{Commit, Error};
 
 use super::check::Check;
-use super::read::{Reader, Versions};
+use super::read::Versions;
 use crate::report::numbers::{counted, grouped};
+use crate::report::reader::Reader;
 
 pub(super) const NET_FLOW: &str = "metrics/net_flow";
 pub(super) const USERS: &str = "metrics/user_metrics";

@@ -1,122 +1,250 @@
 //! The three metrics: each by itself, and all against each other.
 
+use std::collections::{BTreeSet, HashSet};
+
+use arrow::array::RecordBatch;
+use tidemark_dataflows::event::{Channel, EventType};
 use tidemark_delta::Error;
 
 use super::check::Check;
-use super::cut::{CHANNELS, NET_FLOW, USERS};
-use super::read::{Figures, Reader, Versions};
+use super::read::Tables;
 use crate::report::numbers::{counted, pounds};
+use crate::report::reader::{doubles, longs, money, texts};
+use crate::sink::tables::{ChannelDistribution, NetFlow, Table as _, UserMetrics};
 
-const NET_FLOW_SQL: &str = "select count(*) as rows, \
-    sum(case when id is null or total_deposits is null or total_withdrawals is null or net_flow is null \
-        or deposit_count is null or withdrawal_count is null or avg_deposit is null or avg_withdrawal is null \
-        or deposit_to_withdrawal_ratio is null or updated_at is null then 1 else 0 end) as nulls, \
-    sum(case when total_deposits < 0 or total_withdrawals < 0 or deposit_count < 0 or withdrawal_count < 0 \
-        or avg_deposit < 0 or avg_withdrawal < 0 or deposit_to_withdrawal_ratio < 0 then 1 else 0 end) as negative, \
-    sum(case when net_flow <> total_deposits - total_withdrawals then 1 else 0 end) as unbalanced, \
-    sum(net_flow) as net_flow, sum(total_deposits) as deposits, sum(total_withdrawals) as withdrawals, \
-    sum(deposit_count) as deposit_count, sum(withdrawal_count) as withdrawal_count from net_flow";
+/// Amounts in pence, and the events that they are of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub(super) deposits: i128,
+    pub(super) withdrawals: i128,
+    deposit_count: i128,
+    withdrawal_count: i128,
+}
 
-const USERS_SQL: &str = "select count(*) as rows, count(distinct user_id) as users, \
-    sum(case when user_id is null or total_deposits is null or total_withdrawals is null or deposit_count is null \
-        or withdrawal_count is null or first_seen is null or last_seen is null or updated_at is null \
-        then 1 else 0 end) as nulls, \
-    sum(case when total_deposits < 0 or total_withdrawals < 0 or deposit_count < 0 or withdrawal_count < 0 \
-        then 1 else 0 end) as negative, \
-    sum(case when (total_deposits <> 0) <> (deposit_count <> 0) or (total_withdrawals <> 0) <> (withdrawal_count <> 0) \
-        or deposit_count + withdrawal_count = 0 then 1 else 0 end) as uncounted, \
-    sum(case when first_seen > last_seen then 1 else 0 end) as backwards, \
-    sum(total_deposits) as deposits, sum(total_withdrawals) as withdrawals, \
-    sum(deposit_count) as deposit_count, sum(withdrawal_count) as withdrawal_count from user_metrics";
+impl Totals {
+    /// The totals of each row.
+    fn of(batch: &RecordBatch) -> impl Fn(usize) -> Totals {
+        let (deposits, withdrawals) = (money(batch, "total_deposits"), money(batch, "total_withdrawals"));
+        let (deposit_count, withdrawal_count) = (longs(batch, "deposit_count"), longs(batch, "withdrawal_count"));
+        move |row| Totals {
+            deposits: deposits.at(row),
+            withdrawals: withdrawals.at(row),
+            deposit_count: deposit_count.at(row).into(),
+            withdrawal_count: withdrawal_count.at(row).into(),
+        }
+    }
 
-const CHANNELS_SQL: &str = "select count(*) as rows, count(distinct concat(channel, '/', event_type)) as pairs, \
-    sum(case when channel is null or event_type is null or event_count is null or total_amount is null \
-        or updated_at is null then 1 else 0 end) as nulls, \
-    sum(case when event_count < 0 or total_amount < 0 then 1 else 0 end) as negative, \
-    sum(case when (total_amount <> 0) <> (event_count <> 0) then 1 else 0 end) as uncounted, \
-    sum(case when channel in ('web', 'mobile', 'api') and event_type in ('deposit_completed', 'withdrawal_completed') \
-        then 0 else 1 end) as unknown, \
-    sum(case when event_type = 'deposit_completed' then total_amount end) as deposits, \
-    sum(case when event_type = 'withdrawal_completed' then total_amount end) as withdrawals, \
-    sum(case when event_type = 'deposit_completed' then event_count end) as deposit_count, \
-    sum(case when event_type = 'withdrawal_completed' then event_count end) as withdrawal_count \
-    from channel_distribution";
+    fn add(&mut self, other: Totals) {
+        self.deposits = self.deposits.saturating_add(other.deposits);
+        self.withdrawals = self.withdrawals.saturating_add(other.withdrawals);
+        self.deposit_count += other.deposit_count;
+        self.withdrawal_count += other.withdrawal_count;
+    }
 
-/// The aggregates of the three tables at one cut.
+    fn net_flow(&self) -> i128 {
+        self.deposits.saturating_sub(self.withdrawals)
+    }
+
+    /// Accepted events.
+    pub(super) fn count(&self) -> i128 {
+        self.deposit_count + self.withdrawal_count
+    }
+
+    fn is_negative(&self) -> bool {
+        [self.deposits, self.withdrawals, self.deposit_count, self.withdrawal_count].iter().any(|value| *value < 0)
+    }
+
+    /// Whether there is a total without a count, or the other way round.
+    fn is_uncounted(&self) -> bool {
+        (self.deposits != 0) != (self.deposit_count != 0) || (self.withdrawals != 0) != (self.withdrawal_count != 0)
+    }
+}
+
+/// What every metric has: how many rows are wrong in which way, and the totals of all.
+#[derive(Clone, Debug, Default)]
+struct Rows {
+    rows: u64,
+    nulls: u64,
+    negative: u64,
+    uncounted: u64,
+    totals: Totals,
+}
+
+impl Rows {
+    fn take(&mut self, totals: Totals, is_negative: bool, is_uncounted: bool) {
+        self.rows += 1;
+        self.negative += u64::from(is_negative);
+        self.uncounted += u64::from(is_uncounted);
+        self.totals.add(totals);
+    }
+
+    fn in_words(&self) -> String {
+        counted(self.rows, "row")
+    }
+
+    fn clean(&self) -> String {
+        format!("{}, {} with a null, {} negative", self.in_words(), self.nulls, self.negative)
+    }
+
+    fn is_clean(&self) -> bool {
+        self.nulls == 0 && self.negative == 0
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct M1 {
+    all: Rows,
+    net_flow: i128,
+    unbalanced: u64,
+}
+
+impl M1 {
+    fn take(&mut self, batch: &RecordBatch) {
+        let (totals, net_flow) = (Totals::of(batch), money(batch, "net_flow"));
+        let ratios = ["avg_deposit", "avg_withdrawal", "deposit_to_withdrawal_ratio"].map(|name| doubles(batch, name));
+        for row in 0..batch.num_rows() {
+            let (totals, net_flow) = (totals(row), net_flow.at(row));
+            let is_negative = totals.is_negative() || ratios.iter().any(|ratio| ratio.at(row) < 0.0);
+            self.unbalanced += u64::from(net_flow != totals.net_flow());
+            self.net_flow = self.net_flow.saturating_add(net_flow);
+            self.all.take(totals, is_negative, totals.is_uncounted());
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct M2 {
+    all: Rows,
+    users: HashSet<String>,
+    backwards: u64,
+}
+
+impl M2 {
+    fn take(&mut self, batch: &RecordBatch) {
+        let (users, totals) = (texts(batch, "user_id"), Totals::of(batch));
+        let (first_seen, last_seen) = (longs(batch, "first_seen"), longs(batch, "last_seen"));
+        for row in 0..batch.num_rows() {
+            let totals = totals(row);
+            self.all.take(totals, totals.is_negative(), totals.is_uncounted() || totals.count() == 0);
+            self.backwards += u64::from(first_seen.at(row) > last_seen.at(row));
+            self.users.extend(users.owned(row));
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct M3 {
+    all: Rows,
+    pairs: BTreeSet<(String, String)>,
+    unknown: u64,
+}
+
+impl M3 {
+    fn take(&mut self, batch: &RecordBatch) {
+        let (channels, types) = (texts(batch, "channel"), texts(batch, "event_type"));
+        let (counts, amounts) = (longs(batch, "event_count"), money(batch, "total_amount"));
+        for row in 0..batch.num_rows() {
+            let (channel, kind) = (channels.at(row), types.at(row));
+            let (count, amount) = (i128::from(counts.at(row)), amounts.at(row));
+            let known = EventType::ALL.into_iter().find(|known| known.as_str() == kind);
+            let totals = match known {
+                Some(EventType::Deposit) => Totals { deposits: amount, deposit_count: count, ..Totals::default() },
+                Some(EventType::Withdrawal) => {
+                    Totals { withdrawals: amount, withdrawal_count: count, ..Totals::default() }
+                }
+                None => Totals::default(),
+            };
+            let is_known = known.is_some() && Channel::ALL.iter().any(|known| known.as_str() == channel);
+            self.unknown += u64::from(!is_known);
+            self.all.take(totals, count < 0 || amount < 0, (amount != 0) != (count != 0));
+            self.pairs.insert((channel.to_owned(), kind.to_owned()));
+        }
+    }
+}
+
+/// The three tables at one cut.
 #[derive(Clone, Debug)]
 pub(super) struct Metrics {
-    pub(super) m1: Figures,
-    pub(super) m2: Figures,
-    pub(super) m3: Figures,
+    m1: M1,
+    m2: M2,
+    m3: M3,
 }
 
 impl Metrics {
-    pub(super) fn read(reader: &Reader, versions: &Versions) -> Result<Metrics, Error> {
-        Ok(Metrics {
-            m1: reader.figures(versions, &[NET_FLOW], NET_FLOW_SQL)?,
-            m2: reader.figures(versions, &[USERS], USERS_SQL)?,
-            m3: reader.figures(versions, &[CHANNELS], CHANNELS_SQL)?,
-        })
+    pub(super) fn read(tables: Tables<'_>) -> Result<Metrics, Error> {
+        let (mut m1, nulls) = tables.every(&NetFlow::spec(), M1::default, M1::take)?;
+        m1.all.nulls = nulls;
+        let (mut m2, nulls) = tables.every(&UserMetrics::spec(), M2::default, M2::take)?;
+        m2.all.nulls = nulls;
+        let (mut m3, nulls) = tables.every(&ChannelDistribution::spec(), M3::default, M3::take)?;
+        m3.all.nulls = nulls;
+        Ok(Metrics { m1, m2, m3 })
     }
 
-    /// Accepted events by M1.
-    pub(super) fn count(&self) -> i128 {
-        count(&self.m1)
+    /// What is accepted by M1.
+    pub(super) fn accepted(&self) -> Totals {
+        self.m1.all.totals
     }
 
     pub(super) fn checks(&self) -> Vec<Check> {
         let Metrics { m1, m2, m3 } = self;
-        let net = ["net_flow", "deposits", "withdrawals"].map(|name| pounds(m1.get(name)));
-        let rows = |m: &Figures| counted(u64::try_from(m.get("rows")).unwrap_or(0), "row");
-        let clean =
-            |m: &Figures| format!("{}, {} with a null, {} negative", rows(m), m.get("nulls"), m.get("negative"));
-        let is_clean = |m: &Figures| m.get("nulls") == 0 && m.get("negative") == 0;
+        let totals = m1.all.totals;
+        let net = [m1.net_flow, totals.deposits, totals.withdrawals].map(pounds);
+        let (users, pairs) = (m2.users.len() as u64, m3.pairs.len() as u64);
         vec![
-            Check::that("m1.one_row", "M1 has one row", rows(m1), m1.get("rows") == 1),
+            Check::that("m1.one_row", "M1 has one row", m1.all.in_words(), m1.all.rows == 1),
             Check::that(
                 "m1.net_flow",
                 "net flow = deposits - withdrawals in M1",
                 format!("{} = {} - {}", net[0], net[1], net[2]),
-                m1.get("unbalanced") == 0 && m1.get("net_flow") == m1.get("deposits") - m1.get("withdrawals"),
+                m1.unbalanced == 0 && m1.net_flow == totals.net_flow(),
             ),
-            Check::that("m1.values", "nothing in M1 is null, or negative but the net flow", clean(m1), is_clean(m1)),
+            Check::that(
+                "m1.values",
+                "nothing in M1 is null, or negative but the net flow",
+                m1.all.clean(),
+                m1.all.is_clean(),
+            ),
             Check::that(
                 "m2.one_row_each",
                 "M2 has one row for each user",
-                format!("{}, {} users", rows(m2), m2.get("users")),
-                m2.get("rows") == m2.get("users"),
+                format!("{}, {users} users", m2.all.in_words()),
+                m2.all.rows == users,
             ),
             Check::that(
                 "m2.counted",
                 "no user has a total without a count",
-                format!("{}, {} without", rows(m2), m2.get("uncounted")),
-                m2.get("uncounted") == 0,
+                format!("{}, {} without", m2.all.in_words(), m2.all.uncounted),
+                m2.all.uncounted == 0,
             ),
             Check::that(
                 "m2.values",
                 "nothing in M2 is null or negative, and nobody was last seen before he was first seen",
-                format!("{}, {} backwards", clean(m2), m2.get("backwards")),
-                is_clean(m2) && m2.get("backwards") == 0,
+                format!("{}, {} backwards", m2.all.clean(), m2.backwards),
+                m2.all.is_clean() && m2.backwards == 0,
             ),
             Check::that(
                 "m3.pairs",
                 "M3 has at most six rows, one for each pair of channel and type",
-                format!("{}, {} pairs, {} unknown", rows(m3), m3.get("pairs"), m3.get("unknown")),
-                m3.get("rows") <= 6 && m3.get("rows") == m3.get("pairs") && m3.get("unknown") == 0,
+                format!("{}, {pairs} pairs, {} unknown", m3.all.in_words(), m3.unknown),
+                m3.all.rows <= 6 && m3.all.rows == pairs && m3.unknown == 0,
             ),
             Check::that(
                 "m3.values",
                 "nothing in M3 is null or negative, and there is no total without a count",
-                format!("{}, {} without a count", clean(m3), m3.get("uncounted")),
-                is_clean(m3) && m3.get("uncounted") == 0,
+                format!("{}, {} without a count", m3.all.clean(), m3.all.uncounted),
+                m3.all.is_clean() && m3.all.uncounted == 0,
             ),
-            self.agree("cut.counts", "the counts of M1, M2 and M3 agree", ["deposit_count", "withdrawal_count"], |n| {
-                n.to_string()
-            }),
+            self.agree(
+                "cut.counts",
+                "the counts of M1, M2 and M3 agree",
+                |totals| [totals.deposit_count, totals.withdrawal_count],
+                |count| count.to_string(),
+            ),
             self.agree(
                 "cut.amounts",
                 "the amounts of M1, M2 and M3 agree to the penny",
-                ["deposits", "withdrawals"],
+                |totals| [totals.deposits, totals.withdrawals],
                 pounds,
             ),
         ]
@@ -126,10 +254,10 @@ impl Metrics {
         &self,
         name: &'static str,
         claim: &'static str,
-        columns: [&str; 2],
-        shown: impl Fn(i128) -> String,
+        figures: fn(Totals) -> [i128; 2],
+        shown: fn(i128) -> String,
     ) -> Check {
-        let all = [&self.m1, &self.m2, &self.m3].map(|m| columns.map(|column| m.get(column)));
+        let all = [&self.m1.all, &self.m2.all, &self.m3.all].map(|rows| figures(rows.totals));
         let [first, second] = [0, 1].map(|at| all.map(|pair| shown(pair[at])).join(" / "));
         Check::that(
             name,
@@ -138,8 +266,4 @@ impl Metrics {
             all[0] == all[1] && all[1] == all[2],
         )
     }
-}
-
-fn count(metric: &Figures) -> i128 {
-    metric.get("deposit_count") + metric.get("withdrawal_count")
 }

@@ -8,6 +8,7 @@ pub mod chain;
 mod check;
 mod commits;
 mod cut;
+mod health;
 mod metrics;
 mod monitoring;
 mod read;
@@ -23,11 +24,13 @@ pub use self::series::{Point, Series};
 
 use self::chain::compared;
 use self::cut::{Cut, Log};
+use self::health::Counts;
 use self::metrics::Metrics;
 use self::monitoring::{Checkpointed, Monitoring};
-use self::read::Reader;
+use self::read::Tables;
 use crate::config::Config;
 use crate::exit::{ExitStatus, Failure};
+use crate::report::reader::Reader;
 use crate::runtime::RunError;
 
 /// How often a newer cut is taken, where files of the one before have gone.
@@ -142,15 +145,15 @@ fn tables(
     let Some(epoch) = cut.epoch.filter(|_| cut.versions.len() == cut.logs.len()) else {
         return Ok((Vec::new(), Series::default()));
     };
-    let metrics = Metrics::read(reader, &cut.versions)?;
-    let monitoring = Monitoring::read(reader, &cut.versions, epoch, checkpoint)?;
-    let mut checks = vec![Check::that("tables.readable", READABLE, epoch_in_words(cut), true)];
+    let tables = Tables { reader, versions: &cut.versions };
+    let metrics = Metrics::read(tables)?;
+    let monitoring = Monitoring::read(tables, epoch)?;
+    let mut checks = vec![Check::of("tables.readable", READABLE, epoch_in_words(cut), monitoring.nulls())];
     checks.extend(metrics.checks());
-    let amounts = ["deposits", "withdrawals"].map(|name| metrics.m1.get(name));
-    checks.extend(monitoring.checks(metrics.count(), amounts));
-    checks.extend(watermark::checks(reader, &cut.versions, epoch, past)?);
+    checks.extend(monitoring.checks(metrics.accepted()));
+    checks.extend(watermark::checks(tables, &monitoring.health, epoch, past)?);
     checks.push(monitoring.checkpointed(checkpoint));
-    Ok((checks, monitoring.series))
+    Ok((checks, Series::of(&monitoring.health, epoch)))
 }
 
 /// What is stored of the pipeline, where it can be read.
@@ -169,13 +172,13 @@ fn checkpointed(past: Option<&Past>) -> Checkpointed {
     let newest = past.and_then(|past| past.manifests.first());
     newest.map_or(Checkpointed::default(), |found| {
         let counters = &found.manifest.counters;
-        Checkpointed {
-            epoch: found.link.epoch,
-            received: counters.received,
-            accepted: counters.accepted,
-            duplicates: counters.duplicates,
-            rejected: counters.rejected_total(),
-        }
+        let counts = Counts {
+            received: counters.received.into(),
+            accepted: counters.accepted.into(),
+            duplicates: counters.duplicates.into(),
+            rejected: counters.rejected_total().into(),
+        };
+        Checkpointed { epoch: found.link.epoch, counts }
     })
 }
 

@@ -2,224 +2,212 @@
 
 use std::collections::BTreeMap;
 
+use arrow::array::RecordBatch;
+use tidemark_dataflows::event::{Epoch, EventType};
 use tidemark_dataflows::reason::Reason;
 use tidemark_delta::Error;
 
 use super::check::Check;
 use super::cut::{CURATED, HEALTH, MANIFEST, REJECTED};
-use super::read::{Figures, Reader, Versions};
-use super::series::Series;
+use super::health::{Counts, Differing, Health};
+use super::metrics::Totals;
+use super::read::Tables;
+use crate::report::numbers::{counted, pounds};
+use crate::report::reader::{longs, money, texts};
+use crate::sink::tables::{RejectedEvents, RunManifest, Table as _, TransactionEvents};
 
 /// A checkpoint as of some epoch, and what it counts.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Checkpointed {
-    pub(super) epoch: u64,
-    pub(super) received: u64,
-    pub(super) accepted: u64,
-    pub(super) duplicates: u64,
-    pub(super) rejected: u64,
+    pub(super) epoch: Epoch,
+    pub(super) counts: Counts,
+}
+
+/// The quarantine, counted.
+#[derive(Clone, Debug, Default)]
+struct Rejected {
+    by_reason: BTreeMap<String, u64>,
+    by_epoch: BTreeMap<Epoch, u64>,
+}
+
+impl Rejected {
+    fn take(&mut self, batch: &RecordBatch) {
+        let (epochs, reasons) = (longs(batch, "epoch"), texts(batch, "rejection_reason"));
+        for row in 0..batch.num_rows() {
+            *self.by_epoch.entry(epochs.whole(row)).or_default() += 1;
+            let reason = reasons.at(row);
+            match self.by_reason.get_mut(reason) {
+                Some(rows) => *rows += 1,
+                None => drop(self.by_reason.insert(reason.to_owned(), 1)),
+            }
+        }
+    }
+}
+
+/// The rows of run_manifest, which should be one.
+#[derive(Clone, Debug, Default)]
+struct Manifest {
+    rows: u64,
+    epochs: i128,
+    counts: Counts,
+}
+
+impl Manifest {
+    fn take(&mut self, batch: &RecordBatch) {
+        let epochs = longs(batch, "batches_processed");
+        let counts = Counts::of(
+            batch,
+            ["total_events_received", "total_events_valid", "total_duplicate_events", "total_events_rejected"],
+        );
+        for row in 0..batch.num_rows() {
+            self.rows += 1;
+            self.epochs += i128::from(epochs.at(row));
+            self.counts += counts(row);
+        }
+    }
+}
+
+/// The curated events, counted.
+#[derive(Clone, Debug, Default)]
+struct Curated {
+    rows: u64,
+    /// Deposits and withdrawals.
+    amounts: [i128; 2],
+    by_epoch: BTreeMap<Epoch, u64>,
+}
+
+impl Curated {
+    fn take(&mut self, batch: &RecordBatch) {
+        let (epochs, types, amounts) = (longs(batch, "epoch"), texts(batch, "event_type"), money(batch, "amount"));
+        for row in 0..batch.num_rows() {
+            self.rows += 1;
+            *self.by_epoch.entry(epochs.whole(row)).or_default() += 1;
+            let of_type = EventType::ALL.iter().zip(&mut self.amounts);
+            for (_, sum) in of_type.filter(|(known, _)| known.as_str() == types.at(row)) {
+                *sum = sum.saturating_add(amounts.at(row));
+            }
+        }
+    }
 }
 
 /// The monitoring tables at one cut.
 #[derive(Clone, Debug)]
 pub(super) struct Monitoring {
-    epoch: u64,
-    health: Figures,
-    /// Rejected events by reason, as stream_health has them.
-    reasons: Figures,
-    /// Rows of the quarantine by reason.
-    rejected: BTreeMap<String, i128>,
-    /// Epochs whose rejected rows are not as many as stream_health says.
-    differing: Figures,
-    manifest: Figures,
-    /// Rows and amounts of the curated events, and epochs that differ.
-    curated: Option<Figures>,
-    pub(super) series: Series,
+    epoch: Epoch,
+    pub(super) health: Health,
+    rejected: Rejected,
+    manifest: Manifest,
+    curated: Option<Curated>,
+    /// Rows with a null where there may be none, of each table.
+    nulls: Vec<(&'static str, u64)>,
 }
-
-fn health_sql(epoch: u64, checkpoint: Checkpointed) -> String {
-    let up_to = checkpoint.epoch;
-    let part = |column: &str| format!("sum(case when batch_id <= {up_to} then {column} else 0 end)");
-    format!(
-        "select count(*) as rows, count(distinct batch_id) as epochs, min(batch_id) as first, max(batch_id) as last, \
-         sum(case when batch_id > {epoch} then 1 else 0 end) as beyond, \
-         sum(case when events_received <> events_valid + duplicate_events + events_rejected then 1 else 0 end) as unbalanced, \
-         min(case when events_received <> events_valid + duplicate_events + events_rejected then batch_id end) as first_unbalanced, \
-         sum(events_received) as received, sum(events_valid) as accepted, sum(duplicate_events) as duplicates, \
-         sum(events_rejected) as rejected, sum(late_events) as late, {} as cp_received, {} as cp_accepted, \
-         {} as cp_duplicates, {} as cp_rejected from stream_health",
-        part("events_received"),
-        part("events_valid"),
-        part("duplicate_events"),
-        part("events_rejected"),
-    )
-}
-
-/// Column of a reason.
-fn column(reason: Reason) -> String {
-    format!("r{}", reason as u8)
-}
-
-/// Takes the counts out of the JSON text: members are numbers, without white space, in a fixed order.
-fn reasons_sql() -> String {
-    let columns = || Reason::ALL.into_iter().map(column);
-    let one = |reason: Reason| {
-        let column = column(reason);
-        format!(
-            "coalesce(try_cast(split_part(split_part(replace(rejected_by_reason, '}}', ','), '\"{reason}\":', 2), ',', 1) \
-             as bigint), 0) as {column}"
-        )
-    };
-    let parts: Vec<String> = Reason::ALL.into_iter().map(one).collect();
-    let sums: Vec<String> = columns().map(|column| format!("sum({column}) as {column}")).collect();
-    let all = columns().collect::<Vec<_>>().join(" + ");
-    let late = column(Reason::LateEvent);
-    format!(
-        "select {}, sum(case when {all} <> events_rejected or {late} <> late_events then 1 else 0 end) as differing, \
-         min(case when {all} <> events_rejected or {late} <> late_events then batch_id end) as first_differing \
-         from (select batch_id, events_rejected, late_events, {} from stream_health)",
-        sums.join(", "),
-        parts.join(", ")
-    )
-}
-
-const BY_REASON_SQL: &str = "select rejection_reason, count(*) from rejected_events group by rejection_reason";
-
-const BY_EPOCH_SQL: &str = "select count(*) as differing, min(e) as first from (select e, sum(h) as h, sum(r) as r from \
-    (select batch_id as e, events_rejected as h, 0 as r from stream_health \
-     union all select epoch as e, 0 as h, 1 as r from rejected_events) group by e) where h <> r";
-
-const MANIFEST_SQL: &str = "select count(*) as rows, sum(batches_processed) as epochs, \
-    sum(total_events_received) as received, sum(total_events_valid) as accepted, \
-    sum(total_events_rejected) as rejected, sum(total_duplicate_events) as duplicates from run_manifest";
-
-const CURATED_SQL: &str = "select count(*) as rows, \
-    sum(case when event_type = 'deposit_completed' then amount end) as deposits, \
-    sum(case when event_type = 'withdrawal_completed' then amount end) as withdrawals from transaction_events";
-
-const CURATED_BY_EPOCH_SQL: &str = "select count(*) as differing, min(e) as first from (select e, sum(h) as h, sum(r) as r \
-    from (select batch_id as e, events_valid as h, 0 as r from stream_health \
-     union all select epoch as e, 0 as h, 1 as r from transaction_events) group by e) where h <> r";
 
 impl Monitoring {
-    pub(super) fn read(
-        reader: &Reader,
-        versions: &Versions,
-        epoch: u64,
-        checkpoint: Checkpointed,
-    ) -> Result<Monitoring, Error> {
-        let curated = versions.contains_key(CURATED).then(|| {
-            let mut figures = reader.figures(versions, &[CURATED], CURATED_SQL)?;
-            figures.extend(reader.figures(versions, &[CURATED, HEALTH], CURATED_BY_EPOCH_SQL)?);
-            Ok::<_, Error>(figures)
-        });
-        Ok(Monitoring {
-            epoch,
-            health: reader.figures(versions, &[HEALTH], &health_sql(epoch, checkpoint))?,
-            reasons: reader.figures(versions, &[HEALTH], &reasons_sql())?,
-            rejected: reader.counts(versions, &[REJECTED], BY_REASON_SQL)?,
-            differing: reader.figures(versions, &[HEALTH, REJECTED], BY_EPOCH_SQL)?,
-            manifest: reader.figures(versions, &[MANIFEST], MANIFEST_SQL)?,
-            curated: curated.transpose()?,
-            series: Series::read(reader, versions, epoch)?,
-        })
+    pub(super) fn read(tables: Tables<'_>, epoch: Epoch) -> Result<Monitoring, Error> {
+        let health = Health::read(tables)?;
+        let (rejected, in_rejected) = tables.every(&RejectedEvents::spec(), Rejected::default, Rejected::take)?;
+        let (manifest, in_manifest) = tables.every(&RunManifest::spec(), Manifest::default, Manifest::take)?;
+        let mut nulls = vec![(HEALTH, health.nulls), (REJECTED, in_rejected), (MANIFEST, in_manifest)];
+        let mut curated = None;
+        if tables.versions.contains_key(CURATED) {
+            let (rows, in_curated) = tables.every(&TransactionEvents::spec(), Curated::default, Curated::take)?;
+            curated = Some(rows);
+            nulls.push((CURATED, in_curated));
+        }
+        Ok(Monitoring { epoch, health, rejected, manifest, curated, nulls })
     }
 
-    /// `accepted` is the count of M1.
-    pub(super) fn checks(&self, accepted: i128, amounts: [i128; 2]) -> Vec<Check> {
-        let h = |name: &str| self.health.get(name);
-        let parts = format!(
-            "received {} = accepted {} + duplicates {} + rejected {}",
-            h("received"),
-            h("accepted"),
-            h("duplicates"),
-            h("rejected")
-        );
-        let unbalanced = (h("unbalanced") > 0)
-            .then(|| format!("{} epochs do not add up, the first is epoch {}", h("unbalanced"), h("first_unbalanced")));
-        let epoch = i128::from(self.epoch);
-        let whole = h("rows") == epoch && h("epochs") == epoch && h("last") == epoch && h("first") == epoch.min(1);
-        let mut checks = vec![
+    /// What the tables hold that is no value of theirs.
+    pub(super) fn nulls(&self) -> Vec<String> {
+        let some = self.nulls.iter().filter(|(_, rows)| *rows > 0);
+        some.map(|(name, rows)| format!("{name}: {} with a null where none may be", counted(*rows, "row"))).collect()
+    }
+
+    /// `accepted` is what M1 has.
+    pub(super) fn checks(&self, accepted: Totals) -> Vec<Check> {
+        let (health, sums) = (&self.health, self.health.up_to(Epoch::MAX));
+        let Counts { received, accepted: valid, duplicates, rejected } = sums;
+        let (count, rows, epochs) = (accepted.count(), health.rows, health.epochs.len() as u64);
+        let parts = format!("received {received} = accepted {valid} + duplicates {duplicates} + rejected {rejected}");
+        let unbalanced = health
+            .unbalanced
+            .first()
+            .map(|first| format!("{} epochs do not add up, the first is epoch {first}", health.unbalanced.epochs));
+        let at = |epoch: Option<&Epoch>| epoch.copied().unwrap_or(0);
+        let (first, last) = (at(health.epochs.keys().next()), at(health.epochs.keys().next_back()));
+        let epoch = self.epoch;
+        let whole = rows == epoch && epochs == epoch && last == epoch && first == epoch.min(1);
+        vec![
             Check::that(
                 "health.accepted",
                 "the accepted events of stream_health are the count of M1",
-                format!("{} / {accepted}", h("accepted")),
-                h("accepted") == accepted,
+                format!("{valid} / {count}"),
+                valid == count,
             ),
             Check::of(
                 "health.balance",
                 "received = accepted + duplicates + rejected in each epoch",
-                format!("{} epochs, {parts}", h("epochs")),
+                format!("{epochs} epochs, {parts}"),
                 unbalanced.into_iter().collect(),
             ),
             Check::that(
                 "health.epochs",
                 "stream_health has each epoch once, without a gap",
-                format!(
-                    "{} rows of {} epochs, {} to {}, at epoch {epoch}",
-                    h("rows"),
-                    h("epochs"),
-                    h("first"),
-                    h("last")
-                ),
+                format!("{rows} rows of {epochs} epochs, {first} to {last}, at epoch {epoch}"),
                 whole,
             ),
             self.reasons(),
-            self.by_epoch(),
-            self.manifest(),
-        ];
-        checks.push(self.curated(accepted, amounts));
-        checks
+            differing(
+                "rejected.epochs",
+                "rejected rows equal the counts of stream_health in each epoch",
+                health.differing(&self.rejected.by_epoch, |counts| counts.rejected),
+            ),
+            self.manifest(sums),
+            self.curated(accepted),
+        ]
     }
 
     fn reasons(&self) -> Check {
         let mut findings = Vec::new();
-        if self.reasons.get("differing") > 0 {
-            let (n, first) = (self.reasons.get("differing"), self.reasons.get("first_differing"));
-            findings.push(format!(
-                "in {n} epochs the reasons do not add up to the rejected and late, first in epoch {first}"
-            ));
-        }
-        let mut unknown = self.rejected.clone();
-        for reason in Reason::ALL {
-            let (rows, counted) = (unknown.remove(reason.as_str()).unwrap_or(0), self.reasons.get(&column(reason)));
+        let unreasoned = self.health.unreasoned;
+        findings.extend(unreasoned.first().map(|first| {
+            let n = unreasoned.epochs;
+            format!("in {n} epochs the reasons do not add up to the rejected and late, first in epoch {first}")
+        }));
+        let by_reason = &self.rejected.by_reason;
+        let mut unknown = by_reason.clone();
+        for (reason, counted) in Reason::ALL.into_iter().zip(self.health.reasons) {
+            let rows = unknown.remove(reason.as_str()).unwrap_or(0);
             if rows != counted {
                 findings.push(format!("{reason}: {rows} rows, {counted} counted"));
             }
         }
         findings.extend(unknown.into_iter().map(|(reason, rows)| format!("{reason}: {rows} rows, and no such rule")));
-        let (rows, reasons): (i128, usize) = (self.rejected.values().sum(), self.rejected.len());
-        let counted: i128 = Reason::ALL.into_iter().map(|reason| self.reasons.get(&column(reason))).sum();
+        let (rows, reasons): (u64, usize) = (by_reason.values().sum(), by_reason.len());
+        let counted: i128 = self.health.reasons.into_iter().map(i128::from).sum();
         let figures = format!("{rows} rows for {reasons} reasons / {counted} counted");
         Check::of("rejected.reasons", "rejected rows equal the counts by reason of stream_health", figures, findings)
     }
 
-    fn by_epoch(&self) -> Check {
-        differing("rejected.epochs", "rejected rows equal the counts of stream_health in each epoch", &self.differing)
-    }
-
-    fn manifest(&self) -> Check {
-        let (m, h) = (|name: &str| self.manifest.get(name), |name: &str| self.health.get(name));
-        let sums = ["received", "accepted", "duplicates", "rejected"];
-        let figures =
-            format!("{} row, {} epochs, received {} / {}", m("rows"), m("epochs"), m("received"), h("received"));
-        let holds = m("rows") == 1 && m("epochs") == h("rows") && sums.iter().all(|name| m(name) == h(name));
+    fn manifest(&self, sums: Counts) -> Check {
+        let Manifest { rows, epochs, counts } = &self.manifest;
+        let figures = format!("{rows} row, {epochs} epochs, received {} / {}", counts.received, sums.received);
+        let holds = *rows == 1 && *epochs == i128::from(self.health.rows) && *counts == sums;
         Check::that("manifest.sums", "run_manifest has one row, and it sums up stream_health", figures, holds)
     }
 
-    fn curated(&self, accepted: i128, amounts: [i128; 2]) -> Check {
+    fn curated(&self, accepted: Totals) -> Check {
         const NAME: &str = "curated.events";
         const CLAIM: &str =
             "every accepted event stands in curated/transaction_events once, in its epoch, with its amount";
         let Some(curated) = &self.curated else { return Check::skipped(NAME, CLAIM, "the table is not written") };
-        let found = ["deposits", "withdrawals"].map(|name| curated.get(name));
-        let mut check = differing(NAME, CLAIM, curated);
-        if curated.get("rows") != accepted || found != amounts {
+        let (rows, count) = (curated.rows, accepted.count());
+        let mut check = differing(NAME, CLAIM, self.health.differing(&curated.by_epoch, |counts| counts.accepted));
+        if i128::from(rows) != count || curated.amounts != [accepted.deposits, accepted.withdrawals] {
             check = Check::that(NAME, CLAIM, "", false);
         }
-        let [deposits, withdrawals] = found.map(crate::report::numbers::pounds);
-        check.figures =
-            format!("{} rows / {accepted}, deposits {deposits}, withdrawals {withdrawals}", curated.get("rows"));
+        let [deposits, withdrawals] = curated.amounts.map(pounds);
+        check.figures = format!("{rows} rows / {count}, deposits {deposits}, withdrawals {withdrawals}");
         check
     }
 
@@ -227,19 +215,19 @@ impl Monitoring {
     pub(super) fn checkpointed(&self, checkpoint: Checkpointed) -> Check {
         const NAME: &str = "checkpoint.tables_count";
         const CLAIM: &str = "a checkpoint counts what stream_health sums up to its epoch";
-        if checkpoint.epoch == 0 || checkpoint.epoch > self.epoch {
+        let Checkpointed { epoch, counts } = checkpoint;
+        if epoch == 0 || epoch > self.epoch {
             return Check::skipped(NAME, CLAIM, "there is no checkpoint of an epoch that all tables hold");
         }
-        let Checkpointed { epoch, received, accepted, duplicates, rejected } = checkpoint;
-        let counted = [received, accepted, duplicates, rejected].map(i128::from);
-        let summed = ["cp_received", "cp_accepted", "cp_duplicates", "cp_rejected"].map(|name| self.health.get(name));
-        let figures = format!("at epoch {epoch}: received, accepted, duplicates, rejected {counted:?} / {summed:?}");
-        Check::that(NAME, CLAIM, figures, counted == summed)
+        let summed = self.health.up_to(epoch);
+        let [counted, sums] = [counts, summed].map(|c| [c.received, c.accepted, c.duplicates, c.rejected]);
+        let figures = format!("at epoch {epoch}: received, accepted, duplicates, rejected {counted:?} / {sums:?}");
+        Check::that(NAME, CLAIM, figures, counts == summed)
     }
 }
 
-fn differing(name: &'static str, claim: &'static str, figures: &Figures) -> Check {
-    let (n, first) = (figures.get("differing"), figures.get("first"));
-    let findings = (n > 0).then(|| format!("{n} epochs differ, the first is epoch {first}"));
+fn differing(name: &'static str, claim: &'static str, differing: Differing) -> Check {
+    let n = differing.epochs;
+    let findings = differing.first().map(|first| format!("{n} epochs differ, the first is epoch {first}"));
     Check::of(name, claim, format!("{n} epochs differ"), findings.into_iter().collect())
 }

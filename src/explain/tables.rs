@@ -1,14 +1,16 @@
 //! What the tables say of an id.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidemark_dataflows::event::Micros;
 use tidemark_dataflows::reason::Reason;
+use tidemark_delta::Predicate;
 
 use super::Search;
 use super::verdict::{Found, Place};
-use crate::quarantine::{Selection, rows, whole};
-use crate::report::reader::{literal, longs, texts};
+use crate::quarantine::{Selection, rows};
+use crate::report::least::Least;
+use crate::report::reader::{longs, newest, texts};
 use crate::runtime::RunError;
 use crate::sink::tables::{RejectedEvents, StreamHealth, Table as _, TransactionEvents};
 
@@ -46,23 +48,26 @@ impl Search<'_> {
             self.not_searched.push(format!("{name}: there is no such table (output.curated)"));
             return Ok(());
         }
-        let sql = format!(
-            "select epoch, source_partition, source_offset from transaction_events where event_id = {} \
-             order by epoch, source_partition, source_offset limit {MOST}",
-            literal(self.event_id)
-        );
-        let mut count = 0;
-        for batch in self.reader.rows(&name, &sql)? {
-            count += batch.num_rows();
-            let places = texts(&batch, 1)?.into_iter().zip(longs(&batch, 2)?);
-            for (epoch, (partition, offset)) in longs(&batch, 0)?.into_iter().zip(places) {
-                let place = Place { partition: partition.unwrap_or_default(), offset: whole(offset) };
-                let at = found.entry(place).or_default();
-                at.epoch = Some(whole(epoch));
-                at.accepted = true;
-            }
+        let columns = ["epoch", "source_partition", "source_offset"];
+        let scan = newest(&name, &columns, Predicate::default().text_in("event_id", [self.event_id]));
+        let places = self.reader.fold(
+            &scan,
+            || Least::new(MOST),
+            |places, batch| {
+                let [epochs, offsets] = ["epoch", "source_offset"].map(|name| longs(batch, name));
+                let partitions = texts(batch, "source_partition");
+                for row in 0..batch.num_rows() {
+                    places.offer((epochs.whole(row), partitions.at(row).to_owned(), offsets.whole(row)));
+                }
+            },
+        )?;
+        let places = places.ascending();
+        self.note_limit(places.len(), &name);
+        for (epoch, partition, offset) in places {
+            let at = found.entry(Place { partition, offset }).or_default();
+            at.epoch = Some(epoch);
+            at.accepted = true;
         }
-        self.note_limit(count, &name);
         Ok(())
     }
 
@@ -75,22 +80,17 @@ impl Search<'_> {
     /// Opening time and watermark of the epochs of all arrivals.
     pub(super) fn health(&mut self, found: &mut BTreeMap<Place, Found>) -> Result<(), RunError> {
         let name = StreamHealth::spec().name;
-        let mut epochs: Vec<u64> = found.values().filter_map(|at| at.epoch).collect();
-        epochs.sort_unstable();
-        epochs.dedup();
+        let epochs: BTreeSet<i64> =
+            found.values().filter_map(|at| at.epoch).filter_map(|epoch| i64::try_from(epoch).ok()).collect();
         if epochs.is_empty() || !self.reader.has(&name)? {
             return Ok(());
         }
-        let epochs: Vec<String> = epochs.iter().map(u64::to_string).collect();
-        let sql = format!(
-            "select batch_id, batch_start, watermark from stream_health where batch_id in ({})",
-            epochs.join(", ")
-        );
-        let mut known = BTreeMap::new();
-        for batch in self.reader.rows(&name, &sql)? {
-            let times = longs(&batch, 1)?.into_iter().zip(longs(&batch, 2)?);
-            known.extend(longs(&batch, 0)?.into_iter().map(whole).zip(times));
-        }
+        let columns = ["batch_id", "batch_start", "watermark"];
+        let scan = newest(&name, &columns, Predicate::default().long_in("batch_id", epochs));
+        let known = self.reader.fold(&scan, BTreeMap::new, |known, batch| {
+            let [epochs, opened, watermarks] = columns.map(|name| longs(batch, name));
+            known.extend((0..batch.num_rows()).map(|row| (epochs.whole(row), (opened.get(row), watermarks.get(row)))));
+        })?;
         for at in found.values_mut() {
             let times = at.epoch.and_then(|epoch| known.get(&epoch));
             at.opened = times.and_then(|(opened, _)| *opened).map(Micros);

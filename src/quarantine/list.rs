@@ -1,14 +1,15 @@
 //! What is in the quarantine: counts by rule, or single events.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
-use super::{RejectedRow, Selection, rows, whole};
+use super::{RejectedRow, Selection, rows};
 use crate::report::numbers::{grouped, instant};
-use crate::report::reader::{Reader, longs, texts};
+use crate::report::reader::{Reader, longs, newest, texts};
 use crate::report::terminal::printable;
 use crate::runtime::RunError;
 use crate::sink::tables::{RejectedEvents, Table as _};
@@ -43,24 +44,26 @@ pub struct Count {
 ///
 /// When the table is missing or cannot be read.
 pub(crate) fn counts(reader: &Reader, selection: &Selection) -> Result<Vec<Count>, RunError> {
-    let sql = format!(
-        "select rejection_reason, count(*), min(epoch), max(epoch), max(rejected_at) from rejected_events \
-         where {} group by rejection_reason order by rejection_reason",
-        selection.condition()
-    );
-    let mut found = Vec::new();
-    for batch in reader.rows(&RejectedEvents::spec().name, &sql)? {
-        let number = |column| longs(&batch, column).map(Vec::into_iter);
-        let figures = number(1)?.zip(number(2)?).zip(number(3)?.zip(number(4)?));
-        found.extend(texts(&batch, 0)?.into_iter().zip(figures).map(|(reason, ((events, first), (last, at)))| Count {
-            reason: reason.unwrap_or_default(),
-            events: whole(events),
-            first_epoch: whole(first),
-            last_epoch: whole(last),
-            last_rejected_us: at.unwrap_or_default(),
-        }));
-    }
-    Ok(found)
+    let name = RejectedEvents::spec().name;
+    let scan = newest(&name, &["rejection_reason", "epoch", "rejected_at"], selection.predicate());
+    let found = reader.fold(&scan, BTreeMap::<String, Count>::new, |found, batch| {
+        let (reasons, epochs, times) =
+            (texts(batch, "rejection_reason"), longs(batch, "epoch"), longs(batch, "rejected_at"));
+        for row in 0..batch.num_rows() {
+            let (reason, epoch, at) = (reasons.at(row), epochs.whole(row), times.at(row));
+            if let Some(count) = found.get_mut(reason) {
+                count.events += 1;
+                count.first_epoch = count.first_epoch.min(epoch);
+                count.last_epoch = count.last_epoch.max(epoch);
+                count.last_rejected_us = count.last_rejected_us.max(at);
+            } else {
+                let reason = reason.to_owned();
+                let first = Count { reason, events: 1, first_epoch: epoch, last_epoch: epoch, last_rejected_us: at };
+                found.insert(first.reason.clone(), first);
+            }
+        }
+    })?;
+    Ok(found.into_values().collect())
 }
 
 /// The counts, for a terminal or as JSON.

@@ -4,12 +4,16 @@ pub mod list;
 pub(crate) mod newest;
 pub mod replay;
 
+use arrow::array::RecordBatch;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
+use tidemark_dataflows::event::Epoch;
 use tidemark_dataflows::reason::Reason;
+use tidemark_delta::Predicate;
 
-use crate::report::reader::{Reader, literal, longs, texts};
+use crate::report::least::Least;
+use crate::report::reader::{Longs, Reader, Texts, longs, newest, texts};
 use crate::runtime::RunError;
 use crate::sink::tables::{OMITTED, RejectedEvents, Table as _, was_cut};
 
@@ -32,25 +36,30 @@ pub struct Selection {
 
 impl Selection {
     /// The same as a condition on the table.
-    fn condition(&self) -> String {
-        let mut all = vec!["true".to_owned()];
-        let mut any = |column: &str, values: Vec<String>| {
-            if !values.is_empty() {
-                all.push(format!("{column} in ({})", values.join(", ")));
-            }
-        };
-        any("rejection_reason", self.reasons.iter().map(|reason| literal(reason.as_str())).collect());
-        any("source_partition", self.partitions.iter().map(|name| literal(name)).collect());
-        any("source_offset", self.offsets.iter().map(u64::to_string).collect());
-        any("event_id", self.event_id.iter().map(|id| literal(id)).collect());
-        all.extend(self.from_epoch.map(|epoch| format!("epoch >= {epoch}")));
-        all.extend(self.to_epoch.map(|epoch| format!("epoch <= {epoch}")));
-        all.join(" and ")
+    fn predicate(&self) -> Predicate {
+        let long = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let mut all = Predicate::default();
+        if !self.reasons.is_empty() {
+            all = all.text_in("rejection_reason", self.reasons.iter().map(|reason| reason.as_str()));
+        }
+        if !self.partitions.is_empty() {
+            all = all.text_in("source_partition", &self.partitions);
+        }
+        if !self.offsets.is_empty() {
+            all = all.long_in("source_offset", self.offsets.iter().copied().map(long));
+        }
+        if let Some(id) = &self.event_id {
+            all = all.text_in("event_id", [id]);
+        }
+        if self.from_epoch.is_some() || self.to_epoch.is_some() {
+            all = all.between("epoch", long(self.from_epoch.unwrap_or(0))..=long(self.to_epoch.unwrap_or(Epoch::MAX)));
+        }
+        all
     }
 }
 
-/// A row of the quarantine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// A row of the quarantine. The order is that of epoch, partition and offset.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct RejectedRow {
     /// The epoch that it came in.
     pub epoch: u64,
@@ -68,6 +77,9 @@ pub struct RejectedRow {
     pub encoding: String,
     /// The body as it is kept.
     pub payload: String,
+    /// When its epoch was closed.
+    #[serde(skip)]
+    pub rejected_us: i64,
 }
 
 /// Why an event cannot be fed again.
@@ -94,6 +106,10 @@ impl Unplayable {
 }
 
 impl RejectedRow {
+    fn place(&self) -> (u64, &str, u64) {
+        (self.epoch, &self.partition, self.offset)
+    }
+
     /// The body as it came.
     ///
     /// # Errors
@@ -122,30 +138,87 @@ pub(crate) fn rows(
     limit: u64,
     payload_chars: Option<usize>,
 ) -> Result<Vec<RejectedRow>, RunError> {
-    let payload = payload_chars.map_or("raw_payload".to_owned(), |chars| format!("left(raw_payload, {chars})"));
-    let sql = format!(
-        "select epoch, source_partition, source_offset, rejection_reason, detail, event_id, payload_encoding, \
-         {payload} from rejected_events where {} order by epoch, source_partition, source_offset limit {limit}",
-        selection.condition()
-    );
-    let mut found = Vec::new();
-    for batch in reader.rows(&RejectedEvents::spec().name, &sql)? {
-        let number = |column| longs(&batch, column).map(|values| values.into_iter().map(whole));
-        let text = |column| texts(&batch, column).map(Vec::into_iter);
-        let known = |column| text(column).map(|values| values.map(Option::unwrap_or_default));
-        let places = number(0)?.zip(known(1)?).zip(number(2)?);
-        let reasons = known(3)?.zip(text(4)?).zip(text(5)?);
-        let payloads = known(6)?.zip(known(7)?);
-        found.extend(places.zip(reasons).zip(payloads).map(|((place, why), (encoding, payload))| {
-            let ((epoch, partition), offset) = place;
-            let ((reason, detail), event_id) = why;
-            RejectedRow { epoch, partition, offset, reason, detail, event_id, encoding, payload }
-        }));
-    }
-    Ok(found)
+    let start = || Least::<RejectedRow>::new(usize::try_from(limit).unwrap_or(usize::MAX));
+    let least = each(reader, selection, start, |least, batch, row| {
+        if least.admits(|greatest| batch.place(row) < greatest.place()) {
+            least.offer(batch.row(row, payload_chars));
+        }
+    })?;
+    Ok(least.ascending())
 }
 
-/// A count or number of the tables: never null, never negative.
-pub(crate) fn whole(value: Option<i64>) -> u64 {
-    value.and_then(|value| u64::try_from(value).ok()).unwrap_or(0)
+/// Folds the selected rows.
+fn each<T>(
+    reader: &Reader,
+    selection: &Selection,
+    start: impl Fn() -> T,
+    mut step: impl FnMut(&mut T, &Batch, usize),
+) -> Result<T, RunError> {
+    let name = RejectedEvents::spec().name;
+    Ok(reader.fold(&newest(&name, &COLUMNS, selection.predicate()), start, |value, batch| {
+        let (rows, batch) = (batch.num_rows(), Batch::of(batch));
+        (0..rows).for_each(|row| step(value, &batch, row));
+    })?)
+}
+
+const COLUMNS: [&str; 9] = [
+    "epoch",
+    "source_partition",
+    "source_offset",
+    "rejection_reason",
+    "detail",
+    "event_id",
+    "payload_encoding",
+    "raw_payload",
+    "rejected_at",
+];
+
+/// Columns of some rows.
+struct Batch {
+    epoch: Longs,
+    partition: Texts,
+    offset: Longs,
+    reason: Texts,
+    detail: Texts,
+    event_id: Texts,
+    encoding: Texts,
+    payload: Texts,
+    rejected_at: Longs,
+}
+
+impl Batch {
+    fn of(batch: &RecordBatch) -> Batch {
+        let (longs, texts) = (|name| longs(batch, name), |name| texts(batch, name));
+        Batch {
+            epoch: longs("epoch"),
+            partition: texts("source_partition"),
+            offset: longs("source_offset"),
+            reason: texts("rejection_reason"),
+            detail: texts("detail"),
+            event_id: texts("event_id"),
+            encoding: texts("payload_encoding"),
+            payload: texts("raw_payload"),
+            rejected_at: longs("rejected_at"),
+        }
+    }
+
+    fn place(&self, row: usize) -> (u64, &str, u64) {
+        (self.epoch.whole(row), self.partition.at(row), self.offset.whole(row))
+    }
+
+    fn row(&self, row: usize, payload_chars: Option<usize>) -> RejectedRow {
+        let payload = self.payload.at(row);
+        let end = payload_chars.and_then(|chars| payload.char_indices().nth(chars)).map_or(payload.len(), |(at, _)| at);
+        RejectedRow {
+            epoch: self.epoch.whole(row),
+            partition: self.partition.at(row).to_owned(),
+            offset: self.offset.whole(row),
+            reason: self.reason.at(row).to_owned(),
+            detail: self.detail.owned(row),
+            event_id: self.event_id.owned(row),
+            encoding: self.encoding.at(row).to_owned(),
+            payload: payload.get(..end).unwrap_or_default().to_owned(),
+            rejected_us: self.rejected_at.at(row),
+        }
+    }
 }

@@ -1,11 +1,13 @@
 //! The newest rejected events of earlier runs, for the console of one that goes on.
 
+use std::cmp::Reverse;
+
 use tidemark_dataflows::event::{Epoch, Micros};
 
-use super::whole;
-use crate::report::reader::{Reader, longs, texts};
+use super::{RejectedRow, Selection, each};
+use crate::report::least::Least;
+use crate::report::reader::Reader;
 use crate::runtime::RunError;
-use crate::sink::tables::{RejectedEvents, Table as _};
 use crate::telemetry::Refused;
 
 /// Characters of a payload that are read: more than are shown of it.
@@ -32,23 +34,18 @@ pub(crate) fn newest(reader: &Reader, up_to: Epoch, limit: usize) -> Result<Vec<
 }
 
 fn between(reader: &Reader, after: Epoch, up_to: Epoch, limit: usize) -> Result<Vec<Refused>, RunError> {
-    let sql = format!(
-        "select epoch, source_offset, rejected_at, source_partition, rejection_reason, event_id, payload_encoding, \
-         left(raw_payload, {PAYLOAD_CHARS}) from rejected_events where epoch > {after} and epoch <= {up_to} \
-         order by epoch desc, source_partition desc, source_offset desc limit {limit}"
-    );
-    let mut found = Vec::new();
-    for batch in reader.rows(&RejectedEvents::spec().name, &sql)? {
-        let number = |column| longs(&batch, column).map(|values| values.into_iter().map(whole));
-        let text = |column| texts(&batch, column).map(Vec::into_iter);
-        let known = |column| text(column).map(|values| values.map(Option::unwrap_or_default));
-        let times = longs(&batch, 2)?.into_iter().map(|at| Micros(at.unwrap_or_default()));
-        let places = number(0)?.zip(number(1)?).zip(times).zip(known(3)?);
-        let contents = known(4)?.zip(text(5)?).zip(known(6)?.zip(known(7)?));
-        found.extend(places.zip(contents).map(|((((epoch, offset), at), partition), contents)| {
-            let ((reason, event_id), (encoding, payload)) = contents;
-            Refused::masked(event_id.as_deref(), reason, (&encoding, &payload), (partition, offset), epoch, at)
-        }));
-    }
-    Ok(found)
+    let epochs = Selection { from_epoch: Some(after + 1), to_epoch: Some(up_to), ..Selection::default() };
+    let start = || Least::<Reverse<RejectedRow>>::new(limit);
+    let newest = each(reader, &epochs, start, |newest, batch, row| {
+        if newest.admits(|Reverse(oldest)| batch.place(row) > oldest.place()) {
+            newest.offer(Reverse(batch.row(row, Some(PAYLOAD_CHARS))));
+        }
+    })?;
+    Ok(newest.ascending().into_iter().map(|Reverse(row)| masked(row)).collect())
+}
+
+fn masked(row: RejectedRow) -> Refused {
+    let RejectedRow { epoch, partition, offset, reason, event_id, encoding, payload, rejected_us, .. } = row;
+    let (contents, place) = ((encoding.as_str(), payload.as_str()), (partition, offset));
+    Refused::masked(event_id.as_deref(), reason, contents, place, epoch, Micros(rejected_us))
 }

@@ -9,9 +9,9 @@ use tidemark_checkpoint::store::Store;
 use tidemark_dataflows::event::Micros;
 
 use super::list::{counts, json_line};
-use super::{RejectedRow, Selection, Unplayable, rows, whole};
+use super::{RejectedRow, Selection, Unplayable, rows};
 use crate::report::numbers::{counted, grouped};
-use crate::report::reader::{Reader, longs};
+use crate::report::reader::{Reader, newest, texts};
 use crate::report::terminal::printable;
 use crate::runtime::RunError;
 use crate::sink::tables::{RejectedEvents, Table as _};
@@ -163,8 +163,14 @@ fn words(replay: &Replay) -> String {
 
 /// Bytes of the selected payloads as they are stored.
 fn payload_bytes(reader: &Reader, selection: &Selection) -> Result<u64, RunError> {
-    let sql = format!("select sum(octet_length(raw_payload)) from rejected_events where {}", selection.condition());
-    let batches = reader.rows(&RejectedEvents::spec().name, &sql)?;
-    let sums = batches.iter().map(|batch| longs(batch, 0)).collect::<Result<Vec<_>, _>>()?;
-    Ok(sums.into_iter().flatten().map(whole).sum())
+    let name = RejectedEvents::spec().name;
+    let scan = newest(&name, &["raw_payload"], selection.predicate());
+    Ok(reader.fold(
+        &scan,
+        || 0,
+        |bytes, batch| {
+            let payloads = texts(batch, "raw_payload");
+            *bytes += (0..batch.num_rows()).map(|row| payloads.at(row).len() as u64).sum::<u64>();
+        },
+    )?)
 }

@@ -5,6 +5,7 @@
 pub mod checkpoint;
 pub mod evidence;
 pub mod graph;
+pub(crate) mod least;
 pub mod live;
 pub mod numbers;
 pub mod page;

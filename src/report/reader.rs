@@ -1,9 +1,11 @@
 //! Reads tables back, and hands out their columns as plain values.
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, RecordBatch, StringArray, new_null_array,
+};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int64Type};
-use tidemark_delta::{Location, held, query};
+use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type};
+use tidemark_delta::{Commit, Error, Location, Predicate, Scan, exists, held, history};
 
 use crate::config::Config;
 use crate::runtime::RunError;
@@ -40,13 +42,18 @@ impl Reader {
         Ok(Reader { location, runtime: runtime.map_err(SinkError::Start)?, pipeline })
     }
 
-    /// Runs a statement over the newest version of a table.
+    /// Folds the rows that a scan hands out, in no order; anew from `start` where storage fails in between.
     ///
     /// # Errors
     ///
     /// When the table is missing or cannot be read.
-    pub(crate) fn rows(&self, table: &str, sql: &str) -> Result<Vec<RecordBatch>, RunError> {
-        Ok(self.runtime.block_on(query(&self.location, &[table], sql))?)
+    pub(crate) fn fold<T>(
+        &self,
+        scan: &Scan<'_>,
+        start: impl Fn() -> T,
+        step: impl FnMut(&mut T, &RecordBatch),
+    ) -> Result<T, Error> {
+        self.runtime.block_on(scan.fold(&self.location, start, step))
     }
 
     /// Whether there is such a table.
@@ -57,35 +64,90 @@ impl Reader {
     pub(crate) fn has(&self, table: &str) -> Result<bool, RunError> {
         Ok(self.runtime.block_on(held(&self.location, &self.pipeline, table))?.is_some())
     }
+
+    /// Whether there is anything of a table. Where that cannot be found out, reading it will say why.
+    pub(crate) fn exists(&self, table: &str) -> bool {
+        self.runtime.block_on(exists(&self.location, table)).unwrap_or(true)
+    }
+
+    /// The commits of a table.
+    ///
+    /// # Errors
+    ///
+    /// When the table is missing or its log cannot be read.
+    pub(crate) fn history(&self, table: &str) -> Result<Vec<Commit>, Error> {
+        self.runtime.block_on(history(&self.location, table))
+    }
 }
 
-/// A text of the batch, `None` where it is null; whatever type it has is written as text.
-///
-/// # Errors
-///
-/// When the column is not there or has no text form, which would be a bug.
-pub(crate) fn texts(batch: &RecordBatch, column: usize) -> Result<Vec<Option<String>>, RunError> {
-    let column = casted(batch, column, &DataType::Utf8)?;
-    Ok(column.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect())
+/// A scan of the newest version of a table.
+pub(crate) fn newest<'a>(table: &'a str, columns: &'a [&'a str], predicate: Predicate) -> Scan<'a> {
+    Scan { table, version: None, columns, predicate }
 }
 
-/// Whole numbers of the batch; instants are microseconds since 1970.
-///
-/// # Errors
-///
-/// As for [`texts`].
-pub(crate) fn longs(batch: &RecordBatch, column: usize) -> Result<Vec<Option<i64>>, RunError> {
-    let column = casted(batch, column, &DataType::Int64)?;
-    Ok(column.as_primitive::<Int64Type>().iter().collect())
+/// The numbers of a column of a batch.
+pub(crate) struct Numbers<T: ArrowPrimitiveType>(PrimitiveArray<T>);
+
+/// Whole numbers; instants are microseconds since 1970.
+pub(crate) type Longs = Numbers<Int64Type>;
+
+impl<T: ArrowPrimitiveType> Numbers<T> {
+    pub(crate) fn get(&self, row: usize) -> Option<T::Native> {
+        self.0.is_valid(row).then(|| self.0.value(row))
+    }
+
+    /// What is null is 0.
+    pub(crate) fn at(&self, row: usize) -> T::Native {
+        self.get(row).unwrap_or_default()
+    }
 }
 
-fn casted(batch: &RecordBatch, column: usize, kind: &DataType) -> Result<std::sync::Arc<dyn Array>, RunError> {
-    let missing = || arrow::error::ArrowError::SchemaError(format!("there is no column {column}"));
-    let column = batch.columns().get(column).ok_or_else(missing).and_then(|column| cast(column, kind));
-    column.map_err(|error| RunError::Sink(SinkError::Rows(error)))
+impl Longs {
+    /// A count or number of the tables: never null, never negative, else 0.
+    pub(crate) fn whole(&self, row: usize) -> u64 {
+        u64::try_from(self.at(row)).unwrap_or(0)
+    }
 }
 
-/// A text as a literal of the query language.
-pub(crate) fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
+/// The texts of a column of a batch.
+pub(crate) struct Texts(StringArray);
+
+impl Texts {
+    pub(crate) fn get(&self, row: usize) -> Option<&str> {
+        self.0.is_valid(row).then(|| self.0.value(row))
+    }
+
+    /// What is null is empty.
+    pub(crate) fn at(&self, row: usize) -> &str {
+        self.get(row).unwrap_or_default()
+    }
+
+    /// The same as a value of its own.
+    pub(crate) fn owned(&self, row: usize) -> Option<String> {
+        self.get(row).map(ToOwned::to_owned)
+    }
+}
+
+pub(crate) fn longs(batch: &RecordBatch, column: &str) -> Longs {
+    Numbers(typed(batch, column, &DataType::Int64).as_primitive().clone())
+}
+
+/// Amounts in pence.
+pub(crate) fn money(batch: &RecordBatch, column: &str) -> Numbers<Decimal128Type> {
+    Numbers(typed(batch, column, &DataType::Decimal128(38, 2)).as_primitive().clone())
+}
+
+pub(crate) fn doubles(batch: &RecordBatch, column: &str) -> Numbers<Float64Type> {
+    Numbers(typed(batch, column, &DataType::Float64).as_primitive().clone())
+}
+
+pub(crate) fn texts(batch: &RecordBatch, column: &str) -> Texts {
+    Texts(typed(batch, column, &DataType::Utf8).as_string().clone())
+}
+
+/// A column that another program has given a type without such values has none.
+fn typed(batch: &RecordBatch, name: &str, kind: &DataType) -> ArrayRef {
+    let column = batch.column_by_name(name);
+    debug_assert!(column.is_some(), "no column {name}");
+    column.and_then(|column| cast(column, kind).ok()).unwrap_or_else(|| new_null_array(kind, batch.num_rows()))
 }

@@ -3,13 +3,13 @@
 use std::cmp::Reverse;
 use std::fmt::Write;
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{Decimal128Type, Int64Type};
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use tidemark_dataflows::reason::Reason;
+use tidemark_delta::Predicate;
 
+use super::least::Least;
 use super::numbers::{counted, grouped, pounds, rate};
-use super::reader::Reader;
+use super::reader::{Reader, longs, money, newest, texts};
 use super::terminal::printable;
 use crate::config::Config;
 use crate::runtime::{Outcome, RunError};
@@ -58,14 +58,12 @@ pub fn of(
         grouped(progress.rejected),
         by_reason(rejected),
     );
-    for (title, table, sql) in [
-        ("M1 net flow", NetFlow::spec().name, NET_FLOW.to_owned()),
-        ("M2 users with the most events", UserMetrics::spec().name, format!("{USERS} limit {TOP_USERS}")),
-        ("M3 channels", ChannelDistribution::spec().name, CHANNELS.to_owned()),
+    for (title, table) in [
+        ("M1 net flow", net_flow(&reader)?),
+        ("M2 users with the most events", users(&reader)?),
+        ("M3 channels", channels(&reader)?),
     ] {
-        let rows = reader.rows(&table, &sql)?;
-        let none = rows.iter().all(|batch| batch.num_rows() == 0);
-        let picture = if none { "no rows".to_owned() } else { picture(&rows).to_string() };
+        let picture = if table.row_count() == 0 { "no rows".to_owned() } else { table.to_string() };
         let _ = writeln!(text, "{title}\n{picture}\n");
     }
     Ok(text)
@@ -80,50 +78,72 @@ fn by_reason(rejected: [u64; Reason::COUNT]) -> String {
     if named.is_empty() { String::new() } else { format!(": {}", named.join(", ")) }
 }
 
-const NET_FLOW: &str = "select total_deposits as deposits, total_withdrawals as withdrawals, net_flow, \
-     deposit_count, withdrawal_count from net_flow";
+fn net_flow(reader: &Reader) -> Result<Table, RunError> {
+    let columns = ["total_deposits", "total_withdrawals", "net_flow", "deposit_count", "withdrawal_count"];
+    let name = NetFlow::spec().name;
+    let rows = reader.fold(&newest(&name, &columns, Predicate::default()), Vec::new, |rows, batch| {
+        let [deposits, withdrawals, net_flow] =
+            ["total_deposits", "total_withdrawals", "net_flow"].map(|name| money(batch, name));
+        let counts = ["deposit_count", "withdrawal_count"].map(|name| longs(batch, name));
+        for row in 0..batch.num_rows() {
+            let [deposits, withdrawals, net_flow] = [&deposits, &withdrawals, &net_flow].map(|m| pounds(m.at(row)));
+            let [deposit_count, withdrawal_count] = counts.each_ref().map(|count| grouped(count.whole(row)));
+            rows.push([deposits, withdrawals, net_flow, deposit_count, withdrawal_count]);
+        }
+    })?;
+    Ok(picture(["deposits", "withdrawals", "net flow", "deposit count", "withdrawal count"], 0, rows))
+}
 
-const USERS: &str = "select user_id, total_deposits as deposits, total_withdrawals as withdrawals, deposit_count, \
-     withdrawal_count from user_metrics order by deposit_count + withdrawal_count desc, user_id";
+fn users(reader: &Reader) -> Result<Table, RunError> {
+    let columns = ["user_id", "total_deposits", "total_withdrawals", "deposit_count", "withdrawal_count"];
+    let name = UserMetrics::spec().name;
+    let start = || Least::new(TOP_USERS);
+    let least = reader.fold(&newest(&name, &columns, Predicate::default()), start, |least, batch| {
+        let users = texts(batch, "user_id");
+        let amounts = ["total_deposits", "total_withdrawals"].map(|name| money(batch, name));
+        let counts = ["deposit_count", "withdrawal_count"].map(|name| longs(batch, name));
+        for row in 0..batch.num_rows() {
+            let counts = counts.each_ref().map(|count| count.whole(row));
+            let most_events = Reverse(counts[0].saturating_add(counts[1]));
+            let user = users.at(row);
+            if least.admits(|(events, other, ..): &(_, String, _, _)| (*events, other.as_str()) > (most_events, user)) {
+                least.offer((most_events, user.to_owned(), amounts.each_ref().map(|amount| amount.at(row)), counts));
+            }
+        }
+    })?;
+    let rows = least.ascending().into_iter().map(|(_, user, amounts, counts)| {
+        let ([deposits, withdrawals], [deposit_count, withdrawal_count]) = (amounts.map(pounds), counts.map(grouped));
+        [printable(&user, TEXT_CHARS), deposits, withdrawals, deposit_count, withdrawal_count]
+    });
+    Ok(picture(["user id", "deposits", "withdrawals", "deposit count", "withdrawal count"], 1, rows))
+}
 
-const CHANNELS: &str = "select channel, event_type, event_count, total_amount as amount from channel_distribution \
-     order by channel, event_type";
+fn channels(reader: &Reader) -> Result<Table, RunError> {
+    let columns = ["channel", "event_type", "event_count", "total_amount"];
+    let name = ChannelDistribution::spec().name;
+    let mut rows = reader.fold(&newest(&name, &columns, Predicate::default()), Vec::new, |rows, batch| {
+        let [channels, types] = ["channel", "event_type"].map(|name| texts(batch, name));
+        let (counts, amounts) = (longs(batch, "event_count"), money(batch, "total_amount"));
+        for row in 0..batch.num_rows() {
+            let [channel, kind] = [&channels, &types].map(|texts| printable(texts.at(row), TEXT_CHARS));
+            rows.push([channel, kind, grouped(counts.whole(row)), pounds(amounts.at(row))]);
+        }
+    })?;
+    rows.sort_unstable();
+    Ok(picture(["channel", "event type", "event count", "amount"], 2, rows))
+}
 
 /// Characters of a text that are shown.
 const TEXT_CHARS: usize = 64;
 
-fn picture(batches: &[RecordBatch]) -> Table {
+/// A table with numbers on the right: every column but the first `texts`.
+fn picture<const N: usize>(head: [&str; N], texts: usize, rows: impl IntoIterator<Item = [String; N]>) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED);
-    if let Some(batch) = batches.first() {
-        let schema = batch.schema();
-        table.set_header(schema.fields().iter().map(|field| field.name().replace('_', " ")));
-        for (i, field) in schema.fields().iter().enumerate() {
-            if let Some(column) = table.column_mut(i).filter(|_| field.data_type().is_numeric()) {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-        }
-    }
-    for batch in batches {
-        for row in 0..batch.num_rows() {
-            table.add_row(batch.columns().iter().map(|column| cell(column, row)));
-        }
+    table.load_style(UTF8_FULL_CONDENSED).set_header(head).add_rows(rows);
+    for column in table.column_iter_mut().skip(texts) {
+        column.set_cell_alignment(CellAlignment::Right);
     }
     table
-}
-
-fn cell(column: &dyn Array, row: usize) -> String {
-    if let Some(money) = column.as_primitive_opt::<Decimal128Type>() {
-        pounds(money.value(row))
-    } else if let Some(counts) = column.as_primitive_opt::<Int64Type>() {
-        grouped(counts.value(row).unsigned_abs())
-    } else if let Some(texts) = column.as_string_opt::<i32>() {
-        printable(texts.value(row), TEXT_CHARS)
-    } else if let Some(texts) = column.as_string_view_opt() {
-        printable(texts.value(row), TEXT_CHARS)
-    } else {
-        String::new()
-    }
 }
 
 #[cfg(test)]

@@ -165,7 +165,7 @@ type Change = (&'static Shape, &'static [(&'static str, &'static str)], &'static
 #[test]
 fn a_changed_row_fails_its_check() {
     let Some(python) = python("import deltalake") else { return };
-    let changes: [Change; 16] = [
+    let changes: [Change; 17] = [
         (&NET_FLOW, &[("net_flow", "net_flow + cast(0.01 as decimal(38,2))")], "id = 1", &["m1.net_flow"]),
         (&NET_FLOW, &[("avg_deposit", "-1.0")], "id = 1", &["m1.values"]),
         (&USER_METRICS, &[("user_id", "'somebody'")], "deposit_count > 0", &["m2.one_row_each"]),
@@ -202,6 +202,7 @@ fn a_changed_row_fails_its_check() {
             "batch_id = 1",
             &["checkpoint.tables_count", "health.balance", "manifest.sums"],
         ),
+        (&HEALTH, &[("late_events", "late_events + 1")], "batch_id = 1", &["rejected.reasons"]),
         (&HEALTH, &[("rejected_by_reason", "'{}'")], "events_rejected > 0", &["rejected.reasons"]),
         (
             &REJECTED,
@@ -223,6 +224,28 @@ fn a_changed_row_fails_its_check() {
         }
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+/// Another program may take its columns for such as admit nulls, and say so in the log.
+#[test]
+fn a_null_fails_wherever_it_is() {
+    let Some(python) = python("import deltalake") else { return };
+    let nulls: [(&Shape, &str, &str); 4] = [
+        (&NET_FLOW, "avg_deposit", "m1.values"),
+        (&USER_METRICS, "updated_at", "m2.values"),
+        (&HEALTH, "status", "tables.readable"),
+        (&CURATED, "currency", "tables.readable"),
+    ];
+    for (shape, column, check) in nulls {
+        let failed = after(|case| {
+            let log = case.path("out").join(shape.name).join("_delta_log");
+            let first = log.join(format!("{:020}.json", 0));
+            let text = std::fs::read_to_string(&first).unwrap();
+            std::fs::write(&first, text.replace(r#"\"nullable\":false"#, r#"\"nullable\":true"#)).unwrap();
+            set(&python, case, shape, &[(column, "null")], "true");
+        });
+        assert_eq!(failed, ["commits.marked", check], "{column} of {}", shape.name);
+    }
 }
 
 #[test]

@@ -1,9 +1,10 @@
-//! The tables of an output, read through the query engine, with the columns that the specification gives them.
+//! The tables of an output, with the columns that the specification gives them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use tidemark_delta::{Location, exists, query};
+use arrow::array::RecordBatch;
+use tidemark_delta::{Location, Predicate, Scan, exists};
 
 use crate::cells::{Cell, Row, rows};
 
@@ -11,7 +12,7 @@ use crate::cells::{Cell, Row, rows};
 pub(crate) struct Shape {
     pub(crate) name: &'static str,
     pub(crate) columns: &'static [(&'static str, &'static str)],
-    order: &'static str,
+    order: &'static [&'static str],
 }
 
 pub(crate) const NET_FLOW: Shape = Shape {
@@ -28,7 +29,7 @@ pub(crate) const NET_FLOW: Shape = Shape {
         ("deposit_to_withdrawal_ratio", "double"),
         ("updated_at", "time"),
     ],
-    order: "id",
+    order: &["id"],
 };
 
 pub(crate) const USER_METRICS: Shape = Shape {
@@ -43,7 +44,7 @@ pub(crate) const USER_METRICS: Shape = Shape {
         ("last_seen", "time"),
         ("updated_at", "time"),
     ],
-    order: "user_id",
+    order: &["user_id"],
 };
 
 pub(crate) const CHANNELS: Shape = Shape {
@@ -55,7 +56,7 @@ pub(crate) const CHANNELS: Shape = Shape {
         ("total_amount", "money"),
         ("updated_at", "time"),
     ],
-    order: "channel, event_type",
+    order: &["channel", "event_type"],
 };
 
 pub(crate) const CURATED: Shape = Shape {
@@ -73,7 +74,7 @@ pub(crate) const CURATED: Shape = Shape {
         ("source_partition", "text"),
         ("source_offset", "long"),
     ],
-    order: "epoch, source_partition, source_offset",
+    order: &["epoch", "source_partition", "source_offset"],
 };
 
 pub(crate) const REJECTED: Shape = Shape {
@@ -89,7 +90,7 @@ pub(crate) const REJECTED: Shape = Shape {
         ("epoch", "long"),
         ("rejected_at", "time"),
     ],
-    order: "epoch, source_partition, source_offset",
+    order: &["epoch", "source_partition", "source_offset"],
 };
 
 pub(crate) const HEALTH: Shape = Shape {
@@ -110,7 +111,7 @@ pub(crate) const HEALTH: Shape = Shape {
         ("retained_ids", "long"),
         ("status", "text"),
     ],
-    order: "batch_id",
+    order: &["batch_id"],
 };
 
 pub(crate) const MANIFEST: Shape = Shape {
@@ -127,7 +128,7 @@ pub(crate) const MANIFEST: Shape = Shape {
         ("source", "text"),
         ("dedup_scope", "text"),
     ],
-    order: "stream_start",
+    order: &["stream_start"],
 };
 
 /// The tables that are always there.
@@ -136,6 +137,17 @@ pub(crate) const ALWAYS: [Shape; 6] = [NET_FLOW, USER_METRICS, CHANNELS, REJECTE
 /// Every table of an output, by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tables(BTreeMap<&'static str, Vec<Row>>);
+
+async fn read(location: &Location, shape: &Shape) -> Vec<Row> {
+    let columns: Vec<&str> = shape.columns.iter().map(|(name, _)| *name).collect();
+    let scan = Scan { table: shape.name, version: None, columns: &columns, predicate: Predicate::default() };
+    let take = |all: &mut Vec<Row>, batch: &RecordBatch| all.extend(rows(batch, shape.columns));
+    let mut all = scan.fold(location, Vec::new, take).await.unwrap();
+    let order: Vec<usize> =
+        shape.order.iter().map(|name| columns.iter().position(|column| column == name).unwrap()).collect();
+    all.sort_by(|one, other| order.iter().map(|at| &one[*at]).cmp(order.iter().map(|at| &other[*at])));
+    all
+}
 
 /// Opening and closing time of an epoch, in microseconds.
 #[derive(Clone, Copy, Debug)]
@@ -154,13 +166,7 @@ impl Tables {
     pub(crate) fn at(location: &Location) -> Tables {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let curated = runtime.block_on(exists(location, CURATED.name)).unwrap().then_some(CURATED);
-        let read = |shape: Shape| {
-            let short = shape.name.rsplit('/').next().unwrap();
-            let columns: Vec<&str> = shape.columns.iter().map(|(name, _)| *name).collect();
-            let sql = format!("select {} from {short} order by {}", columns.join(", "), shape.order);
-            let batches = runtime.block_on(query(location, &[shape.name], &sql)).unwrap();
-            (shape.name, batches.iter().flat_map(|batch| rows(batch, shape.columns)).collect())
-        };
+        let read = |shape: Shape| (shape.name, runtime.block_on(read(location, &shape)));
         Tables(ALWAYS.into_iter().chain(curated).map(read).collect())
     }
 

@@ -1,13 +1,16 @@
 //! Reading for checks: what the log says, tables at versions, what a table holds.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use arrow::array::AsArray;
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use tempfile::TempDir;
-use tidemark_delta::{Held, Kind, Policy, TableWriter, held, history, query, query_at};
+use tidemark_delta::{Error, Held, Kind, Location, Policy, Predicate, Scan, TableWriter, held, history};
 
+use crate::store::{Judged, Kind as Request, Verdict, injected};
 use crate::support::*;
 
 #[tokio::test]
@@ -87,14 +90,131 @@ async fn tables_are_read_at_the_versions_of_one_epoch() {
         append_writer.publish(epoch.unsigned_abs(), None, Some(&rejected([(epoch, 0)]))).await.unwrap();
     }
     let (location, keyed, appended) = (location(&dir), keyed().name, appended().name);
-    let sql = "select sum(count) from users union all select cast(count(*) as bigint) from rejected";
-    for epoch in 1..4 {
-        let rows = query_at(&location, &[(&keyed, epoch), (&appended, epoch)], sql).await.unwrap();
-        let read: Vec<i64> =
-            rows.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec()).collect();
-        assert_eq!(read, [epoch.cast_signed(), epoch.cast_signed()]);
+    for epoch in 1..4_i64 {
+        let version = Some(epoch.unsigned_abs());
+        assert_eq!(sum(&location, &keyed, version, "count").await.unwrap(), (1, epoch));
+        assert_eq!(sum(&location, &appended, version, "position").await.unwrap(), (epoch.unsigned_abs(), 0));
     }
-    assert!(query_at(&location, &[(&keyed, 9)], "select * from users").await.is_err());
+    assert_eq!(sum(&location, &keyed, None, "count").await.unwrap(), (1, 3));
+    assert!(sum(&location, &keyed, Some(9), "count").await.is_err());
+}
+
+/// How many rows a table has, and the sum of a column.
+async fn sum(location: &Location, table: &str, version: Option<u64>, column: &str) -> Result<(u64, i64), Error> {
+    let scan = Scan { table, version, columns: &[column], predicate: Predicate::default() };
+    let add = |(rows, sum): &mut (u64, i64), batch: &RecordBatch| {
+        *rows += batch.num_rows() as u64;
+        *sum += batch.column(0).as_primitive::<Int64Type>().values().iter().sum::<i64>();
+    };
+    scan.fold(location, || (0, 0), add).await
+}
+
+/// A table of epochs 1 to 5 with a file each, of two rows; and a place to read it from, on a store that the test judges.
+async fn five_files(dir: &TempDir, store: &Judged) -> Location {
+    let mut writer = open(dir, 1, appended()).await;
+    for epoch in 1..6_u32 {
+        let detail = |position: i64| (i64::from(epoch), position, Some(format!("{epoch}/{position}")));
+        writer.publish(epoch.into(), None, Some(&rejected_with([detail(0), detail(1)]))).await.unwrap();
+    }
+    location(dir).with_store(Arc::new(store.clone()))
+}
+
+fn is_data(path: &str) -> bool {
+    path.ends_with(".parquet") && !path.contains("_delta_log")
+}
+
+/// The details that a scan hands out, sorted.
+async fn details(location: &Location, predicate: Predicate) -> Vec<String> {
+    let table = appended().name;
+    let scan = Scan { table: &table, version: None, columns: &["detail"], predicate };
+    let take = |all: &mut Vec<String>, batch: &RecordBatch| {
+        all.extend(batch.column(0).as_string::<i32>().iter().map(|detail| detail.unwrap().to_owned()));
+    };
+    let mut all = scan.fold(location, Vec::new, take).await.unwrap();
+    all.sort();
+    all
+}
+
+#[tokio::test]
+async fn a_predicate_selects_rows_and_passes_over_files() {
+    let (dir, store) = (TempDir::new().unwrap(), Judged::new());
+    let location = five_files(&dir, &store).await;
+    let any = Predicate::default;
+    for (predicate, rows, files) in [
+        (any(), &["1/0", "1/1", "2/0", "2/1", "3/0", "3/1", "4/0", "4/1", "5/0", "5/1"][..], 5),
+        (any().between("epoch", 2..=3), &["2/0", "2/1", "3/0", "3/1"], 2),
+        (any().long_in("epoch", [1, 4, 9]).long_in("position", [1]), &["1/1", "4/1"], 2),
+        (any().long_in("position", [0]).between("epoch", 5..=i64::MAX), &["5/0"], 1),
+        // Of the columns beside the epoch there are no statistics.
+        (any().text_in("detail", ["3/1", "5/0", "6/0"]), &["3/1", "5/0"], 5),
+        (any().between("epoch", 6..=9), &[], 0),
+    ] {
+        let opened = Arc::new(Mutex::new(HashSet::new()));
+        let of_store = Arc::clone(&opened);
+        store.judge(move |kind, path| {
+            if kind == Request::Get && is_data(path) {
+                of_store.lock().unwrap().insert(path.to_owned());
+            }
+            Verdict::Pass
+        });
+        assert_eq!(details(&location, predicate.clone()).await, rows, "{predicate:?}");
+        assert_eq!(opened.lock().unwrap().len(), files, "{predicate:?}");
+    }
+}
+
+#[tokio::test]
+async fn columns_come_in_the_order_in_which_they_are_asked_for() {
+    let dir = TempDir::new().unwrap();
+    let mut writer = open(&dir, 1, keyed()).await;
+    writer.publish(1, None, Some(&users(&[("a", 5, 2), ("b", 7, 1)]))).await.unwrap();
+    let (location, table) = (location(&dir), keyed().name);
+    let read = async |columns: &[&str], predicate| {
+        let scan = Scan { table: &table, version: None, columns, predicate };
+        scan.fold(&location, Vec::new, |all: &mut Vec<RecordBatch>, batch| all.push(batch.clone())).await
+    };
+    let b = || Predicate::default().text_in("id", ["b"]);
+    for columns in [&["count", "id", "total"][..], &["total", "count"], &["updated_at"]] {
+        let batches = read(columns, b()).await.unwrap();
+        assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 1);
+        for (column, field) in columns.iter().zip(batches[0].schema().fields()) {
+            let specified = keyed().schema.field_with_name(column).unwrap().clone();
+            assert_eq!((field.name().as_str(), field.data_type()), (*column, specified.data_type()));
+        }
+    }
+    let batches = read(&["count", "id"], b()).await.unwrap();
+    let batch = batches.iter().find(|batch| batch.num_rows() > 0).unwrap();
+    assert_eq!(batch.column(0).as_primitive::<Int64Type>().value(0), 1);
+    assert_eq!(batch.column(1).as_string::<i32>().value(0), "b");
+    let none = read(&[], Predicate::default()).await.unwrap();
+    assert_eq!(none.iter().map(RecordBatch::num_rows).sum::<usize>(), 2);
+    let missing = read(&["id", "missing"], Predicate::default()).await.unwrap_err();
+    assert!(matches!(missing, Error::StateMismatch { .. }), "{missing}");
+}
+
+#[tokio::test]
+async fn a_scan_that_is_repeated_counts_nothing_twice() {
+    let (dir, store) = (TempDir::new().unwrap(), Judged::new());
+    let location = five_files(&dir, &store).await;
+    // The request after the first files, and one of those that follow on it.
+    for fails in [5, 6] {
+        let requests = Mutex::new(0);
+        store.judge(move |kind, path| {
+            let mut requests = requests.lock().unwrap();
+            *requests += usize::from(kind == Request::Get && is_data(path));
+            if *requests == fails && is_data(path) { Verdict::Fail(injected) } else { Verdict::Pass }
+        });
+        let starts = AtomicUsize::new(0);
+        let start = || (starts.fetch_add(1, Relaxed), 0);
+        let name = appended().name;
+        let scan = Scan { table: &name, version: None, columns: &["position"], predicate: Predicate::default() };
+        let mut batches = 0;
+        let count = |(_, rows): &mut (usize, usize), batch: &RecordBatch| {
+            batches += 1;
+            *rows += batch.num_rows();
+        };
+        assert_eq!(scan.fold(&location, start, count).await.unwrap(), (1, 10));
+        assert!(batches > 5, "it failed before the first file: {batches}");
+    }
 }
 
 #[tokio::test]
@@ -102,7 +222,7 @@ async fn what_a_table_holds_is_told_without_touching_it() {
     let dir = TempDir::new().unwrap();
     let (location, name) = (location(&dir), keyed().name);
     assert_eq!(held(&location, PIPELINE, &name).await.unwrap(), None);
-    assert!(history(&location, &name).await.is_err() && query(&location, &[&name], "select 1").await.is_err());
+    assert!(history(&location, &name).await.is_err() && sum(&location, &name, None, "count").await.is_err());
     assert!(!path(&dir, &keyed()).exists(), "reading made a directory");
     std::fs::create_dir_all(path(&dir, &keyed())).unwrap();
     assert_eq!(held(&location, PIPELINE, &name).await.unwrap(), None);

@@ -19,10 +19,11 @@ use tidemark_dataflows::watermark::{Behind, Horizon, Progress, Settings, Waterma
 use tidemark_delta::Error;
 
 use self::bounds::Bounds;
-use self::times::{Health, Times};
+use self::times::Times;
 use super::check::Check;
-use super::cut::{CURATED, HEALTH};
-use super::read::{Reader, Versions};
+use super::cut::CURATED;
+use super::health::Health;
+use super::read::Tables;
 use crate::config::units::{micros, parse_duration};
 use crate::report::numbers::{counted, grouped};
 use crate::source::SourceIdentity;
@@ -30,34 +31,29 @@ use crate::source::SourceIdentity;
 /// Findings that are told; those after them follow from the first, most of the time.
 const TOLD: usize = 10;
 
-const FALLS_SQL: &str = "select count(*) as epochs, count(w) as with_watermark, \
-    sum(case when before is not null and (w is null or w < before) then 1 else 0 end) as falls, \
-    min(case when before is not null and (w is null or w < before) then e end) as first from \
-    (select batch_id as e, watermark as w, lag(watermark) over (order by batch_id) as before from stream_health)";
-
 /// Both checks, as of `epoch`.
 pub(super) fn checks(
-    reader: &Reader,
-    versions: &Versions,
+    tables: Tables<'_>,
+    health: &Health,
     epoch: Epoch,
     past: Option<&Past>,
 ) -> Result<[Check; 2], Error> {
-    let figures = reader.figures(versions, &[HEALTH], FALLS_SQL)?;
-    let f = |name: &str| figures.get(name);
-    let falls = (f("falls") > 0).then(|| format!("it falls {} times, first in epoch {}", f("falls"), f("first")));
+    let with_watermark = health.epochs.values().filter(|row| row.watermark.is_some()).count();
+    let falls = health.falls();
+    let first = falls.first().map(|first| format!("it falls {} times, first in epoch {first}", falls.epochs));
     let rises = Check::of(
         "health.watermark",
         "the watermark of stream_health never falls, and never goes once it is there",
-        format!("{} of {} epochs have one", f("with_watermark"), f("epochs")),
-        falls.into_iter().collect(),
+        format!("{with_watermark} of {} epochs have one", health.rows),
+        first.into_iter().collect(),
     );
-    Ok([rises, follows(reader, versions, epoch, past)?])
+    Ok([rises, follows(tables, health, epoch, past)?])
 }
 
 const NAME: &str = "watermark.follows";
 const CLAIM: &str = "each watermark follows from the cuts and event times before it, as far as these are stored";
 
-fn follows(reader: &Reader, versions: &Versions, epoch: Epoch, past: Option<&Past>) -> Result<Check, Error> {
+fn follows(tables: Tables<'_>, health: &Health, epoch: Epoch, past: Option<&Past>) -> Result<Check, Error> {
     let Some(past) = past else { return Ok(Check::skipped(NAME, CLAIM, "there is no checkpoint that can be read")) };
     let manifests: BTreeMap<Epoch, &Manifest> =
         past.manifests.iter().map(|found| (found.link.epoch, &found.manifest)).filter(|(at, _)| *at <= epoch).collect();
@@ -67,10 +63,9 @@ fn follows(reader: &Reader, versions: &Versions, epoch: Epoch, past: Option<&Pas
         return Ok(Check::skipped(NAME, CLAIM, "neither a manifest nor the first cut is there"));
     };
     let last = past.cuts.keys().next_back().copied().unwrap_or(start).max(start).min(epoch);
-    let health = Health::read(reader, versions, start)?;
-    let curated = versions.contains_key(CURATED) && !names_the_inbox(past);
+    let curated = tables.versions.contains_key(CURATED) && !names_the_inbox(past);
     let rule = Rule { past };
-    let times = curated.then(|| Times::new(reader, versions, rule.most_witnesses(), last));
+    let times = curated.then(|| Times::new(tables, rule.most_witnesses(), last));
     let mut walk = Walk { rule, health, times, manifests, found: Found::default() };
     walk.along(start, last)?;
     Ok(walk.found.check(epoch, curated))
@@ -169,7 +164,7 @@ impl Found {
 /// One walk over the epochs.
 struct Walk<'a> {
     rule: Rule<'a>,
-    health: Health,
+    health: &'a Health,
     /// Event times of epochs; none where accepted events are not kept.
     times: Option<Times<'a>>,
     manifests: BTreeMap<Epoch, &'a Manifest>,
@@ -200,7 +195,7 @@ impl Walk<'_> {
     fn pass(&mut self, mut bounds: Bounds, cut: &Cut) -> Result<Option<Bounds>, Error> {
         let epoch = cut.epoch;
         let Some(times) = &mut self.times else { return Ok(None) };
-        let Some(known) = times.of(epoch, cut, &self.health)? else { return Ok(None) };
+        let Some(known) = times.of(epoch, cut, self.health)? else { return Ok(None) };
         let Some(settings) = self.rule.settings(epoch, known.inbox) else { return Ok(None) };
         let behind = behind_of(cut);
         if behind.is_some() && self.rule.witnesses(epoch).is_none() || !bounds.pass(settings, &known, behind.as_deref())
