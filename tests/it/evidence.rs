@@ -349,15 +349,16 @@ fn watermarks_are_computed_again_exactly_where_all_times_are_stored() {
 
 #[test]
 fn a_watermark_that_does_not_follow_fails() {
+    let Some(python) = python("import deltalake") else { return };
     let one_more = [("watermark", "watermark + interval '1 microsecond'")];
-    let (said, failed) = dated(1, |case| set(case, &HEALTH, &one_more, "batch_id = 30"));
+    let (said, failed) = dated(1, |case| set(&python, case, &HEALTH, &one_more, "batch_id = 30"));
     assert_eq!(failed, ["watermark.follows", "commits.marked"], "{said}");
-    let (said, failed) = dated(1, |case| set(case, &HEALTH, &one_more, "batch_id = 12"));
+    let (said, failed) = dated(1, |case| set(&python, case, &HEALTH, &one_more, "batch_id = 12"));
     assert_eq!(failed, ["watermark.follows", "commits.marked"], "{said}");
     let earlier = [("watermark", "watermark - interval '1 day'")];
-    let (said, failed) = dated(1, |case| set(case, &HEALTH, &earlier, "batch_id = 20"));
+    let (said, failed) = dated(1, |case| set(&python, case, &HEALTH, &earlier, "batch_id = 20"));
     assert_eq!(failed, ["health.watermark", "watermark.follows", "commits.marked"], "{said}");
-    let (said, failed) = dated(1, |case| set(case, &HEALTH, &[("watermark", "null")], "batch_id = 30"));
+    let (said, failed) = dated(1, |case| set(&python, case, &HEALTH, &[("watermark", "null")], "batch_id = 30"));
     assert_eq!(failed, ["health.watermark", "watermark.follows", "commits.marked"], "{said}");
 }
 
