@@ -241,12 +241,14 @@ pub(super) fn publishing(
         ..Policy::default()
     };
     let policy = if storage.is_dry() { in_memory(policy) } else { policy };
+    let pace = pace(config);
+    tracing::info!(interval_ms = pace.least.as_millis(), "shortest time between two publications");
     let generation = i64::try_from(generation).unwrap_or(i64::MAX);
     let identity = tidemark_delta::Identity { pipeline: config.pipeline.name.clone(), generation };
     Ok(Options {
         lake: Lake::new(storage.tables()?, identity, policy)?,
         specs: specs(config.output.curated),
-        pace: pace(config),
+        pace,
         workers,
         give_up_after: config.store.give_up_after,
         health: Arc::clone(&context.health),
