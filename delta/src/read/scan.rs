@@ -1,5 +1,6 @@
 //! A scan: the rows of a table at a version, file by file, as far as they are meant, in batches of the columns asked for.
 
+use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -56,15 +57,14 @@ impl Scan<'_> {
         &self,
         location: &Location,
         start: impl Fn() -> T,
-        mut step: impl FnMut(&mut T, &RecordBatch),
+        step: impl FnMut(&mut T, &RecordBatch),
     ) -> Result<T, Error> {
         // `patiently` may call again, and cannot know that it does not call twice at once.
-        let step = std::cell::RefCell::new(&mut step);
+        let step = RefCell::new(step);
         patiently(async || {
             let table = load(location, self.table, self.version).await?;
             let mut value = start();
-            let mut step = step.borrow_mut();
-            self.each(&table, |batch| (*step)(&mut value, batch)).await?;
+            self.each(&table, |batch| (step.borrow_mut())(&mut value, batch)).await?;
             Ok(value)
         })
         .await
