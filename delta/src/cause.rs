@@ -1,7 +1,7 @@
 //! Why storage failed, by what can be done about it. It classifies; whoever calls decides how long to wait.
 //!
-//! Errors cross the Delta library, the query engine and the object store, and each wraps the one below it. The types along
-//! the chain decide; text does where a layer has kept nothing else, as the query engine does.
+//! Errors cross the Delta library, its kernel and the object store, and each wraps the one below it. The types along the chain
+//! decide; text does where a layer has kept nothing else, as the kernel does.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};

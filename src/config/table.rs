@@ -196,11 +196,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("output.curated", Kind::Switch).flag("curated", FlagOf::Run),
     setting(
         "sink.publish_interval",
-        Kind::Duration {
-            min: Duration::ZERO,
-            max: DAY,
-            empty: Some("1s on a local disk, 10s in an object store, where each request is paid for"),
-        },
+        Kind::Duration { min: Duration::ZERO, max: DAY, empty: Some("1s on a local disk, 10s in an object store") },
     ),
     setting("sink.sync", Kind::Switch),
     setting("sink.log_checkpoint_every", integer(1, 10_000)),

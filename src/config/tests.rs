@@ -101,9 +101,10 @@ fn a_file_with_wrong_syntax_does_not_hide_problems_elsewhere() {
 #[test]
 fn publications_are_rarer_in_an_object_store_unless_told() {
     let load = |flags| Effective::load(Layers { flags, ..Layers::default() }).unwrap().config.publish_interval();
-    let remote = || flag("output.path", "az://lake/payments");
-    assert_eq!(load(vec![remote()]), Duration::from_secs(10));
-    assert_eq!(load(vec![remote(), flag("sink.publish_interval", "2s")]), Duration::from_secs(2));
+    let remote = || flag("output.path", "abfss://lake@acme.dfs.core.windows.net/payments");
+    let known = || flag("azure.credential", "azure_cli");
+    assert_eq!(load(vec![remote(), known()]), Duration::from_secs(10));
+    assert_eq!(load(vec![remote(), known(), flag("sink.publish_interval", "2s")]), Duration::from_secs(2));
     assert_eq!(load(vec![flag("sink.publish_interval", "0s")]), Duration::ZERO);
 }
 

@@ -1,8 +1,8 @@
 //! Spans of each epoch for a collector of OpenTelemetry, by OTLP over HTTP in its JSON form.
 //!
 //! A thread of its own listens to what is measured, makes spans of it afterwards, and sends them. The pipeline waits for
-//! nothing of it: what comes faster than it is taken, or is not taken by the collector, is lost and counted. It is written
-//! by hand: the official crates would have another crate of ours built anew, and with it the query engine.
+//! nothing of it: what comes faster than it is taken, or is not taken by the collector, is lost and counted. It is written by
+//! hand: it is short, and the official crates bring a client, a batcher and a runtime of their own.
 
 mod epochs;
 mod span;

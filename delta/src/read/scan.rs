@@ -27,7 +27,7 @@ use super::{load, patiently};
 use crate::{Error, Location};
 
 /// Rows of a batch, at most.
-const BATCH_ROWS: usize = 1 << 14;
+const BATCH_ROWS: usize = 1 << 12;
 
 /// What is read of the end of a file at once: the footer of nearly every one of ours.
 const FOOTER_BYTES: usize = 16 << 10;
