@@ -39,7 +39,7 @@ pub(crate) async fn append(writer: &mut TableWriter, rows: RecordBatch, stamp: S
     let count = rows.num_rows();
     let file = writer.file_writer().write(&[rows]).await?;
     let operation = Operation {
-        name: "WRITE",
+        name: Operation::APPEND,
         parameters: json!({ "mode": "Append", "partitionBy": "[]" }),
         metrics: json!({ "numFiles": 1, "numOutputRows": count, "numOutputBytes": file.bytes }),
     };

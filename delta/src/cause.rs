@@ -55,7 +55,7 @@ pub(crate) fn is_damage(failure: &(dyn Error + 'static)) -> bool {
     };
     let lost = |error: &(dyn Error + 'static)| {
         let text = error.to_string().to_lowercase();
-        text.contains("not found") || text.contains("no such file")
+        ["not found", "no such file", "range was invalid"].iter().any(|word| text.contains(word))
     };
     links().find_map(says).unwrap_or_else(|| links().any(lost) || !is_of_storage(failure))
 }

@@ -38,6 +38,8 @@ enum Operator {
 #[derive(Debug)]
 struct Constraint {
     check: Check,
+    /// Whether it is part of the specification, and not somebody else's.
+    ours: bool,
     column: usize,
     operator: Operator,
     /// One value of the column's type.
@@ -49,16 +51,20 @@ struct Constraint {
 pub(crate) struct Checks(Vec<Constraint>);
 
 impl Checks {
-    /// Understands constraints on a table with these columns.
+    /// Understands constraints on a table with these columns, of which `ours` are part of its specification.
     ///
     /// # Errors
     /// The constraint that is of another form.
-    pub(crate) fn parse(checks: impl IntoIterator<Item = Check>, schema: &Schema) -> Result<Checks, Check> {
-        let parsed = checks.into_iter().map(|check| {
-            parse(&check.sql, schema).ok_or(check.clone()).map(|found| {
-                let (column, operator, literal) = found;
-                Constraint { check, column, operator, literal }
-            })
+    pub(crate) fn parse(
+        checks: impl IntoIterator<Item = Check>,
+        ours: &[Check],
+        schema: &Schema,
+    ) -> Result<Checks, Check> {
+        let parsed = checks.into_iter().map(|check| match parse(&check.sql, schema) {
+            Some((column, operator, literal)) => {
+                Ok(Constraint { ours: ours.contains(&check), check, column, operator, literal })
+            }
+            None => Err(check),
         });
         parsed.collect::<Result<_, _>>().map(Checks)
     }
@@ -66,15 +72,23 @@ impl Checks {
     /// Refuses a batch with a row of which a constraint is not true.
     ///
     /// # Errors
-    /// [`Error::DataCheck`].
+    /// [`Error::DataCheck`] where the constraint is ours, [`Error::StateMismatch`] where somebody has added it.
     pub(crate) fn hold(&self, table: &str, batch: &RecordBatch) -> Result<(), Error> {
         for constraint in &self.0 {
             let holds = constraint.hold(batch).map_err(|error| Error::bug(table, error.to_string()))?;
-            let broken = (0..holds.len()).find(|row| holds.is_null(*row) || !holds.value(*row));
-            if let Some(row) = broken.filter(|_| holds.true_count() < holds.len()) {
-                let Check { name, sql } = &constraint.check;
-                return Err(Error::data(table, format!("row {row} breaks constraint {name} ({sql})")));
+            if holds.true_count() == holds.len() {
+                continue;
             }
+            let row = (0..holds.len()).find(|row| holds.is_null(*row) || !holds.value(*row)).unwrap_or_default();
+            let Check { name, sql } = &constraint.check;
+            let broken = format!("row {row} breaks constraint {name} ({sql})");
+            return Err(match constraint.ours {
+                true => Error::data(table, broken),
+                false => {
+                    let undo = format!("which somebody has added: ALTER TABLE .. DROP CONSTRAINT {name}");
+                    Error::mismatch(table, format!("{broken}, {undo}"))
+                }
+            });
         }
         Ok(())
     }
@@ -125,7 +139,8 @@ fn value(literal: &str, data_type: &DataType) -> Option<arrow::array::ArrayRef> 
         let inner = literal.strip_prefix('\'')?.strip_suffix('\'')?;
         // A quote within is written twice; a single one would end the literal, and more would follow.
         let whole = inner.replace("''", "");
-        (!whole.contains('\'')).then(|| inner.replace("''", "'"))?
+        // A backslash is itself to some engines, and an escape to others.
+        (!whole.contains(['\'', '\\'])).then(|| inner.replace("''", "'"))?
     } else {
         let digits = literal.strip_prefix(['-', '+']).unwrap_or(literal);
         let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
@@ -133,7 +148,6 @@ fn value(literal: &str, data_type: &DataType) -> Option<arrow::array::ArrayRef> 
         let exact = match data_type {
             DataType::Int32 | DataType::Int64 => fraction.bytes().all(|byte| byte == b'0'),
             DataType::Decimal128(_, scale) => fraction.len() <= usize::try_from(*scale).unwrap_or(0),
-            DataType::Float64 => true,
             _ => false,
         };
         (!whole.is_empty() && all_digits(whole) && all_digits(fraction) && exact).then_some(())?;
@@ -172,7 +186,8 @@ mod tests {
     }
 
     fn one(sql: &str) -> Option<Checks> {
-        Checks::parse([Check { name: "c".to_owned(), sql: sql.to_owned() }], &schema()).ok()
+        let check = Check { name: "c".to_owned(), sql: sql.to_owned() };
+        Checks::parse([check.clone()], &[check], &schema()).ok()
     }
 
     #[test]

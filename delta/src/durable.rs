@@ -8,7 +8,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use deltalake::ObjectStore;
@@ -19,10 +18,10 @@ use deltalake::logstore::object_store::{
     PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 use futures::stream::BoxStream;
+use uuid::Uuid;
 
 /// Names of unfinished uploads: not listed as data, nor as log.
 const UPLOAD: &str = "_upload_";
-static NEXT_UPLOAD: AtomicU64 = AtomicU64::new(0);
 
 /// The local file system from its root on, synced.
 #[derive(Debug, Clone, Default)]
@@ -68,8 +67,7 @@ fn sync_directory(_: &FilePath) -> io::Result<()> {
 
 /// A new file name beside `path`.
 fn beside(path: &FilePath) -> PathBuf {
-    let number = NEXT_UPLOAD.fetch_add(1, Ordering::Relaxed);
-    path.with_file_name(format!("{UPLOAD}{}_{number}.tmp", std::process::id()))
+    path.with_file_name(format!("{UPLOAD}{}.tmp", Uuid::new_v4()))
 }
 
 fn failed(source: io::Error) -> Error {
@@ -96,8 +94,7 @@ fn put(path: &FilePath, payload: &PutPayload, create: bool) -> io::Result<()> {
 }
 
 fn write(path: &FilePath, payload: &PutPayload) -> io::Result<()> {
-    // One of that name can only be left over from a process that is gone.
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     payload.iter().try_for_each(|bytes| file.write_all(bytes))?;
     file.sync_all()
 }

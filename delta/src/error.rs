@@ -2,6 +2,7 @@
 //! Messages of the Delta library are kept as text or as `source`, never matched by callers.
 
 use deltalake::DeltaTableError;
+use deltalake::logstore::object_store::Error as StoreError;
 
 use crate::cause::{self, Cause};
 
@@ -85,6 +86,14 @@ impl Error {
         Error::Unavailable { table: table.to_owned(), attempts, source: Box::new(source) }
     }
 
+    /// What is left to say once the retries are used up.
+    pub(crate) fn exhausted(table: &str, attempts: u32, failure: DeltaTableError) -> Self {
+        if is_damaged(&failure) {
+            return Error::mismatch(table, format!("its log, or a file of it, is damaged: {failure}"));
+        }
+        Error::unavailable(table, attempts, failure)
+    }
+
     pub(crate) fn mismatch(table: &str, what: impl Into<String>) -> Self {
         Error::StateMismatch { table: table.to_owned(), what: what.into() }
     }
@@ -98,16 +107,15 @@ impl Error {
     }
 }
 
-/// The failures that no retry can mend. Everything else is treated as passing: the retries are bounded.
-pub(crate) fn permanent(table: &str, failure: &DeltaTableError) -> Option<Error> {
-    let text = failure.to_string();
+/// Whether what is stored makes no sense, or a file that the log names is gone, however often it is read.
+fn is_damaged(failure: &DeltaTableError) -> bool {
     match failure {
-        DeltaTableError::SchemaMismatch { .. } | DeltaTableError::MetadataError(_) => {
-            Some(Error::mismatch(table, text))
-        }
-        DeltaTableError::MissingFeature { .. } | DeltaTableError::InvalidTableLocation(_) => {
-            Some(Error::bug(table, text))
-        }
-        _ => None,
+        DeltaTableError::ObjectStore { source: StoreError::NotFound { path, .. } } => path.ends_with(".parquet"),
+        DeltaTableError::KernelError(_)
+        | DeltaTableError::Arrow { .. }
+        | DeltaTableError::Parquet { .. }
+        | DeltaTableError::InvalidJsonLog { .. }
+        | DeltaTableError::InvalidStatsJson { .. } => !cause::is_of_storage(failure),
+        _ => false,
     }
 }

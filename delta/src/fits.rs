@@ -58,7 +58,13 @@ impl Terms {
     pub(crate) fn of(spec: &TableSpec, log: &Log) -> Result<Terms, Error> {
         let refuse = |what: String| Error::mismatch(&spec.name, what);
         protocol(&log.protocol).map_err(refuse)?;
-        if let Some(file) = &log.cut_into {
+        if let Some(file) = log.files().find(|file| !file.is_plain()) {
+            return Err(refuse(format!(
+                "file {:?} has a name that this program cannot give in a commit: write the table anew, as OPTIMIZE does",
+                file.path
+            )));
+        }
+        if let Some(file) = &log.with_deletion_vector {
             return Err(refuse(format!(
                 "file {file} has a deletion vector, somebody has deleted rows of it: REORG TABLE .. APPLY (PURGE)"
             )));
@@ -105,7 +111,9 @@ fn columns(spec: &TableSpec, metadata: &Value) -> Result<SchemaRef, String> {
     let list = |fields: &[Value]| fields.iter().map(told).collect::<Vec<_>>();
     if list(&stored) != list(&wanted) {
         let [stored, wanted] = [list(&stored), list(&wanted)].map(|fields| fields.join(", "));
-        return Err(format!("stored columns are [{stored}], expected are [{wanted}]"));
+        return Err(format!(
+            "stored columns are [{stored}], expected are [{wanted}]: undo the change, or RESTORE the table to a version before it"
+        ));
     }
     if metadata["partitionColumns"].as_array().is_some_and(|columns| !columns.is_empty()) {
         return Err("it is partitioned".to_owned());
@@ -167,13 +175,16 @@ fn constraints(spec: &TableSpec, metadata: &Value) -> Result<Checks, String> {
     let properties = &metadata["configuration"];
     let missing = |check: &&Check| properties[check.property()].as_str() != Some(&check.sql);
     if let Some(check) = spec.checks.iter().find(missing) {
-        return Err(format!("constraint {} is missing or differs", check.name));
+        let Check { name, sql } = check;
+        return Err(format!(
+            "constraint {name} is missing or differs: ALTER TABLE .. ADD CONSTRAINT {name} CHECK ({sql})"
+        ));
     }
     let stored = properties.as_object().into_iter().flatten().filter_map(|(key, sql)| {
         let name = key.strip_prefix(Check::PREFIX)?.to_owned();
         Some(Check { name, sql: sql.as_str()?.to_owned() })
     });
-    Checks::parse(stored, &spec.schema).map_err(|Check { name, sql }| {
+    Checks::parse(stored, &spec.checks, &spec.schema).map_err(|Check { name, sql }| {
         format!(
             "constraint {name} ({sql}) is no comparison of a column with a literal: ALTER TABLE .. DROP CONSTRAINT {name}"
         )

@@ -4,8 +4,8 @@
 //! the version, and everybody else learns that they have not. So a commit asks for nothing: no listing, no reading. The
 //! library reads the log when a table is opened, and in doubt; from then on the live files are counted here.
 //!
-//! Put-if-absent says nothing about a version whose log file has expired. So what is known counts for half of the time that
-//! log files live on; after that the log is read again before, and after, anything is put.
+//! Put-if-absent says nothing about a version whose log file has expired. So what is known counts for half of the least time
+//! that log files live on; after that the log is read again before anything is put, and a commit that took so long is in doubt.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::lake::{Identity, local_path};
+use crate::policy::RETENTION_MIN;
 use crate::txn::Stamp;
 
 /// How commits name the program that made them.
@@ -49,6 +50,12 @@ impl LiveFile {
     /// Where it lies in the store of the table.
     pub(crate) fn place(&self) -> Path {
         Path::parse(&self.path).unwrap_or_else(|_| Path::from(self.path.as_str()))
+    }
+
+    /// Whether the log has the path as it is, without escapes, so that both name the same file to whoever reads a commit.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.=/".contains(&byte))
+            && !self.path.starts_with('/')
     }
 
     /// How many rows it holds, as far as the log says.
@@ -90,6 +97,9 @@ pub(crate) struct Operation {
 }
 
 impl Operation {
+    /// The name of adding rows without looking at any.
+    pub(crate) const APPEND: &str = "WRITE";
+
     /// A commit that holds no files.
     pub(crate) fn transaction_only(pipeline: &str, epoch: i64) -> Operation {
         let parameters = json!({ "outputMode": "Update", "queryId": pipeline, "epochId": epoch.to_string() });
@@ -119,20 +129,21 @@ pub(crate) struct Log {
     pub(crate) protocol: Value,
     files: BTreeMap<String, LiveFile>,
     /// A live file of which somebody has deleted rows, if there is one.
-    pub(crate) cut_into: Option<String>,
+    pub(crate) with_deletion_vector: Option<String>,
     /// When that was known: by a clock that never jumps, and by one that goes on while a machine sleeps. None in doubt.
     known: Option<(Instant, SystemTime)>,
     good_for: Duration,
 }
 
 impl Log {
-    /// What the library has read, which began at `asked`. It counts for half of `retention`.
+    /// What the library has read, which began at `asked`. It counts for half of the least time that a writer of this table may
+    /// let log files live on, as a successor may have another one than ours: `retention`, where that is even less.
     pub(crate) fn of(table: &DeltaTable, asked: (Instant, SystemTime), retention: Duration) -> DeltaResult<Log> {
         let state = table.snapshot()?;
-        let (mut files, mut cut_into) = (BTreeMap::new(), None);
+        let (mut files, mut with_deletion_vector) = (BTreeMap::new(), None);
         for file in state.log_data().iter() {
             if file.deletion_vector_descriptor().is_some() {
-                cut_into = Some(file.path().into_owned());
+                with_deletion_vector = Some(file.path().into_owned());
             }
             let file = LiveFile::of(&file)?;
             files.insert(file.path.clone(), file);
@@ -143,9 +154,9 @@ impl Log {
             metadata: serde_json::to_value(state.metadata())?,
             protocol: serde_json::to_value(state.protocol())?,
             files,
-            cut_into,
+            with_deletion_vector,
             known: Some(asked),
-            good_for: retention / 2,
+            good_for: retention.min(RETENTION_MIN) / 2,
         })
     }
 
@@ -213,7 +224,7 @@ impl Log {
         put(&self.store, version, bytes).await?;
         if self.is_stale() {
             return Err(DeltaTableError::generic(format!(
-                "version {version} took so long that the log may have expired"
+                "version {version} was put after the log may have expired, or in doubt"
             )));
         }
         self.version = version;
@@ -259,7 +270,7 @@ fn entry(
         "operationParameters": operation.parameters,
         "operationMetrics": operation.metrics,
         "isolationLevel": "Serializable",
-        "isBlindAppend": changes.removed.is_empty() && !changes.added.is_empty(),
+        "isBlindAppend": operation.name == Operation::APPEND,
         "engineInfo": ENGINE,
         "userMetadata": identity.user_metadata(stamp),
     });

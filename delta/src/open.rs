@@ -15,7 +15,7 @@ use crate::maintain::Schedule;
 use crate::spec::TableSpec;
 use crate::txn::{Held, Kind, Stamp};
 use crate::writer::TableWriter;
-use crate::{Error, cause};
+use crate::{Error, cause, read};
 
 /// The least writer version that enforces CHECK constraints; readers need nothing beyond version 1.
 const WRITER_VERSION_WITH_CHECKS: u8 = 3;
@@ -38,7 +38,7 @@ impl TableWriter {
             match try_open(lake, &spec).await {
                 Err(Error::Unavailable { source, .. }) => {
                     let Some(wait) = lake.policy.retry.wait_after(attempt, &source) else {
-                        return Err(Error::Unavailable { table: spec.name, attempts: attempt, source });
+                        return Err(Error::exhausted(&spec.name, attempt, *source));
                     };
                     let wait_ms = wait.as_millis();
                     warn!(table = spec.name, attempt, wait_ms, error = %source, "opening failed, trying again");
@@ -69,6 +69,8 @@ async fn try_open(lake: &Lake, spec: &TableSpec) -> Result<TableWriter, Error> {
     if fence > ours {
         return Err(Error::Fenced { table: spec.name.clone(), held: fence, ours });
     }
+    let pipeline = Some(&lake.identity.pipeline);
+    read::name_others(&table, &spec.name, log.version, |_, commit| commit.pipeline.as_ref() == pipeline).await;
     let mut writer = TableWriter {
         lake: lake.clone(),
         spec: spec.clone(),

@@ -8,7 +8,6 @@ use arrow::record_batch::RecordBatch;
 use deltalake::{DeltaResult, DeltaTable, DeltaTableError};
 use tracing::warn;
 
-use crate::error::permanent;
 use crate::files::Resident;
 use crate::fits::Terms;
 use crate::lake::Lake;
@@ -115,13 +114,12 @@ impl TableWriter {
                 Ok(()) if self.epoch >= Some(epoch) => {
                     return Ok(Published { version: self.version(), outcome: Outcome::Recovered });
                 }
-                Ok(()) => match self.try_publish(&publication).await {
+                Ok(()) => match self.hold_and_publish(&publication).await? {
                     Ok(()) => return Ok(Published { version: self.version(), outcome: Outcome::Committed }),
                     Err(failure) => failure,
                 },
                 Err(failure) => failure,
             };
-            self.log.doubt();
             if self.settle(&failure, epoch).await? {
                 return Ok(Published { version: self.version(), outcome: Outcome::Recovered });
             }
@@ -141,13 +139,20 @@ impl TableWriter {
         if !same {
             return Err(Error::bug(&self.spec.name, format!("batch has columns {theirs:?} instead of {ours:?}")));
         }
-        self.terms.checks.hold(&self.spec.name, batch)?;
         match &self.spec.shape {
             Shape::Keyed { key } => merge::sorted(&self.spec.name, batch, key),
             Shape::Append { epoch: column } => {
                 append::check_epochs(&self.spec.name, batch, column, epoch).map(|()| batch.clone())
             }
         }
+    }
+
+    /// One attempt. The rows must hold against the constraints that the table has now.
+    async fn hold_and_publish(&mut self, publication: &Publication) -> Result<DeltaResult<()>, Error> {
+        if let Some(rows) = &publication.rows {
+            self.terms.checks.hold(&self.spec.name, rows)?;
+        }
+        Ok(self.try_publish(publication).await)
     }
 
     async fn try_publish(&mut self, publication: &Publication) -> DeltaResult<()> {
@@ -176,7 +181,7 @@ impl TableWriter {
     }
 
     /// Reads the log again where it must be read first; what failed, where it can be tried again.
-    async fn know(&mut self) -> Result<DeltaResult<()>, Error> {
+    pub(crate) async fn know(&mut self) -> Result<DeltaResult<()>, Error> {
         if !self.log.is_stale() {
             return Ok(Ok(()));
         }
@@ -196,7 +201,7 @@ impl TableWriter {
                 warn!(table = name, epoch, error = %failure, "commit was reported as failed, the log holds it");
                 Ok(true)
             }
-            Ok(_) => permanent(&name, failure).map_or(Ok(false), Err),
+            Ok(_) => Ok(false),
             // What we know is as old as it was: the next attempt fails on it, if the commit was made, and comes here again.
             Err(error) if error.is_retryable() => Ok(false),
             Err(error) => Err(error),
@@ -228,44 +233,32 @@ impl TableWriter {
             _ => return Err(Error::mismatch(name, "the table has lost our generation")),
         }
         if held.epoch < self.epoch {
-            return Err(Error::mismatch(name, format!("epoch fell from {:?} to {:?}", self.epoch, held.epoch)));
+            return Err(Error::mismatch(
+                name,
+                format!("epoch fell from {} to {}: was it restored?", told(self.epoch), told(held.epoch)),
+            ));
         }
         // Only a writer of our own generation can have gone further, and there may be no two.
         if held.epoch > self.epoch.max(self.attempted) {
             return Err(Error::Fenced { table: name.clone(), held: ours, ours });
         }
-        self.name_others(&table, log.version).await;
+        read::name_others(&table, name, log.version, |version, _| version <= self.log.version).await;
         self.terms = Terms::of(&self.spec, &log)?;
         self.log = log;
         self.epoch = held.epoch;
         Ok(table)
     }
 
-    /// Says which commits of others have changed rows since ours.
-    async fn name_others(&self, table: &DeltaTable, newest: u64) {
-        let store = table.log_store().object_store(None);
-        for version in self.log.version + 1..=newest {
-            // That it cannot be read, or is gone already, keeps nobody from going on.
-            let Ok(Some(commit)) = read::commit(store.as_ref(), version).await else { continue };
-            if commit.kind.is_none() && commit.changes_rows {
-                let (operation, engine) = (commit.operation.as_deref(), commit.engine.as_deref());
-                warn!(
-                    table = self.spec.name,
-                    version,
-                    operation = operation.unwrap_or("unknown"),
-                    engine = engine.unwrap_or("unknown"),
-                    "somebody else has changed rows of this table"
-                );
-            }
-        }
-    }
-
     async fn wait_after(&self, attempt: u32, failure: DeltaTableError) -> Result<(), Error> {
         let Some(wait) = self.lake.policy.retry.wait_after(attempt, &failure) else {
-            return Err(Error::unavailable(&self.spec.name, attempt, failure));
+            return Err(Error::exhausted(&self.spec.name, attempt, failure));
         };
         warn!(table = self.spec.name, attempt, wait_ms = wait.as_millis(), error = %failure, "commit failed, trying again");
         tokio::time::sleep(wait).await;
         Ok(())
     }
+}
+
+fn told(epoch: Option<i64>) -> String {
+    epoch.map_or("none".to_owned(), |epoch| epoch.to_string())
 }

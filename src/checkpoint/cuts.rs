@@ -127,13 +127,11 @@ mod tests {
     /// How many entries go together, of those that come while the first waits.
     fn together(entries: Vec<Announced>, linger: Duration) -> usize {
         let (sender, received) = channel();
-        let last = entries.len();
         entries.into_iter().for_each(|entry| sender.send(entry).expect("it is received"));
         let mut batch = vec![received.recv().expect("there is one")];
         // Whoever waits for something that does not come any more learns so by the end of the channel.
         drop(sender);
         gather(&received, &mut batch, linger);
-        assert!(batch.len() <= last);
         batch.len()
     }
 

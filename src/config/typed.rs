@@ -70,6 +70,11 @@ impl Config {
         let suitable = if matches!(self.output.path, Place::Local(_)) { 1 } else { 10 };
         self.sink.publish_interval.unwrap_or(Duration::from_secs(suitable))
     }
+
+    /// Whether the interval holds also where the trigger is shorter: if it was asked for, or saves requests.
+    pub fn publishes_past_the_trigger(&self) -> bool {
+        self.sink.publish_interval.is_some() || !matches!(self.output.path, Place::Local(_))
+    }
 }
 
 /// `[pipeline]`

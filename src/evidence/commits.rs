@@ -54,7 +54,11 @@ impl Found {
         let at = |what: String| format!("{table} version {}: {what}", commit.version);
         self.commits += 1;
         let Some(kind) = commit.kind else {
-            self.unmarked.push(at("it is not marked as one of this pipeline".to_owned()));
+            if commit.changes_rows {
+                let [operation, engine] =
+                    [&commit.operation, &commit.engine].map(|told| told.as_deref().unwrap_or("unknown").to_owned());
+                self.unmarked.push(at(format!("somebody else has changed rows: {operation} by {engine}")));
+            }
             return;
         };
         let (epoch, held) = (commit.epoch_txn, before.and_then(|before| before.epoch_txn));
@@ -82,9 +86,8 @@ impl Found {
             Kind::Create | Kind::Fence | Kind::Maintenance if moves => {
                 self.stalls.push(at(format!("{} changed the epoch to {}", kind.as_str(), in_words(epoch))));
             }
-            Kind::Create | Kind::Fence | Kind::Maintenance if commit.rows_changed > 0 => {
-                let what = format!("{} changed {}", kind.as_str(), counted(commit.rows_changed, "row"));
-                self.unmarked.push(at(what));
+            Kind::Create | Kind::Fence | Kind::Maintenance if commit.changes_rows => {
+                self.unmarked.push(at(format!("{} changed rows", kind.as_str())));
             }
             _ => {}
         }

@@ -10,6 +10,7 @@ pub mod live;
 pub mod numbers;
 pub mod page;
 pub(crate) mod reader;
+pub mod requests;
 pub mod schema;
 pub mod status;
 pub mod summary;

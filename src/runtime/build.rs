@@ -287,7 +287,9 @@ fn breaker(config: &Config, dry: bool) -> Option<Breaker> {
 fn pace(config: &Config) -> Pace {
     let least = config.publish_interval();
     match cut_rule(config) {
-        CutRule::Live { trigger } if least <= trigger => Pace { least: least.min(trigger / 2), rest: 1 },
+        CutRule::Live { trigger } if least <= trigger || !config.publishes_past_the_trigger() => {
+            Pace { least: least.min(trigger / 2), rest: 1 }
+        }
         CutRule::Live { .. } => Pace { least, rest: 1 },
         CutRule::Files { .. } => Pace { least, rest: 3 },
     }

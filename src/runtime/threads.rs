@@ -20,12 +20,15 @@ use crate::sink::opened::Tables;
 use crate::sink::publisher::{Progress, Publisher, SinkError};
 use crate::telemetry::Stage;
 
+/// How long a cut of few events waits for others at most.
+const LINGER_MAX: Duration = Duration::from_secs(5);
+
 /// How long a cut of few events waits for others, to go into one object with them: not at all on a disk. Between two
 /// publications nobody waits for it.
 fn cut_linger(config: &Config) -> Duration {
     match config.checkpoint_path() {
         Place::Local(_) => Duration::ZERO,
-        Place::Azure(_) => config.publish_interval() / 2,
+        Place::Azure(_) => (config.publish_interval() / 2).min(LINGER_MAX),
     }
 }
 

@@ -341,7 +341,10 @@ fn watermarks_are_computed_again_exactly_where_all_times_are_stored() {
     let epochs: u64 = said.split("to 30 of 30: ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
     assert!(epochs >= 20, "{said}");
     // Of a stream with duplicates, some lie between bounds.
-    let text = KILLED.tidemark(&["evidence", "--output", "out"]).well().stdout;
+    let case = Case::of(&crate::data::eventful(51, &[300, 200]));
+    let kept = ["--checkpoint-interval", "0s", "--set", "checkpoint.keep=1000", "--set", "sink.publish_interval=0s"];
+    case.run("out", &[&["--epoch-events", "20", "--curated"][..], &kept].concat());
+    let text = case.tidemark(&["evidence", "--output", "out"]).well().stdout;
     let line = text.lines().find(|line| line.contains("watermark.follows")).unwrap();
     assert!(line.starts_with("passed"), "{text}");
     assert!(text.contains("recomputed for epochs ") && text.contains(" compared"), "{text}");

@@ -32,10 +32,9 @@ impl TableWriter {
         if self.log.files().len() < policy.compact_after_files {
             return Ok(0);
         }
-        let mut files = Vec::with_capacity(self.log.files().len());
-        for file in self.log.files() {
-            files.push((Live::of(file, epoch)?, file.clone()));
-        }
+        // A file of somebody else may have no statistics: it stays as it is.
+        let known = self.log.files().filter_map(|file| Some((Live::of(file, epoch)?, file.clone())));
+        let mut files: Vec<(Live, LiveFile)> = known.collect();
         files.sort_by_key(|(live, _)| *live);
         let sizes: Vec<Live> = files.iter().map(|(live, _)| *live).collect();
         let Some(run) = run_to_rewrite(&sizes, policy.compact_after_files, policy.target_file_bytes) else {
@@ -71,11 +70,9 @@ impl TableWriter {
 }
 
 impl Live {
-    fn of(file: &LiveFile, epoch: &str) -> DeltaResult<Live> {
-        match (file.statistics["minValues"][epoch].as_i64(), file.rows()) {
-            (Some(epoch), Some(rows)) => Ok(Live { epoch, rows, bytes: file.bytes }),
-            _ => Err(DeltaTableError::generic(format!("file {} has no statistics", file.path))),
-        }
+    fn of(file: &LiveFile, epoch: &str) -> Option<Live> {
+        let epoch = file.statistics["minValues"][epoch].as_i64()?;
+        Some(Live { epoch, rows: file.rows()?, bytes: file.bytes })
     }
 }
 

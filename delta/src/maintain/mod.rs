@@ -1,7 +1,6 @@
 //! Keeping a table's files in order, between publications: never at the same time as one, and by this writer alone.
 //!
-//! The library's own OPTIMIZE is not used (two at once double all rows, and it knows nothing of our transactions), nor does
-//! its VACUUM delete anything here. Checkpoints of the log are made here too, and not by the library within every n-th commit:
+//! The library's VACUUM names files, and deletes none here. Checkpoints of the log are made here too, and not by the library within every n-th commit:
 //! readers would wait for that commit until its checkpoint is made, ten times as long as for any other.
 
 mod compact;
@@ -90,6 +89,7 @@ impl TableWriter {
     /// [`Error::StateMismatch`] as for a publication.
     pub async fn maintain(&mut self, now: SystemTime) -> Result<Maintained, Error> {
         let mut done = Maintained::default();
+        self.know().await?.map_err(|failure| Error::unavailable(&self.spec.name, 1, failure))?;
         match self.compact().await {
             Ok(files) => done.files_compacted = files,
             Err(failure) => return Err(self.lease_after(failure).await),

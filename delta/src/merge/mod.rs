@@ -1,7 +1,6 @@
 //! MERGE of absolute rows into a keyed table: a row replaces the row with its key, or is new.
 //!
-//! The files that can hold one of the keys are read and written anew: what a MERGE comes to for rows like ours, without
-//! planning a query for it, which for small tables would be nearly all of the work.
+//! The files that can hold one of the keys are read and written anew.
 
 mod keys;
 mod plan;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use deltalake::logstore::object_store::{Error as StoreError, ObjectStoreExt, path::Path};
-use deltalake::{DeltaResult, DeltaTableError, ObjectStore};
+use deltalake::{DeltaResult, DeltaTable, DeltaTableError, ObjectStore};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 
@@ -13,6 +13,9 @@ use crate::{Error, Location};
 
 /// How many log files are read at once.
 const READ_AHEAD: usize = 16;
+
+/// How many commits of others are looked at, at most.
+const OTHERS_MAX: u64 = 1_000;
 
 /// One commit. What its user metadata should say is `None` in commits of others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +88,7 @@ fn version_of(name: &str) -> Option<u64> {
 }
 
 /// One commit; `None` when its log file is gone.
-pub(crate) async fn commit(store: &dyn ObjectStore, version: u64) -> DeltaResult<Option<Commit>> {
+async fn commit(store: &dyn ObjectStore, version: u64) -> DeltaResult<Option<Commit>> {
     let path = Path::from_iter(["_delta_log".to_owned(), format!("{version:020}.json")]);
     let bytes = match store.get(&path).await {
         Ok(found) => found.bytes().await?,
@@ -95,6 +98,28 @@ pub(crate) async fn commit(store: &dyn ObjectStore, version: u64) -> DeltaResult
     let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let actions: Vec<Value> = lines.map(serde_json::from_slice).collect::<Result<_, _>>()?;
     Ok(Some(parse(version, &actions)))
+}
+
+/// Says which commits of others have changed rows, from the newest one back to the last that is known.
+pub(crate) async fn name_others(table: &DeltaTable, name: &str, newest: u64, known: impl Fn(u64, &Commit) -> bool) {
+    let store = table.log_store().object_store(None);
+    for version in (newest.saturating_sub(OTHERS_MAX)..=newest).rev() {
+        // That one cannot be read, or is gone already, keeps nobody from going on.
+        let Ok(Some(commit)) = commit(store.as_ref(), version).await else { return };
+        if known(version, &commit) {
+            return;
+        }
+        if commit.kind.is_none() && commit.changes_rows {
+            let (operation, engine) = (commit.operation.as_deref(), commit.engine.as_deref());
+            tracing::warn!(
+                table = name,
+                version,
+                operation = operation.unwrap_or("unknown"),
+                engine = engine.unwrap_or("unknown"),
+                "somebody else has changed rows of this table"
+            );
+        }
+    }
 }
 
 fn parse(version: u64, actions: &[Value]) -> Commit {
@@ -159,7 +184,7 @@ impl Told {
         let kind = member("kind").as_str().and_then(Kind::from_word);
         let pipeline = member("pipeline").as_str().map(ToOwned::to_owned);
         // Others may write JSON there as well.
-        if kind.is_none() || pipeline.is_none() {
+        if pipeline.is_none() {
             return Told::default();
         }
         let number = |name: &str| member(name).as_i64();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use deltalake::{DeltaTable, DeltaTableError};
 use futures::StreamExt;
 
-pub(crate) use self::history::commit;
+pub(crate) use self::history::name_others;
 pub use self::history::{Commit, history};
 pub use self::predicate::Predicate;
 pub use self::scan::Scan;

@@ -8,6 +8,7 @@ mod merge;
 mod open;
 mod points;
 mod publish;
+mod read;
 mod repeat;
 mod store;
 mod support;

@@ -37,7 +37,7 @@ async fn the_history_tells_who_brought_the_table_to_which_epoch() {
     assert_eq!(told, expected);
     assert!(commits[..4].iter().all(|commit| commit.pipeline.as_deref() == Some(PIPELINE)));
     let now = i64::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
-    assert!(commits.iter().all(|commit| (now - 60_000..=now).contains(&commit.timestamp_ms.unwrap())));
+    assert!(commits[..4].iter().all(|commit| (now - 60_000..=now).contains(&commit.timestamp_ms.unwrap())));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -375,7 +375,7 @@ fn large(epoch: i64) -> RecordBatch {
     rejected_with(details)
 }
 
-/// Whatever there is to write, and also once the writer has made a checkpoint, compacted or met a commit of somebody else.
+/// Whatever there is to write, and also once the writer has made a checkpoint, or met a commit of somebody else.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_is_one_request_for_data_and_one_for_the_log() {
     for (spec, batch) in [(keyed(), users(&[("a", 1, 1)])), (appended(), rejected([])), (appended(), large(1))] {

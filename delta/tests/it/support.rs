@@ -230,7 +230,9 @@ pub(crate) fn told(table: &Path, version: u64) -> Value {
 pub(crate) fn foreign(dir: &TempDir, spec: &TableSpec, operation: &str, actions: &[Value]) -> u64 {
     let log = path(dir, spec).join("_delta_log");
     let version = files(&log, ".json").len() as u64;
-    let info = json!({ "commitInfo": { "timestamp": 0, "operation": operation, "engineInfo": "Somebody/1" } });
+    // Spark writes the numbers of its metrics as texts.
+    let info = json!({ "commitInfo": { "timestamp": 0, "operation": operation, "engineInfo": "Somebody/1",
+        "operationMetrics": { "numOutputRows": "1" } } });
     let lines: Vec<String> = [&info].into_iter().chain(actions).map(Value::to_string).collect();
     let mut file = std::fs::File::create_new(log.join(format!("{version:020}.json"))).unwrap();
     std::io::Write::write_all(&mut file, lines.join("\n").as_bytes()).unwrap();

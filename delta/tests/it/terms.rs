@@ -160,6 +160,12 @@ async fn what_this_program_does_not_honour_is_refused_by_name() {
         .await;
     }
     for spec in [keyed(), appended()] {
+        refused(&spec, "has a name", |dir| {
+            let mut add = foreign_file(dir, &spec, &batch(&spec, 1), true);
+            add["add"]["path"] = "a%20b.parquet".into();
+            foreign(dir, &spec, "WRITE", &[add]);
+        })
+        .await;
         refused(&spec, "deletion vector", |dir| {
             let rows = batch(&spec, 1);
             let mut add = foreign_file(dir, &spec, &rows, true);

@@ -3,9 +3,10 @@
 use super::print;
 use crate::cli::Global;
 use crate::cli::flags::{OfRun, SettingFlags};
-use crate::config::Origin;
+use crate::config::{Origin, Place};
 use crate::exit::{ExitStatus, Failure};
 use crate::report::numbers::grouped;
+use crate::report::requests::{Requests, of_a_day};
 use crate::runtime::probe::probe;
 use clap::Args;
 use std::io::Write;
@@ -36,6 +37,15 @@ impl Validate {
             let output = effective.config.output.path.display();
             text += &format!("the source is there: {} partitions, {size}\n", found.partitions);
             text += &format!("the output can be written: {output} {tables}\n");
+            if matches!(effective.config.output.path, Place::Azure(_)) {
+                let Requests { writes, reads } = of_a_day(&effective.config);
+                let [writes, reads] = [writes, reads].map(|count| grouped(count as u64 / 1_000 * 1_000));
+                text += &format!(
+                    "tables are published every {:?} at most: about {writes} requests a day that write, {reads} that read or \
+                     list\n",
+                    effective.config.publish_interval()
+                );
+            }
         }
         print(out, text)
     }

@@ -1,0 +1,61 @@
+//! What a day in an object store asks for, roughly: each request is paid for, whether anything happened or not.
+//!
+//! The numbers for each publication and checkpoint were counted; see the table in `docs/azure-storage.md`.
+
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::sink::tables::specs;
+
+const DAY: f64 = 86_400.0;
+
+/// Objects of a checkpoint: its manifest, and the runs that it adds or takes together.
+const WRITES_OF_A_CHECKPOINT: f64 = 8.0;
+
+/// What a checkpoint reads and lists.
+const READS_OF_A_CHECKPOINT: f64 = 10.0;
+
+/// A lease is renewed three times in its life, and read as often.
+const RENEWALS: f64 = 3.0;
+
+/// Requests of a day.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Requests {
+    /// Those that write.
+    pub writes: f64,
+    /// Those that read or list.
+    pub reads: f64,
+}
+
+/// The requests of a day in which something happens in every epoch, maintenance aside.
+pub fn of_a_day(config: &Config) -> Requests {
+    let a_day = |every: Duration| DAY / every.as_secs_f64().max(0.001);
+    let publishing = config.publish_interval().max(config.epochs.trigger);
+    // A commit and a file for each table.
+    let publications = a_day(publishing) * 2.0 * specs(config.output.curated).len() as f64;
+    let checkpoints = a_day(config.checkpoint.interval.max(publishing));
+    let cuts = a_day((config.publish_interval() / 2).min(Duration::from_secs(5)).max(config.epochs.trigger));
+    let renewals = a_day(config.checkpoint.lease_ttl) * RENEWALS;
+    Requests {
+        writes: publications + checkpoints * WRITES_OF_A_CHECKPOINT + cuts + renewals,
+        // Once a second somebody looks for events that are to be replayed.
+        reads: DAY + checkpoints * READS_OF_A_CHECKPOINT + renewals,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Effective, Layers};
+
+    /// What was counted on Azurite, with one trigger a second and a checkpoint every five.
+    #[test]
+    fn the_estimate_is_near_what_was_counted() {
+        for (interval, counted) in [(1, 1_234_075.0), (10, 210_239.0), (30, 82_080.0)] {
+            let mut config = Effective::load(Layers::default()).expect("the defaults are sound").config;
+            config.sink.publish_interval = Some(Duration::from_secs(interval));
+            let ratio = of_a_day(&config).writes / counted;
+            assert!((0.8..1.25).contains(&ratio), "{interval} s: {ratio}");
+        }
+    }
+}
