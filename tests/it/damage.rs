@@ -107,7 +107,7 @@ fn a_damaged_checkpoint_gives_right_tables_or_is_refused() {
         let (name, harm) = cases[index];
         let mut random = Random(index as u64);
         // Two or three harms for each record; of runs, which all come to the same check, fewer. A newer version always:
-        // how many records there are, and so which are drawn, is up to the threads, and some must be refused.
+        // how many records there are, and so which are drawn, is up to the threads.
         let each = if folder_of(name) == names::RUNS { 10 } else { 3 };
         if harm != Harm::Newer && index % each != 0 {
             return;
@@ -134,5 +134,6 @@ fn a_damaged_checkpoint_gives_right_tables_or_is_refused() {
         }
     });
     let [well, refused] = ended.into_inner().unwrap();
-    assert!(well > 10 && refused > 4, "{well} ended well, {refused} were refused");
+    // Most damage is to what can be passed over.
+    assert!(well > 10 && refused > 0, "{well} ended well, {refused} were refused");
 }
