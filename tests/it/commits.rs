@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::data::eventful;
 use crate::oracle::{Partition, Rules, check};
 use crate::program::Case;
-use crate::tables::{ALWAYS, CURATED, HEALTH, Shape, Tables};
+use crate::tables::{ALWAYS, CURATED, HEALTH, Shape, Tables, told};
 
 /// The commits of a table, each with its actions.
 pub(crate) fn log(output: &Path, shape: &Shape) -> Vec<Vec<Value>> {
@@ -43,11 +43,6 @@ fn info(commit: &[Value]) -> &Value {
     let infos = actions(commit, "commitInfo");
     assert_eq!(infos.len(), 1);
     infos[0]
-}
-
-/// What a commit says of itself.
-pub(crate) fn told(info: &Value) -> Value {
-    serde_json::from_str(info["userMetadata"].as_str().unwrap()).unwrap()
 }
 
 /// Checks the log of one table, and returns the epochs and watermarks of its publications.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use arrow::array::RecordBatch;
+use serde_json::Value;
 use tidemark_delta::{Location, Predicate, Scan, exists};
 
 use crate::cells::{Cell, Row, rows};
@@ -133,6 +134,11 @@ pub(crate) const MANIFEST: Shape = Shape {
 
 /// The tables that are always there.
 pub(crate) const ALWAYS: [Shape; 6] = [NET_FLOW, USER_METRICS, CHANNELS, REJECTED, HEALTH, MANIFEST];
+
+/// What a commit says of itself.
+pub(crate) fn told(info: &Value) -> Value {
+    serde_json::from_str(info["userMetadata"].as_str().unwrap()).unwrap()
+}
 
 /// Every table of an output, by name.
 #[derive(Clone, Debug, PartialEq, Eq)]

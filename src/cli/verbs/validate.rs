@@ -39,7 +39,7 @@ impl Validate {
             text += &format!("the output can be written: {output} {tables}\n");
             if matches!(effective.config.output.path, Place::Azure(_)) {
                 let Requests { writes, reads } = of_a_day(&effective.config);
-                let [writes, reads] = [writes, reads].map(|count| grouped(count as u64 / 1_000 * 1_000));
+                let [writes, reads] = [writes, reads].map(|count| grouped(count / 1_000 * 1_000));
                 text += &format!(
                     "tables are published every {:?} at most: about {writes} requests a day that write, {reads} that read or \
                      list\n",

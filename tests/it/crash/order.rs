@@ -7,11 +7,10 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
-use crate::commits::told;
 use crate::crash::job::{EAGER, Job};
 use crate::data::eventful;
 use crate::oracle::Rules;
-use crate::tables::ALWAYS;
+use crate::tables::{ALWAYS, told};
 
 /// Runs three epochs, and pauses once at a place.
 fn paused_at(place: &str) -> Job {

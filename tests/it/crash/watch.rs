@@ -12,8 +12,7 @@ use arrow::datatypes::Int64Type;
 use serde_json::Value;
 use tidemark_delta::{Location, Predicate, Scan};
 
-use crate::commits::told;
-use crate::tables::{ALWAYS, CHANNELS, HEALTH, MANIFEST, NET_FLOW, REJECTED, Shape, USER_METRICS};
+use crate::tables::{ALWAYS, CHANNELS, HEALTH, MANIFEST, NET_FLOW, REJECTED, Shape, USER_METRICS, told};
 
 /// Time between two looks at the logs, of which every eighth is followed by a look at the rows.
 const BETWEEN: Duration = Duration::from_millis(25);
