@@ -65,7 +65,8 @@ pub(crate) fn is_damage(failure: &(dyn Error + 'static)) -> bool {
 pub(crate) fn is_of_storage(failure: &(dyn Error + 'static)) -> bool {
     let mut links = std::iter::successors(Some(failure), |error| inner(*error));
     links.any(|error| {
-        error.downcast_ref::<StoreError>().is_some() || error.to_string().to_lowercase().contains("object store")
+        let text = error.to_string().to_lowercase();
+        error.downcast_ref::<StoreError>().is_some() || text.contains("object store") || text.contains("(os error")
     })
 }
 
@@ -147,6 +148,7 @@ mod tests {
             (denied().into(), false),
             (kernel(io::Error::from(ErrorKind::ConnectionReset)), false),
             (DeltaTableError::KernelError(missing().into()), true),
+            (DeltaTableError::Generic("IO error: Too many open files (os error 24)".to_owned()), false),
         ] {
             assert_eq!(is_damage(&failure), damage, "{failure:?}");
         }

@@ -116,6 +116,8 @@ mod tests {
             let (low, high) = (cut_low(text), cut_high(text));
             assert!(low <= text && text <= high.as_str(), "{text:?} is not within {low:?} and {high:?}");
             assert!(low.chars().count() <= TEXT_CHARS);
+            let found = of(&[batch(&[Some(text)], 0)], &["text".to_owned()]);
+            assert_eq!((&found["minValues"]["text"], &found["maxValues"]["text"]), (&json!(low), &json!(high)));
         }
         assert!(cut_high(&long).chars().count() == TEXT_CHARS + 1);
     }

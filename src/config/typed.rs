@@ -59,6 +59,9 @@ pub struct Config {
     pub log: Log,
 }
 
+/// How long a cut of few events waits for others at most.
+const LINGER_MAX: Duration = Duration::from_secs(5);
+
 impl Config {
     /// Where cuts and checkpoints lie.
     pub fn checkpoint_path(&self) -> Place {
@@ -69,6 +72,15 @@ impl Config {
     pub fn publish_interval(&self) -> Duration {
         let suitable = if matches!(self.output.path, Place::Local(_)) { 1 } else { 10 };
         self.sink.publish_interval.unwrap_or(Duration::from_secs(suitable))
+    }
+
+    /// How long a cut of few events waits for others, to go into one object with them: not at all on a disk. Between two
+    /// publications nobody waits for it.
+    pub fn cut_linger(&self) -> Duration {
+        match self.checkpoint_path() {
+            Place::Local(_) => Duration::ZERO,
+            Place::Azure(_) => (self.publish_interval() / 2).min(LINGER_MAX),
+        }
     }
 
     /// Whether the interval holds also where the trigger is shorter: if it was asked for, or saves requests.

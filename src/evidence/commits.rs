@@ -32,7 +32,7 @@ pub(super) fn check(cut: &Cut, pipeline: Option<&str>) -> Vec<Check> {
         ),
         Check::of(
             "commits.marked",
-            "every commit says what it is, and carries the transactions that it names; only publications change rows",
+            "every commit that changes rows is a publication; every one of the pipeline carries the transactions that it names",
             format!("{all}, {} for creation, take-over and maintenance", others),
             unmarked,
         ),

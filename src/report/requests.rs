@@ -35,7 +35,7 @@ pub fn of_a_day(config: &Config) -> Requests {
     // A commit and a file for each table.
     let publications = a_day(publishing) * 2 * specs(config.output.curated).len() as u64;
     let checkpoints = a_day(config.checkpoint.interval.max(publishing));
-    let cuts = a_day((config.publish_interval() / 2).min(Duration::from_secs(5)).max(config.epochs.trigger));
+    let cuts = a_day(config.cut_linger().max(config.epochs.trigger));
     let renewals = a_day(config.checkpoint.lease_ttl) * RENEWALS;
     Requests {
         writes: publications + checkpoints * WRITES_OF_A_CHECKPOINT + cuts + renewals,
@@ -54,6 +54,7 @@ mod tests {
     fn the_estimate_is_near_what_was_counted() {
         for (interval, counted) in [(1, 1_234_075.0), (10, 210_239.0), (30, 82_080.0)] {
             let mut config = Effective::load(Layers::default()).expect("the defaults are sound").config;
+            config.output.path = "az://lake/payments".to_owned().try_into().expect("it is a place");
             config.sink.publish_interval = Some(Duration::from_secs(interval));
             let ratio = of_a_day(&config).writes as f64 / counted;
             assert!((0.8..1.25).contains(&ratio), "{interval} s: {ratio}");

@@ -15,22 +15,10 @@ use crate::checkpoint::cuts::{Announced, CutWriter};
 use crate::checkpoint::writer::{CheckpointWriter, Options};
 use crate::cluster::links::Links;
 use crate::cluster::messages::Message;
-use crate::config::{Config, Place};
+use crate::config::Config;
 use crate::sink::opened::Tables;
 use crate::sink::publisher::{Progress, Publisher, SinkError};
 use crate::telemetry::Stage;
-
-/// How long a cut of few events waits for others at most.
-const LINGER_MAX: Duration = Duration::from_secs(5);
-
-/// How long a cut of few events waits for others, to go into one object with them: not at all on a disk. Between two
-/// publications nobody waits for it.
-fn cut_linger(config: &Config) -> Duration {
-    match config.checkpoint_path() {
-        Place::Local(_) => Duration::ZERO,
-        Place::Azure(_) => (config.publish_interval() / 2).min(LINGER_MAX),
-    }
-}
 
 /// The threads that write.
 pub(super) struct Writers {
@@ -79,7 +67,7 @@ impl Writers {
         }
         let (publisher, publishing) = Publisher::start(tables, Progress::after(recovered.after, &recovered.counters))?;
         let publishing = Some(publishing);
-        let linger = cut_linger(config);
+        let linger = config.cut_linger();
         Ok(Writers { publisher, checkpoints, cut_log, linger, context: context.clone(), publishing, checkpointing })
     }
 

@@ -249,6 +249,24 @@ fn a_null_fails_wherever_it_is() {
 }
 
 #[test]
+fn what_others_do_to_files_and_words_alone_passes() {
+    let Some(python) = python("import deltalake") else { return };
+    let case = copied();
+    let table = |shape: &Shape| format!("DeltaTable({:?})", case.path("out").join(shape.name).to_str().unwrap());
+    let script = format!(
+        "import os\nfrom deltalake import DeltaTable\nn = {}.optimize.compact()['numFilesRemoved']\n\
+         {}.alter.set_table_description('mine')\n{}.alter.set_table_properties({{'owner': 'me'}}, raise_if_not_exists=False)\n\
+         os._exit(0 if n > 1 else 1)",
+        table(&HEALTH),
+        table(&USER_METRICS),
+        table(&NET_FLOW)
+    );
+    let ended = finish(Command::new(&python).args(["-c", &script]), b"");
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    evidence(&case, 0);
+}
+
+#[test]
 fn a_missing_row_fails_its_check() {
     let Some(python) = python("import deltalake") else { return };
     let deletions: [(&Shape, &str, &str); 6] = [

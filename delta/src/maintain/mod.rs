@@ -1,7 +1,7 @@
 //! Keeping a table's files in order, between publications: never at the same time as one, and by this writer alone.
 //!
-//! The library's VACUUM names files, and deletes none here. Checkpoints of the log are made here too, and not by the library within every n-th commit:
-//! readers would wait for that commit until its checkpoint is made, ten times as long as for any other.
+//! The library's VACUUM names files, and deletes none here. Checkpoints of the log are made here too, and not within every n-th
+//! commit: readers would wait for that commit until its checkpoint is made, ten times as long as for any other.
 
 mod compact;
 mod leftovers;
