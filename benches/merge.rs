@@ -127,7 +127,7 @@ async fn compare(rows: u64, step: u64, rounds: u64) -> Vec<Commits> {
     let folder = tempfile::tempdir_in(".").unwrap();
     let root = std::path::absolute(folder.path()).unwrap();
     let location = Location::parse(root.to_str().expect("a path of UTF-8"), HashMap::new()).unwrap();
-    let identity = Identity { pipeline: "bench".to_owned(), generation: 1 };
+    let identity = Identity { pipeline: "bench".to_owned(), generation: 1, lineage: 1 };
     let policy = Policy { sync: number("--sync", 0) == 1, ..Policy::default() };
     let lake = Lake::new(location, identity, policy).unwrap();
     let mut writers = Vec::new();

@@ -44,10 +44,12 @@ pub enum Kind {
     Totals = 7,
     /// Events that are fed once more.
     Inbox = 8,
+    /// The lock of an output.
+    Output = 9,
 }
 
 impl Kind {
-    const ALL: [Kind; 8] = [
+    const ALL: [Kind; 9] = [
         Kind::Generation,
         Kind::Adoption,
         Kind::Cuts,
@@ -56,6 +58,7 @@ impl Kind {
         Kind::Ids,
         Kind::Totals,
         Kind::Inbox,
+        Kind::Output,
     ];
 
     fn of(byte: u8) -> Option<Kind> {
@@ -74,6 +77,7 @@ impl fmt::Display for Kind {
             Kind::Ids => "a run of ids",
             Kind::Totals => "a run of totals",
             Kind::Inbox => "an inbox",
+            Kind::Output => "the lock of an output",
         })
     }
 }

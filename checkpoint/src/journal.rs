@@ -11,17 +11,19 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use tidemark_dataflows::event::Epoch;
 
+pub use crate::claims::{Bid, check_newest, claim, claim_of, lineage, newest_generation};
 use crate::envelope::Digest;
 use crate::error::Error;
 use crate::names;
-use crate::records::{Adoption, Change, Claim, Claimant, Cut, Cuts, Identity, Link, Manifest, Record, Seal, Span};
+use crate::records::{Adoption, Change, Cut, Cuts, Identity, Link, Manifest, Record, Seal, Span};
 use crate::store::Store;
 
 /// A generation that was won.
 #[derive(Clone)]
 pub struct Claimed {
-    store: Store,
-    generation: u64,
+    pub(crate) store: Store,
+    pub(crate) generation: u64,
+    pub(crate) lineage: u64,
 }
 
 /// A manifest with its place in the chain.
@@ -74,34 +76,6 @@ impl Past {
     }
 }
 
-/// Wins the next generation: a number that no other instance has, and that is greater than all before it.
-///
-/// # Errors
-///
-/// When the store cannot be read or written.
-pub fn claim(store: &Store, by: &Claimant, nonce: u64) -> Result<Claimed, Error> {
-    loop {
-        let generation = newest_generation(store)? + 1;
-        let name = names::claim(generation);
-        let claim = Claim { generation, by: by.clone(), nonce };
-        match store.create(&name, claim.to_object(&name)?) {
-            Ok(()) => return Ok(Claimed { store: store.clone(), generation }),
-            Err(Error::Taken { .. }) => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// What stands in the claim of a generation; `None` where it was never claimed.
-///
-/// # Errors
-///
-/// When the store cannot be read, or the claim is damaged.
-pub fn claim_of(store: &Store, generation: u64) -> Result<Option<Claim>, Error> {
-    let name = names::claim(generation);
-    store.read(&name)?.map(|object| Claim::of_object(&name, &object)).transpose()
-}
-
 /// The manifest that a link names.
 ///
 /// # Errors
@@ -110,26 +84,6 @@ pub fn claim_of(store: &Store, generation: u64) -> Result<Option<Claim>, Error> 
 pub fn manifest_of(store: &Store, link: &Link) -> Result<Restorable, Error> {
     let name = names::linked(link);
     read_manifest(store, &name, Some(link.digest))?.ok_or(Error::Missing { what: name })
-}
-
-/// The greatest generation that was ever claimed or recorded; 0 before the first.
-fn newest_generation(store: &Store) -> Result<u64, Error> {
-    let mut newest = 0;
-    for folder in [names::GENERATIONS, names::ADOPTIONS] {
-        newest =
-            newest.max(store.list(folder)?.iter().filter_map(|object| names::number(&object.name)).max().unwrap_or(0));
-    }
-    Ok(newest)
-}
-
-/// Refuses to go on when a generation after `ours` has been claimed.
-///
-/// # Errors
-///
-/// [`Error::Fenced`] when there is one.
-pub fn check_newest(store: &Store, ours: u64) -> Result<(), Error> {
-    let by = newest_generation(store)?;
-    if by > ours { Err(Error::Fenced { by, ours }) } else { Ok(()) }
 }
 
 /// What is stored of a pipeline, without claiming anything: for those who look, and for a first check of settings.
@@ -286,6 +240,11 @@ impl Claimed {
         self.generation
     }
 
+    /// The lineage of the pipeline.
+    pub fn lineage(&self) -> u64 {
+        self.lineage
+    }
+
     /// Reads what is stored, and keeps older generations from adding to it. Call it only once every table is fenced.
     ///
     /// # Errors
@@ -349,10 +308,11 @@ impl Claimed {
         let last_cut = past.map_or(0, |past| past.last_cut);
         let changes = past.map_or(&[][..], |past| &past.changes[..]).to_vec();
         let cuts = cuts.copied().collect();
-        let adoption = Adoption { generation: self.generation, identity, last_cut, cuts, manifests, changes };
+        let (generation, follows) = (self.generation, Some(past.map_or(0, Past::generation)));
+        let adoption = Adoption { generation, follows, identity, last_cut, cuts, manifests, changes };
         let name = names::adoption(self.generation);
         self.store.create(&name, adoption.to_object(&name)?)?;
-        let (store, generation) = (self.store, self.generation);
+        let store = self.store;
         let sequence = first_sequence(&adoption.manifests);
         let (adopted_cut, changes, swept) = (last_cut, adoption.changes, false);
         Ok(Journal {

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod claims;
 pub mod compaction;
 pub mod envelope;
 mod error;

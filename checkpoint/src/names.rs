@@ -14,6 +14,8 @@ pub const CUTS: &str = "cuts";
 pub const MANIFESTS: &str = "manifests";
 /// Folder of the runs, with a folder for each generation.
 pub const RUNS: &str = "runs";
+/// Folder of an output in which its lock lies, and the checkpoint unless that is elsewhere.
+pub const IN_OUTPUT: &str = "_tidemark";
 /// Folder of events that wait to be fed once more.
 pub const INBOX: &str = "inbox";
 

@@ -5,10 +5,12 @@
 //! for the third time.
 
 /// Every place, in the order in which an epoch and a checkpoint come to them.
-pub const PLACES: [&str; 22] = [
+pub const PLACES: [&str; 24] = [
+    "generation-numbered",
     "generation-claimed",
     "table-opened",
     "tables-fenced",
+    "before-adoption",
     "adopted",
     "replayed",
     "before-cut",

@@ -1,7 +1,7 @@
 //! The small objects: what generations, cuts and manifests say. JSON inside the envelope.
 //!
-//! Times are microseconds since 1970, and named so. Members are added only together with a new format version. What a
-//! format before did not have yet is empty or left out when an object of that format is read.
+//! Times are microseconds since 1970, and named so. Members are added only together with a new format version, unless whoever
+//! does not know them understands the rest as well without. What was not written yet is empty or left out when it is read.
 
 use std::collections::BTreeMap;
 
@@ -67,6 +67,27 @@ pub struct Claim {
     pub by: Claimant,
     /// Drawn at random, so that no two claims are equal.
     pub nonce: u64,
+    /// The lineage of the pipeline: that of every claim before it. None where a version of before claimed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lineage: Option<u64>,
+}
+
+/// To which pipeline an output belongs, whichever checkpoint comes along with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputLock {
+    /// Name of the pipeline.
+    pub pipeline: String,
+    /// Its lineage.
+    pub lineage: u64,
+    /// Where its checkpoint lay when it was written. For people only.
+    pub checkpoint: String,
+    /// When that was.
+    pub since_us: i64,
+}
+
+impl OutputLock {
+    /// Its name below [`names::IN_OUTPUT`](crate::names::IN_OUTPUT) in the output.
+    pub const NAME: &str = "output";
 }
 
 /// What a pipeline computes, and from what: fixed by its first start. With another identity, what is stored would
@@ -75,7 +96,7 @@ pub struct Claim {
 pub struct Identity {
     /// Name of the pipeline.
     pub pipeline: String,
-    /// Drawn at the first start; every manifest repeats it.
+    /// Drawn at the first start; every manifest, every table and the lock of the output repeat it.
     pub lineage: u64,
     /// When the pipeline was started for the first time.
     pub created_us: i64,
@@ -118,6 +139,10 @@ pub struct Span {
 pub struct Adoption {
     /// The generation that adopts.
     pub generation: u64,
+    /// The generation whose past that is, and whose places it has sealed; 0 where there was none. None where a version of before
+    /// adopted: then it is the one before it that adopted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<u64>,
     /// What the pipeline is.
     pub identity: Identity,
     /// The last epoch that was cut; 0 before the first. This generation cuts the one after it.
@@ -433,6 +458,10 @@ pub fn inbox_among(positions: &[Position]) -> Option<&Position> {
 
 impl Record for Claim {
     const KIND: Kind = Kind::Generation;
+}
+
+impl Record for OutputLock {
+    const KIND: Kind = Kind::Output;
 }
 
 impl Record for Adoption {

@@ -31,7 +31,7 @@ fn claim() -> Claim {
         started_us: 1_735_689_600_000_000,
         program: "tidemark 0.1.0".to_owned(),
     };
-    Claim { generation: 2, by, nonce: 1_234_567_890_123_456_789 }
+    Claim { generation: 2, by, nonce: 1_234_567_890_123_456_789, lineage: Some(7) }
 }
 
 fn change() -> Change {
@@ -52,6 +52,7 @@ fn adoption() -> Adoption {
     };
     Adoption {
         generation: 2,
+        follows: Some(1),
         identity,
         last_cut: 14,
         cuts: vec![Span { generation: 1, first: 1, last: 14 }],

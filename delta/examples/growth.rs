@@ -98,7 +98,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 async fn grow(epochs: i64, keys: i64, changed: i64, clean: i64, policy: Policy) -> Result<(), Box<dyn Error>> {
     let directory = tempfile::TempDir::new()?;
     let root = directory.path().to_str().ok_or("the temporary directory is not UTF-8")?;
-    let identity = Identity { pipeline: "growth".to_owned(), generation: 1 };
+    let identity = Identity { pipeline: "growth".to_owned(), generation: 1, lineage: 1 };
     let lake = Lake::new(Location::parse(root, HashMap::new())?, identity, policy)?;
     let shapes = [
         ("keyed", Shape::Keyed { key: vec!["id".to_owned()] }),

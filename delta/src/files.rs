@@ -11,10 +11,11 @@ use deltalake::parquet::arrow::ArrowWriter;
 use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use deltalake::parquet::arrow::arrow_writer::ArrowWriterOptions;
 use deltalake::parquet::basic::{Compression, ZstdLevel};
+use deltalake::parquet::errors::ParquetError;
 use deltalake::parquet::file::properties::{EnabledStatistics, WriterProperties};
 use uuid::Uuid;
 
-use crate::log::{LiveFile, now_ms};
+use crate::log::{LiveFile, digest, now_ms};
 use crate::read::with_schema;
 use crate::spec::Shape;
 use crate::statistics;
@@ -77,6 +78,9 @@ impl TableWriter {
         }
         // Files are small enough for memory: MERGE splits them by rows, compaction passes over large ones.
         let bytes = self.log.store.object_store(None).get(&file.place()).await?.bytes().await?;
+        if let Some(what) = file.damage(&bytes) {
+            return Err(ParquetError::General(what).into());
+        }
         let batches = ParquetRecordBatchReaderBuilder::try_new(bytes)?.with_batch_size(READ_ROWS).build()?;
         batches.map(|batch| Ok(with_schema(&batch?, &self.spec.schema)?)).collect()
     }
@@ -111,7 +115,7 @@ impl FileWriter {
         }
         let bytes = writer.into_inner()?;
         let file = LiveFile {
-            path: format!("part-00000-{}-c000.zstd.parquet", Uuid::new_v4()),
+            path: format!("part-00000-{}-c000.{}.zstd.parquet", Uuid::new_v4(), digest(&bytes)),
             bytes: bytes.len() as u64,
             modified_ms: now_ms(),
             statistics: statistics::of(rows, &self.bounded),

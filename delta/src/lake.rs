@@ -1,23 +1,29 @@
 //! Where the tables of one pipeline lie, and what they share: storage options, identity, policy.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
+use deltalake::logstore::object_store::local::LocalFileSystem;
 use deltalake::logstore::{StorageConfig, object_store_factories};
 use deltalake::{DeltaResult, DeltaTable, DeltaTableBuilder, DeltaTableError, ObjectStore};
 use url::Url;
 
+use crate::damage::{self, Damage, Without};
 use crate::deadline::Deadline;
-use crate::durable::{self, Durable};
-use crate::{Error, Policy};
+use crate::disk::{self, Disk};
+use crate::open::unreadable;
+use crate::{Error, Policy, cause};
 
 /// The directory or container below which all tables lie.
+///
+/// A directory is the root of its own store, so that no part of its path is ever a part of a URL: any path will do.
 #[derive(Clone)]
 pub struct Location {
     root: Url,
+    directory: Option<PathBuf>,
     options: HashMap<String, String>,
     store: Option<Arc<dyn ObjectStore>>,
     sync: bool,
@@ -31,16 +37,21 @@ impl Location {
     /// [`Error::Bug`] when the text is neither.
     pub fn parse(root: &str, options: HashMap<String, String>) -> Result<Self, Error> {
         let refuse = || Error::bug("*", format!("{root:?} is neither a path nor a URL"));
-        let mut url = if root.contains("://") {
-            Url::parse(root).map_err(|_| refuse())?
-        } else {
-            let path = std::path::absolute(root).map_err(|_| refuse())?;
-            Url::from_directory_path(path).map_err(|()| refuse())?
+        let directory = match root.split_once("://") {
+            None => Some(std::path::absolute(root).map_err(|_| refuse())?),
+            Some(("file", _)) => {
+                let path = Url::parse(root).ok().and_then(|url| url.to_file_path().ok());
+                Some(path.ok_or_else(refuse)?)
+            }
+            Some(_) => None,
         };
+        // The library looks itself whether the path of a file's URL exists. This one has none.
+        let url = if directory.is_some() { "memory:///" } else { root };
+        let mut url = Url::parse(url).map_err(|_| refuse())?;
         if !url.path().ends_with('/') {
             url.set_path(&format!("{}/", url.path()));
         }
-        Ok(Location { root: url, options, store: None, sync: false, request_timeout: None })
+        Ok(Location { root: url, directory, options, store: None, sync: false, request_timeout: None })
     }
 
     /// Uses an object store that the caller has made; its `/` is the root of the URL's authority. All tables of one
@@ -50,6 +61,9 @@ impl Location {
         static AZURE: Once = Once::new();
         AZURE.call_once(|| deltalake::azure::register_handlers(None));
         self.store = Some(store);
+        // That store knows the whole path.
+        let directory = self.directory.take().and_then(|directory| Url::from_directory_path(directory).ok());
+        self.root = directory.unwrap_or(self.root);
         self
     }
 
@@ -59,18 +73,19 @@ impl Location {
         self
     }
 
+    /// The directory of a table on this machine; none in an object store.
+    pub(crate) fn directory(&self, table: &str) -> Option<PathBuf> {
+        self.directory.as_ref().map(|directory| directory.join(table))
+    }
+
     /// Whether it is a directory of this machine.
     pub(crate) fn is_local(&self) -> bool {
-        self.root.scheme() == "file"
+        self.directory.is_some()
     }
 
     /// Makes what is written to a local disk durable before it counts as written.
-    fn synced(mut self) -> Self {
-        if self.is_local() && self.store.is_none() {
-            self.store = Some(Arc::new(Durable::default()));
-            self.sync = true;
-        }
-        self
+    fn synced(self) -> Self {
+        Location { sync: true, ..self }
     }
 
     /// The URL of a table.
@@ -80,30 +95,69 @@ impl Location {
 
     /// A handle without state. A local table's directory is created.
     pub(crate) fn table(&self, name: &str) -> Result<DeltaTable, Error> {
-        let url = self.url(name)?;
-        if let Some(path) = local_path(&url) {
-            let made = if self.sync { durable::create_dir_all(&path) } else { std::fs::create_dir_all(path) };
+        if let Some(path) = self.directory(name) {
+            let made = if self.sync { disk::create_dir_all(&path, true) } else { std::fs::create_dir_all(path) };
             made.map_err(|error| Error::unavailable(name, 1, error.into()))?;
         }
-        self.handle(name, url)
+        self.handle(name, self.url(name)?)
     }
 
     /// A handle without state, unless a local table's directory is missing. Nothing is created.
     pub(crate) fn existing(&self, name: &str) -> Result<Option<DeltaTable>, Error> {
-        let url = self.url(name)?;
-        let exists = local_path(&url).map_or(Ok(true), |path| path.try_exists());
+        let exists = self.directory(name).map_or(Ok(true), |path| path.try_exists());
         if !exists.map_err(|error| Error::unavailable(name, 1, error.into()))? {
             return Ok(None);
         }
-        self.handle(name, url).map(Some)
+        self.handle(name, self.url(name)?).map(Some)
+    }
+
+    /// The store of the directory, whose `/` is the directory itself.
+    fn disk(&self, directory: &Path) -> DeltaResult<Arc<dyn ObjectStore>> {
+        Ok(Arc::new(Disk::of(LocalFileSystem::new_with_prefix(directory)?, self.sync)))
+    }
+
+    /// Reads a table, as of a version or the newest. A damaged log checkpoint is passed over where the commits say the same, and
+    /// whether one was is told.
+    ///
+    /// # Errors
+    /// [`Error::StateMismatch`] for a protocol that is not known, and for damage, with the name of the object;
+    /// [`Error::Unavailable`] when it cannot be read, with [`DeltaTableError::NotATable`] where there is none.
+    pub(crate) async fn load(
+        &self,
+        name: &str,
+        table: DeltaTable,
+        version: Option<u64>,
+    ) -> Result<(DeltaTable, bool), Error> {
+        let failure = match loaded(table.clone(), version).await {
+            Err(failure) if is_the_log_to_blame(&failure) => failure,
+            settled => return settled.map(|table| (table, false)).map_err(|failure| unreadable(name, failure)),
+        };
+        let unavailable = |failure| Error::unavailable(name, 1, failure);
+        let store = table.log_store().object_store(None);
+        let hidden = match damage::of_log(store.as_ref()).await.map_err(unavailable)? {
+            Some(Damage::Passable(hidden)) => hidden,
+            Some(Damage::Fatal(what)) => return Err(Error::mismatch(name, what)),
+            None => return Err(unreadable(name, failure)),
+        };
+        tracing::warn!(table = name, files = ?hidden, error = %failure, "damaged, and passed over: the commits say the same");
+        let table = self.handle_without(name, self.url(name)?, &hidden)?;
+        loaded(table, version).await.map(|table| (table, true)).map_err(|failure| unreadable(name, failure))
     }
 
     fn handle(&self, name: &str, url: Url) -> Result<DeltaTable, Error> {
+        self.handle_without(name, url, &BTreeSet::new())
+    }
+
+    /// A handle to which some files of the log are not there.
+    fn handle_without(&self, name: &str, url: Url, hidden: &BTreeSet<String>) -> Result<DeltaTable, Error> {
         let bug = |error: DeltaTableError| Error::bug(name, error.to_string());
         let builder = DeltaTableBuilder::from_url(url.clone()).map_err(bug)?;
-        let (builder, store) = match &self.store {
-            Some(store) => (builder, Arc::clone(store)),
-            None => {
+        let (builder, store) = match (&self.store, &self.directory) {
+            (Some(store), _) => (builder, Arc::clone(store)),
+            (None, Some(directory)) => {
+                (builder, self.disk(directory).map_err(|error| Error::unavailable(name, 1, error))?)
+            }
+            (None, None) => {
                 let builder = builder.with_storage_options(self.options.clone());
                 let store = made(&url, builder.storage_options()).map_err(bug)?;
                 (builder, store)
@@ -113,13 +167,22 @@ impl Location {
             Some(timeout) => Arc::new(Deadline::new(store, timeout)) as Arc<dyn ObjectStore>,
             None => store,
         };
+        let store = if hidden.is_empty() { store } else { Arc::new(Without::new(store, name, hidden)) };
         builder.with_storage_backend(store, url).build().map_err(bug)
     }
 }
 
-/// The directory that a URL names on this machine. The conversion itself does not look at the scheme.
-pub(crate) fn local_path(url: &Url) -> Option<PathBuf> {
-    if url.scheme() == "file" { url.to_file_path().ok() } else { None }
+async fn loaded(mut table: DeltaTable, version: Option<u64>) -> DeltaResult<DeltaTable> {
+    match version {
+        Some(version) => table.load_version(version).await?,
+        None => table.load().await?,
+    }
+    Ok(table)
+}
+
+/// Whether a log that can be had makes no sense, or lacks a file.
+fn is_the_log_to_blame(failure: &DeltaTableError) -> bool {
+    !matches!(failure, DeltaTableError::NotATable(_)) && cause::is_damage(failure)
 }
 
 /// The store that the library makes for a URL; its `/` is the root of the URL's authority.
@@ -134,7 +197,12 @@ fn made(url: &Url, options: HashMap<String, String>) -> DeltaResult<Arc<dyn Obje
 impl fmt::Debug for Location {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The options may hold account keys.
-        formatter.debug_struct("Location").field("root", &self.root.as_str()).finish_non_exhaustive()
+        let directory = &self.directory;
+        formatter
+            .debug_struct("Location")
+            .field("root", &self.root.as_str())
+            .field("directory", directory)
+            .finish_non_exhaustive()
     }
 }
 
@@ -145,6 +213,18 @@ pub struct Identity {
     pub pipeline: String,
     /// Generation of this writer, greater than that of every writer before it.
     pub generation: i64,
+    /// Drawn once for each pipeline, so that two of one name are told apart. It stands in a property of every table.
+    pub lineage: u64,
+}
+
+impl Identity {
+    /// The table property that holds the lineage.
+    pub const LINEAGE: &str = "tidemark.lineage";
+
+    /// The lineage as tables have it: 16 hexadecimal digits.
+    pub(crate) fn lineage_text(&self) -> String {
+        format!("{:016x}", self.lineage)
+    }
 }
 
 /// All tables of one pipeline below one root.
@@ -185,15 +265,16 @@ mod tests {
 
     #[test]
     fn only_files_are_local() {
-        let path = |url| local_path(&Url::parse(url).unwrap());
-        assert_eq!(path("file:///a/b/"), Some("/a/b/".into()));
+        let path = |root| Location::parse(root, HashMap::new()).unwrap().directory("t");
+        assert_eq!(path("file:///a/b"), Some("/a/b/t".into()));
+        assert_eq!(path("/a/b %20/../c"), Some("/a/b %20/../c/t".into()));
         assert_eq!((path("memory:///a/b/"), path("memory://a/b/"), path("az://a/b/")), (None, None, None));
     }
 
     #[test]
     fn unknown_schemes_are_refused() {
         let location = |root| Location::parse(root, HashMap::new()).unwrap();
-        for root in ["file:///nowhere", "memory:///tables"] {
+        for root in ["file:///", "memory:///tables", "."] {
             assert!(location(root).handle("t", location(root).url("t").unwrap()).is_ok());
         }
         assert!(location("unknown://a/b").handle("t", Url::parse("unknown://a/b/").unwrap()).is_err());

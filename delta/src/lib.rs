@@ -4,7 +4,7 @@
 //! of events or metrics, decides no epoch, holds no queue and runs no thread: a runtime calls it, one table at a time.
 //!
 //! Every commit carries two application transactions, `<pipeline>/epoch` and `<pipeline>/fence` (the writer's generation),
-//! and user metadata as JSON: `kind`, `pipeline`, `generation`, `epoch` and `watermark`.
+//! and user metadata as JSON: `kind`, `pipeline`, `generation`, `lineage`, `epoch` and `watermark`.
 //!
 //! Files on a local disk are not synced unless [`Policy::sync`] says so: by default they are safe against a killed process,
 //! not against a power failure.
@@ -14,8 +14,9 @@
 mod append;
 mod cause;
 mod checks;
+mod damage;
 mod deadline;
-mod durable;
+mod disk;
 mod error;
 mod files;
 mod fits;
@@ -36,7 +37,7 @@ pub use error::Error;
 pub use lake::{Identity, Lake, Location};
 pub use maintain::Maintained;
 pub use policy::{Policy, RETENTION_MIN, Retry};
-pub use read::{Commit, Predicate, Scan, exists, held, history};
+pub use read::{Commit, Predicate, Scan, Standing, damaged_files, exists, history, standing};
 pub use spec::{Check, Shape, TableSpec};
-pub use txn::{Held, Kind};
+pub use txn::Kind;
 pub use writer::{Outcome, Published, TableWriter};

@@ -8,6 +8,7 @@
 //! that log files live on; after that the log is read again before anything is put, and a commit that took so long is in doubt.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use deltalake::kernel::LogicalFileView;
@@ -17,7 +18,7 @@ use deltalake::{DeltaResult, DeltaTable, DeltaTableError};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::lake::{Identity, local_path};
+use crate::lake::{Identity, Lake};
 use crate::policy::RETENTION_MIN;
 use crate::txn::Stamp;
 
@@ -37,7 +38,7 @@ pub(crate) struct LiveFile {
 }
 
 impl LiveFile {
-    fn of(file: &LogicalFileView) -> DeltaResult<LiveFile> {
+    pub(crate) fn of(file: &LogicalFileView) -> DeltaResult<LiveFile> {
         let statistics = file.stats().map_or(Ok(Value::Null), |statistics| serde_json::from_str(&statistics));
         Ok(LiveFile {
             path: file.path().into_owned(),
@@ -56,6 +57,23 @@ impl LiveFile {
     pub(crate) fn is_plain(&self) -> bool {
         self.path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.=/".contains(&byte))
             && !self.path.starts_with('/')
+    }
+
+    /// What is wrong with its bytes, in words. Files that we write have a digest in their names: Parquet itself notices few
+    /// changes inside of a page.
+    pub(crate) fn damage(&self, bytes: &[u8]) -> Option<String> {
+        let found = bytes.len() as u64;
+        if found != self.bytes {
+            return Some(format!("{} has {found} bytes instead of {}", self.path, self.bytes));
+        }
+        let told = self.digest()?;
+        (told != digest(bytes)).then(|| format!("{} is not what was written", self.path))
+    }
+
+    /// The digest in its name; none in files of others, and of before.
+    pub(crate) fn digest(&self) -> Option<&str> {
+        let mut parts = self.path.strip_suffix(".zstd.parquet")?.rsplit('.');
+        parts.next().filter(|part| part.len() == 32 && part.bytes().all(|byte| byte.is_ascii_hexdigit()))
     }
 
     /// How many rows it holds, as far as the log says.
@@ -116,6 +134,8 @@ pub(crate) struct Changes {
     pub(crate) rows: bool,
     /// The metadata from then on, where it changes.
     pub(crate) metadata: Option<Value>,
+    /// The protocol from then on, of a table that comes into being.
+    pub(crate) protocol: Option<Value>,
 }
 
 /// The log, as far as its writer knows it.
@@ -133,12 +153,14 @@ pub(crate) struct Log {
     /// When that was known: by a clock that never jumps, and by one that goes on while a machine sleeps. None in doubt.
     known: Option<(Instant, SystemTime)>,
     good_for: Duration,
+    /// The table's directory, on a local disk.
+    directory: Option<PathBuf>,
 }
 
 impl Log {
     /// What the library has read, which began at `asked`. It counts for half of the least time that a writer of this table may
     /// let log files live on, as a successor may have another one than ours: `retention`, where that is even less.
-    pub(crate) fn of(table: &DeltaTable, asked: (Instant, SystemTime), retention: Duration) -> DeltaResult<Log> {
+    pub(crate) fn of(table: &DeltaTable, asked: (Instant, SystemTime), lake: &Lake, name: &str) -> DeltaResult<Log> {
         let state = table.snapshot()?;
         let (mut files, mut with_deletion_vector) = (BTreeMap::new(), None);
         for file in state.log_data().iter() {
@@ -156,7 +178,8 @@ impl Log {
             files,
             with_deletion_vector,
             known: Some(asked),
-            good_for: retention.min(RETENTION_MIN) / 2,
+            good_for: lake.policy.log_retention.min(RETENTION_MIN) / 2,
+            directory: lake.location.directory(name),
         })
     }
 
@@ -203,7 +226,7 @@ impl Log {
     /// Whether the log file of our version is where it was. On a local disk this costs no request; in an object store only
     /// the next reading of the log tells.
     fn is_there(&self) -> bool {
-        let path = local_path(self.store.root_url());
+        let path = self.directory.as_ref();
         path.is_none_or(|path| path.join(commit_uri_from_version(Some(self.version)).as_ref()).exists())
     }
 
@@ -220,7 +243,7 @@ impl Log {
         if !self.is_there() {
             return Err(DeltaTableError::generic(format!("the log of version {} is gone", self.version)));
         }
-        let bytes = lines(&entry(identity, stamp, operation, &changes, Some(self.version)));
+        let bytes = entry(identity, stamp, operation, &changes, Some(self.version));
         put(&self.store, version, bytes).await?;
         if self.is_stale() {
             return Err(DeltaTableError::generic(format!(
@@ -249,20 +272,18 @@ pub(crate) async fn create(
     metadata: Value,
 ) -> DeltaResult<()> {
     let operation = Operation { name: "CREATE TABLE", parameters: json!({}), metrics: json!({}) };
-    let changes = Changes { metadata: Some(metadata), ..Changes::default() };
-    let mut actions = entry(identity, stamp, operation, &changes, None);
-    actions.insert(1, json!({ "protocol": protocol }));
-    put(store, 0, lines(&actions)).await
+    let changes = Changes { metadata: Some(metadata), protocol: Some(protocol), ..Changes::default() };
+    put(store, 0, entry(identity, stamp, operation, &changes, None)).await
 }
 
-/// The actions of a commit. What it says of itself comes first, where readers look for it.
+/// The commit of a version. What it says of itself comes first, where readers look for it.
 fn entry(
     identity: &Identity,
     stamp: Stamp,
     operation: Operation,
     changes: &Changes,
     read_version: Option<u64>,
-) -> Vec<Value> {
+) -> String {
     let now_ms = now_ms();
     let mut info = json!({
         "timestamp": now_ms,
@@ -272,26 +293,34 @@ fn entry(
         "isolationLevel": "Serializable",
         "isBlindAppend": operation.name == Operation::APPEND,
         "engineInfo": ENGINE,
-        "userMetadata": identity.user_metadata(stamp),
     });
     if let Some(version) = read_version {
         info["readVersion"] = version.into();
     }
-    let mut actions = vec![json!({ "commitInfo": info })];
+    let mut actions: Vec<Value> = changes.protocol.iter().map(|protocol| json!({ "protocol": protocol })).collect();
     actions.extend(changes.metadata.iter().map(|metadata| json!({ "metaData": metadata })));
     actions.extend(identity.transactions(stamp));
     actions.extend(changes.removed.iter().map(|file| file.removed(changes.rows, now_ms)));
     actions.extend(changes.added.iter().map(|file| file.added(changes.rows)));
-    actions
+    let rest: String = actions.iter().map(|action| format!("{action}\n")).collect();
+    let version = read_version.map_or(0, |version| version + 1);
+    info["userMetadata"] = identity.user_metadata(stamp, &commit_digest(version, rest.as_bytes())).into();
+    format!("{}\n{rest}", json!({ "commitInfo": info }))
 }
 
-fn lines(actions: &[Value]) -> String {
-    actions.iter().map(|action| format!("{action}\n")).collect()
+/// The digest of a commit: of its version, and of all that it holds but what it says of itself, in which the digest stands.
+pub(crate) fn commit_digest(version: u64, rest: &[u8]) -> String {
+    digest(&[&version.to_le_bytes(), rest].concat())
 }
 
 async fn put(store: &LogStoreRef, version: u64, bytes: String) -> DeltaResult<()> {
     let entry = CommitOrBytes::LogBytes(bytes.into());
     Ok(store.write_commit_entry(version, entry, Uuid::new_v4()).await?)
+}
+
+/// What tells one content from another: 32 hexadecimal digits.
+pub(crate) fn digest(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().as_str().chars().take(32).collect()
 }
 
 /// The present, in milliseconds since 1970.

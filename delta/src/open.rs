@@ -9,13 +9,13 @@ use uuid::Uuid;
 
 use crate::files::Resident;
 use crate::fits::{Terms, kernel_schema};
-use crate::lake::Lake;
+use crate::lake::{Identity, Lake};
 use crate::log::{self, Changes, Log, Operation, now_ms};
 use crate::maintain::Schedule;
 use crate::spec::TableSpec;
 use crate::txn::{Held, Kind, Stamp};
 use crate::writer::TableWriter;
-use crate::{Error, cause, read};
+use crate::{Error, cause, damage, read};
 
 /// The least writer version that enforces CHECK constraints; readers need nothing beyond version 1.
 const WRITER_VERSION_WITH_CHECKS: u8 = 3;
@@ -55,17 +55,22 @@ impl TableWriter {
 async fn try_open(lake: &Lake, spec: &TableSpec) -> Result<TableWriter, Error> {
     let unavailable = |error| Error::unavailable(&spec.name, 1, error);
     let asked = Log::now();
-    let mut table = lake.location.table(&spec.name)?;
+    let table = lake.location.table(&spec.name)?;
     if !table.verify_deltatable_existence().await.map_err(unavailable)? {
         create(lake, spec, &table).await.map_err(unavailable)?;
     }
-    table.load().await.map_err(|error| unreadable(&spec.name, error))?;
-    let log = Log::of(&table, asked, lake.policy.log_retention).map_err(unavailable)?;
+    let (table, passed_over) = lake.location.load(&spec.name, table, None).await?;
+    let log = Log::of(&table, asked, lake, &spec.name).map_err(unavailable)?;
     let held = Held::read(&table, &lake.identity.pipeline).await.map_err(unavailable)?;
     let ours = lake.identity.generation;
     let fence = held.fence.ok_or_else(|| {
         Error::mismatch(&spec.name, format!("it was not created by pipeline {:?}", lake.identity.pipeline))
     })?;
+    // Somebody may have made it since it was compared.
+    let lineage = lineage(&log.metadata);
+    if lineage.is_some_and(|lineage| lineage != lake.identity.lineage) {
+        return Err(Error::mismatch(&spec.name, "it belongs to another pipeline of the same name"));
+    }
     if fence > ours {
         return Err(Error::Fenced { table: spec.name.clone(), held: fence, ours });
     }
@@ -81,6 +86,9 @@ async fn try_open(lake: &Lake, spec: &TableSpec) -> Result<TableWriter, Error> {
         attempted: None,
         resident: Resident::default(),
     };
+    if let Some(what) = damage::of_table(&writer.log).await.map_err(unavailable)? {
+        return Err(Error::mismatch(&spec.name, what));
+    }
     if fence < ours {
         let stamp = Stamp { kind: Kind::Fence, epoch: held.epoch, watermark: None };
         let metadata = changed_metadata(lake, spec, &writer.log.metadata).map_err(unavailable)?;
@@ -88,7 +96,16 @@ async fn try_open(lake: &Lake, spec: &TableSpec) -> Result<TableWriter, Error> {
         let changes = Changes { metadata, ..Changes::default() };
         writer.commit(stamp, operation, changes).await.map_err(unavailable)?;
     }
+    // Others cannot read the table before there is a log checkpoint that can be read.
+    if passed_over && let Err(error) = writer.write_log_checkpoint().await {
+        warn!(table = spec.name, %error, "the damaged log checkpoint is still there");
+    }
     Ok(writer)
+}
+
+/// The lineage that a table's properties name; none in tables of before.
+pub(crate) fn lineage(metadata: &Value) -> Option<u64> {
+    u64::from_str_radix(metadata["configuration"][Identity::LINEAGE].as_str()?, 16).ok()
 }
 
 /// What it means that a log cannot be read: a table of a protocol that the library does not know is no failure of storage.
@@ -114,7 +131,7 @@ async fn create(lake: &Lake, spec: &TableSpec, table: &DeltaTable) -> DeltaResul
         "schemaString": serde_json::to_string(&kernel_schema(spec)?)?,
         "partitionColumns": [],
         "createdTime": now_ms(),
-        "configuration": spec.properties(&lake.policy).into_iter().collect::<serde_json::Map<_, _>>(),
+        "configuration": properties(lake, spec).collect::<serde_json::Map<_, _>>(),
     });
     let stamp = Stamp { kind: Kind::Create, epoch: None, watermark: None };
     match log::create(&table.log_store(), &lake.identity, stamp, protocol, metadata).await {
@@ -123,11 +140,17 @@ async fn create(lake: &Lake, spec: &TableSpec, table: &DeltaTable) -> DeltaResul
     }
 }
 
+/// Properties, constraints and the lineage included.
+fn properties(lake: &Lake, spec: &TableSpec) -> impl Iterator<Item = (String, Value)> {
+    let lineage = (Identity::LINEAGE.to_owned(), lake.identity.lineage_text().into());
+    spec.properties(&lake.policy).into_iter().chain([lineage])
+}
+
 /// The metadata with the properties that the policy asks for now, and comments on columns that have none, if the table has
 /// others. Properties that we do not set stay, and so do comments of somebody else.
 fn changed_metadata(lake: &Lake, spec: &TableSpec, stored: &Value) -> Result<Option<Value>, DeltaTableError> {
     let mut metadata = stored.clone();
-    for (key, value) in spec.properties(&lake.policy) {
+    for (key, value) in properties(lake, spec) {
         metadata["configuration"][key] = value;
     }
     let mut schema: Value = serde_json::from_str(stored["schemaString"].as_str().unwrap_or_default())?;

@@ -66,12 +66,15 @@ impl Identity {
         held.map(|(app, version)| json!({ "txn": { "appId": app, "version": version } })).collect()
     }
 
-    /// What the commit says of itself, as JSON: the one member of a commit that every engine shows, and keeps.
-    pub(crate) fn user_metadata(&self, stamp: Stamp) -> String {
+    /// What the commit says of itself, as JSON: the one member of a commit that every engine shows, and keeps. `digest` is that of
+    /// the rest.
+    pub(crate) fn user_metadata(&self, stamp: Stamp, digest: &str) -> String {
         let mut told = json!({
             "kind": stamp.kind.as_str(),
             "pipeline": self.pipeline,
             "generation": self.generation,
+            "lineage": self.lineage_text(),
+            "digest": digest,
         });
         let numbers = [("epoch", stamp.epoch), ("watermark", stamp.watermark)];
         for (name, number) in numbers.into_iter().filter_map(|(name, number)| Some((name, number?))) {
@@ -83,11 +86,11 @@ impl Identity {
 
 /// The transactions of one pipeline that a table holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
+pub(crate) struct Held {
     /// The greatest epoch; none before the first publication.
-    pub epoch: Option<i64>,
+    pub(crate) epoch: Option<i64>,
     /// The generation that has taken the table over last; none where another pipeline created it.
-    pub fence: Option<i64>,
+    pub(crate) fence: Option<i64>,
 }
 
 impl Held {

@@ -13,7 +13,6 @@ use crate::fits::Terms;
 use crate::lake::Lake;
 use crate::log::{Changes, Log, Operation};
 use crate::maintain::Schedule;
-use crate::open::unreadable;
 use crate::spec::{Shape, TableSpec};
 use crate::txn::{Held, Kind, Stamp};
 use crate::{Error, append, merge, read};
@@ -215,13 +214,15 @@ impl TableWriter {
         let name = &self.spec.name;
         let gone = || Error::mismatch(name, "the table is gone");
         let asked = Log::now();
-        let mut table = self.lake.location.existing(name)?.ok_or_else(gone)?;
+        let table = self.lake.location.existing(name)?.ok_or_else(gone)?;
         let unavailable = |error| Error::unavailable(name, 1, error);
-        match table.load().await {
-            Err(DeltaTableError::NotATable(_)) => return Err(gone()),
-            loaded => loaded.map_err(|error| unreadable(name, error))?,
-        }
-        let log = Log::of(&table, asked, self.lake.policy.log_retention).map_err(unavailable)?;
+        let table = match self.lake.location.load(name, table, None).await {
+            Err(Error::Unavailable { source, .. }) if matches!(*source, DeltaTableError::NotATable(_)) => {
+                return Err(gone());
+            }
+            loaded => loaded?.0,
+        };
+        let log = Log::of(&table, asked, &self.lake, name).map_err(unavailable)?;
         if log.table_id() != self.log.table_id() {
             return Err(Error::mismatch(name, "the table was replaced"));
         }

@@ -17,6 +17,7 @@ use tidemark_dataflows::tally::Tally;
 use tidemark_dataflows::watermark::{Behind, Progress};
 
 use crate::durable::{Commit, TABLES};
+use crate::port::STRANGE;
 use crate::source::Source;
 use crate::tables::{Change, Table};
 
@@ -99,7 +100,9 @@ impl Checks {
 
     /// An object was written.
     pub(crate) fn put(&mut self, name: &str, bytes: &Bytes, tables: &[Table]) {
-        if let Ok(Cuts { generation, cuts }) = Cuts::of_object(name, bytes) {
+        if name.starts_with(STRANGE) {
+            self.must(false, || format!("a start that does not belong here has written {name}"));
+        } else if let Ok(Cuts { generation, cuts }) = Cuts::of_object(name, bytes) {
             for cut in cuts {
                 self.sound(&cut);
                 self.cuts.insert((generation, cut.epoch), cut);
@@ -183,6 +186,7 @@ impl Checks {
     pub(crate) fn before(&mut self, commit: &Commit, tables: &[Table]) {
         let Commit { generation, table, epoch, fence, .. } = *commit;
         let (name, held) = (TABLES[table], &tables[table]);
+        self.must(!commit.stranger, || format!("{name} was written by a start that does not belong here"));
         let newest = self.adoptions.keys().next_back().copied().unwrap_or(0);
         self.must(generation >= newest, || format!("g{generation} writes {name}, and g{newest} has adopted the past"));
         self.must(epoch >= held.epoch, || format!("{name} goes back from epoch {} to {epoch}", held.epoch));

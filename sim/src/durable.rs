@@ -45,6 +45,8 @@ pub(crate) struct Commit {
     pub(crate) base: u64,
     /// The generation of the writer.
     pub(crate) generation: u64,
+    /// Whether the writer came with the checkpoint of another pipeline.
+    pub(crate) stranger: bool,
     /// The fence that it carries.
     pub(crate) fence: u64,
     /// The epoch that it carries.

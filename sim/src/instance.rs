@@ -18,6 +18,8 @@ use crate::tables::{Change, TableWriter};
 pub(crate) struct Instance {
     /// Number of its processes.
     pub(crate) processes: usize,
+    /// Whether it came with the checkpoint of another pipeline.
+    pub(crate) stranger: bool,
     /// Its generation, once it has one.
     pub(crate) generation: Option<u64>,
     /// When it was started.
@@ -104,6 +106,7 @@ impl Instance {
     pub(crate) fn new(processes: usize, began: u64) -> Instance {
         Instance {
             processes,
+            stranger: false,
             generation: None,
             began,
             paused_until: 0,

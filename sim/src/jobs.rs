@@ -4,15 +4,15 @@
 
 use tidemark::checkpoint::restore::Loaded;
 use tidemark_checkpoint::Error;
-use tidemark_checkpoint::journal::{self, Claimed, CutLog, Journal, Past};
+use tidemark_checkpoint::journal::{self, Bid, Claimed, CutLog, Journal, Past};
 use tidemark_checkpoint::records::{Claimant, Counters, Cut, Identity, Joined, Manifest, Position, Run};
 use tidemark_dataflows::event::Epoch;
 
 use crate::checkpoint::{CheckpointWriter, List};
-use crate::durable::TABLES;
+use crate::durable::{Reply, Request, TABLES};
 use crate::events::START_US;
 use crate::orders::Order;
-use crate::port::store;
+use crate::port::{ask, store, strange_store};
 use crate::tables::{Change, Refusal, TableWriter};
 
 /// Why a job has not done what it should.
@@ -48,6 +48,8 @@ impl From<Refusal> for Trouble {
 pub(crate) enum Outcome {
     /// A start.
     Started(Result<Box<Recovered>, Trouble>),
+    /// A start with the checkpoint of another pipeline.
+    Refused(Result<(), Trouble>),
     /// Cuts.
     Cut(CutLog, Result<(), Trouble>),
     /// A group of commits, as of that epoch.
@@ -102,7 +104,7 @@ fn begin(plan: &Start) -> Result<Recovered, Trouble> {
     let store = store();
     journal::look(&store)?;
     let by = Claimant { host: "h".to_owned(), pid: 1, started_us: 0, program: "t".to_owned() };
-    let claimed = journal::claim(&store, &by, plan.nonce)?;
+    let claimed = journal::claim(&store, &Bid::unlocked(&by, plan.nonce))?;
     let generation = claimed.generation();
     let open = || (0..TABLES.len()).map(|table| TableWriter::open(table, generation, plan.order)).collect();
     let (tables, past): (Result<Vec<TableWriter>, Refusal>, _);
@@ -117,6 +119,35 @@ fn begin(plan: &Start) -> Result<Recovered, Trouble> {
     let tables = tables?;
     past = claimed.read()?;
     take_up(plan, claimed, past, tables)
+}
+
+/// A start with the checkpoint of another pipeline: it looks, compares, and is refused. In a wrong order it has claimed or
+/// fenced by then. Tables that are not there yet belong to nobody, and are left to those whose they will be.
+pub(crate) fn intrude(plan: &Start) -> Outcome {
+    Outcome::Refused(look_at_others(plan))
+}
+
+fn look_at_others(plan: &Start) -> Result<(), Trouble> {
+    let store = strange_store();
+    journal::look(&store)?;
+    let mut above = 0;
+    for table in 0..TABLES.len() {
+        match ask(Request::Load(table)) {
+            Reply::Held(version, fence, _) if version > 0 => above = above.max(fence),
+            _ => return Ok(()),
+        }
+    }
+    if !matches!(plan.order, Order::ClaimBeforeComparison | Order::FencesBeforeComparison) {
+        return Ok(());
+    }
+    let by = Claimant { host: "h".to_owned(), pid: 1, started_us: 0, program: "t".to_owned() };
+    let claimed = journal::claim(&store, &Bid { above, ..Bid::unlocked(&by, plan.nonce) })?;
+    if plan.order == Order::FencesBeforeComparison {
+        for table in 0..TABLES.len() {
+            TableWriter::open_as(table, claimed.generation(), plan.order, true)?;
+        }
+    }
+    Ok(())
 }
 
 /// Restores what was read, and adopts it.

@@ -32,6 +32,15 @@ impl World {
         self.spawn(at, Box::new(move || jobs::start(&plan)));
     }
 
+    /// Starts somebody with the checkpoint of another pipeline.
+    pub(crate) fn intrude(&mut self) {
+        let at = self.instances.len();
+        self.instances.push(Instance { stranger: true, ..Instance::new(1, self.now) });
+        self.note(Some(at), None, || "starts with the checkpoint of another pipeline".to_owned());
+        let plan = Start { order: self.order, nonce: self.rng.next(), names: Vec::new() };
+        self.spawn(at, Box::new(move || jobs::intrude(&plan)));
+    }
+
     /// Begins a job of an instance: straight, or with its requests interleaved with everything else.
     pub(crate) fn spawn(&mut self, at: usize, job: Job) {
         self.jobs += 1;
@@ -167,7 +176,8 @@ impl World {
                 self.protocol(at, Event::Checkpointed(epoch));
                 return self.complete(at);
             }
-            Outcome::Started(Err(trouble)) => trouble,
+            Outcome::Refused(Ok(())) => return self.end(at, "refused"),
+            Outcome::Started(Err(trouble)) | Outcome::Refused(Err(trouble)) => trouble,
             Outcome::Cut(_, Err(trouble)) | Outcome::Published(_, _, Err(trouble)) => trouble,
             Outcome::Wrote(_, Err(trouble)) | Outcome::Completed(_, _, Err(trouble)) => trouble,
         };

@@ -5,7 +5,7 @@ use std::fmt;
 /// In which order things become durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// Generation, fences, adoption, cut, effects, manifest.
+    /// Look, comparison, generation, fences, adoption, cut, effects, manifest.
     #[default]
     Right,
     /// An epoch has its effects while its cut is still on its way to the store.
@@ -18,17 +18,23 @@ pub enum Order {
     AdoptionBeforeFences,
     /// Objects are deleted without a look whether a later generation has been claimed.
     PruneWithoutClaims,
+    /// A generation is claimed before it is compared whose tables and whose checkpoint these are.
+    ClaimBeforeComparison,
+    /// Tables are fenced before that.
+    FencesBeforeComparison,
 }
 
 impl Order {
     /// All of them, the right one first.
-    pub const ALL: [Order; 6] = [
+    pub const ALL: [Order; 8] = [
         Order::Right,
         Order::EffectsBeforeCut,
         Order::ManifestBeforeEffects,
         Order::NoFence,
         Order::AdoptionBeforeFences,
         Order::PruneWithoutClaims,
+        Order::ClaimBeforeComparison,
+        Order::FencesBeforeComparison,
     ];
 
     /// Its name on the command line.
@@ -40,18 +46,22 @@ impl Order {
             Order::NoFence => "no-fence",
             Order::AdoptionBeforeFences => "adoption-before-fences",
             Order::PruneWithoutClaims => "prune-without-claims",
+            Order::ClaimBeforeComparison => "claim-before-comparison",
+            Order::FencesBeforeComparison => "fences-before-comparison",
         }
     }
 
     /// What it is, in words.
     pub const fn in_words(self) -> &'static str {
         match self {
-            Order::Right => "generation, fences, adoption, cut, effects, manifest",
+            Order::Right => "look, comparison, generation, fences, adoption, cut, effects, manifest",
             Order::EffectsBeforeCut => "an epoch has its effects while its cut is on its way to the store",
             Order::ManifestBeforeEffects => "a manifest is written before the tables hold its epoch",
             Order::NoFence => "a take-over does not fence the tables",
             Order::AdoptionBeforeFences => "a take-over reads and adopts the past before it fences the tables",
             Order::PruneWithoutClaims => "an instance prunes without a look for later generations",
+            Order::ClaimBeforeComparison => "a start claims a generation before it compares what is stored",
+            Order::FencesBeforeComparison => "a start fences the tables before it compares what is stored",
         }
     }
 

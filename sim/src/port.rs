@@ -171,6 +171,16 @@ pub(crate) fn store() -> Store {
     STORE.get_or_init(|| Store::new(Arc::new(Wire), "", patience)).clone()
 }
 
+/// The store of another pipeline's journal.
+pub(crate) fn strange_store() -> Store {
+    static STORE: OnceLock<Store> = OnceLock::new();
+    let patience = Patience { give_up_after: Duration::ZERO, ..Patience::default() };
+    STORE.get_or_init(|| Store::new(Arc::new(Wire), STRANGE, patience)).clone()
+}
+
+/// Folder of the objects of another pipeline.
+pub(crate) const STRANGE: &str = "strange";
+
 /// The object store behind the journal: every request goes through [`ask`].
 #[derive(Debug)]
 struct Wire;

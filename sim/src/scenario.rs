@@ -107,6 +107,8 @@ pub enum FaultKind {
     DisplaceAt(Place, u64),
     /// Another instance is started beside it.
     TakeOver,
+    /// Somebody starts with the checkpoint of another pipeline.
+    Stranger,
     /// It is asked to drain.
     Stop,
     /// The wall clock is set forward or back by so much.
@@ -171,7 +173,7 @@ impl Scenario {
         partitions.sort_unstable();
         let count = if rng.chance(20) { rng.between(60, 160) } else { rng.between(5, 60) };
         let arrivals = events::arrivals(&mut rng, source, &partitions, length, count);
-        let faults = faults(&mut rng, length);
+        let faults = faults(seed, &mut rng, length);
         Scenario {
             seed,
             draw: 0,
@@ -225,13 +227,18 @@ pub struct Reduction {
     pub draw: u64,
 }
 
-fn faults(rng: &mut Rng, length: u64) -> Vec<Fault> {
+fn faults(seed: u64, rng: &mut Rng, length: u64) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut at = 0;
     for _ in 0..rng.below(12) {
         // Often one comes right after the other: into a start, a commit or a checkpoint.
         at = if rng.chance(40) { at + rng.below(300) * MS } else { rng.below(length) };
         faults.push(Fault { at, kind: fault(rng) });
+    }
+    // Drawn apart, so that all other faults of a seed stay what they were.
+    let mut apart = Rng::new(seed, 3);
+    for _ in 0..apart.below(7).saturating_sub(4) {
+        faults.push(Fault { at: apart.below(length), kind: FaultKind::Stranger });
     }
     faults.sort_by_key(|fault| fault.at);
     faults

@@ -107,6 +107,7 @@ const ATTEMPTS: usize = 5;
 pub(crate) struct TableWriter {
     table: usize,
     generation: u64,
+    stranger: bool,
     order: Order,
     version: u64,
     fence: u64,
@@ -118,9 +119,14 @@ pub(crate) struct TableWriter {
 impl TableWriter {
     /// Opens a table, and fences off every writer of an earlier generation.
     pub(crate) fn open(table: usize, generation: u64, order: Order) -> Result<TableWriter, Refusal> {
+        TableWriter::open_as(table, generation, order, false)
+    }
+
+    /// The same for a start with the checkpoint of another pipeline.
+    pub(crate) fn open_as(table: usize, generation: u64, order: Order, stranger: bool) -> Result<TableWriter, Refusal> {
         for _ in 0..ATTEMPTS {
             let Reply::Held(version, fence, epoch) = ask(Request::Load(table)) else { continue };
-            let mut writer = TableWriter { table, generation, order, version, fence, epoch, attempted: 0 };
+            let mut writer = TableWriter { table, generation, stranger, order, version, fence, epoch, attempted: 0 };
             if order == Order::NoFence {
                 return Ok(writer);
             }
@@ -157,9 +163,11 @@ impl TableWriter {
     }
 
     fn commit(&mut self, epoch: Epoch, fence: u64, change: Change) -> bool {
-        let (table, base, generation) = (self.table, self.version, self.generation);
-        let done =
-            matches!(ask(Request::Commit(Commit { table, base, generation, fence, epoch, change })), Reply::Done);
+        let TableWriter { table, version: base, generation, stranger, .. } = *self;
+        let done = matches!(
+            ask(Request::Commit(Commit { table, base, generation, stranger, fence, epoch, change })),
+            Reply::Done
+        );
         self.version += u64::from(done);
         done
     }

@@ -234,7 +234,7 @@ impl World {
 
     /// The newest instance.
     pub(crate) fn newest(&self) -> Option<usize> {
-        self.instances.len().checked_sub(1)
+        self.instances.iter().rposition(|instance| !instance.stranger)
     }
 
     /// The greatest generation that was claimed.
@@ -250,7 +250,9 @@ impl World {
     /// The instance that nobody has displaced, as far as that is known while instances start.
     pub(crate) fn current(&self) -> Option<usize> {
         let claimed = self.claimed();
-        let current = |instance: &Instance| instance.lives() && instance.generation.is_none_or(|own| own == claimed);
+        let current = |instance: &Instance| {
+            !instance.stranger && instance.lives() && instance.generation.is_none_or(|own| own == claimed)
+        };
         self.instances.iter().rposition(current)
     }
 
@@ -303,6 +305,7 @@ impl World {
             FaultKind::Slow(long) => self.slow_until = self.now + long,
             FaultKind::Lossy(long) => self.lossy_until = self.now + long,
             FaultKind::TakeOver => self.start(),
+            FaultKind::Stranger => self.intrude(),
             FaultKind::DisplaceAt(place, long) => self.traps.push((place, long)),
             _ => {}
         }

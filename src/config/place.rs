@@ -43,7 +43,7 @@ impl Place {
     /// Reads a path or URL; `None` if it is neither.
     pub fn parse(text: &str) -> Option<Place> {
         match text.split_once("://") {
-            None if is_urn(text) || text.is_empty() => None,
+            None if is_urn(text) || text.is_empty() || text.contains('\0') => None,
             None => Some(Place::Local(PathBuf::from(text))),
             Some((scheme, rest)) => AzurePlace::parse(text, &scheme.to_ascii_lowercase(), rest).map(Place::Azure),
         }

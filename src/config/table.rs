@@ -194,6 +194,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("dedup.expected_ids", integer(0, 10_000_000_000)).flag("expected-ids", FlagOf::Run),
     setting("output.path", Kind::Place { empty: None }).flag("output", FlagOf::Run),
     setting("output.curated", Kind::Switch).flag("curated", FlagOf::Run),
+    setting("output.readable_by", Kind::Choice(&["owner", "group", "umask"])),
     setting(
         "sink.publish_interval",
         Kind::Duration { min: Duration::ZERO, max: DAY, empty: Some("1s on a local disk, 10s in an object store") },

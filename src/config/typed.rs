@@ -8,8 +8,11 @@ use super::cluster::Cluster;
 use super::eventhubs::EventHubs;
 use super::http::Http;
 use super::place::Place;
+use rustix::fs::Mode;
+use rustix::process::umask;
 use serde::Deserialize;
 use std::{num::NonZero, thread::available_parallelism, time::Duration};
+use tidemark_checkpoint::names;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -65,7 +68,7 @@ const LINGER_MAX: Duration = Duration::from_secs(5);
 impl Config {
     /// Where cuts and checkpoints lie.
     pub fn checkpoint_path(&self) -> Place {
-        self.checkpoint.path.clone().unwrap_or_else(|| self.output.path.join("_tidemark"))
+        self.checkpoint.path.clone().unwrap_or_else(|| self.output.path.join(names::IN_OUTPUT))
     }
 
     /// Shortest time between publications. In an object store it decides most of what a day costs.
@@ -225,6 +228,34 @@ pub struct Output {
     pub path: Place,
     /// Whether accepted events are written too.
     pub curated: bool,
+    /// Who may read what is written to a local disk.
+    pub readable_by: Readers,
+}
+
+/// Who may read what is written to a local disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Readers {
+    /// The account of the process.
+    Owner,
+    /// Its group too.
+    Group,
+    /// Whoever the umask of the process lets.
+    Umask,
+}
+
+impl Readers {
+    /// Takes the right to read from all others, for every file that this process makes from now on.
+    pub fn keep_others_out(self) {
+        let mask = match self {
+            Readers::Owner => Mode::RWXG | Mode::RWXO,
+            Readers::Group => Mode::WGRP | Mode::RWXO,
+            Readers::Umask => return,
+        };
+        let usual = umask(mask);
+        // Never more than the process was started with.
+        umask(usual | mask);
+    }
 }
 
 /// `[sink]`

@@ -75,12 +75,13 @@ impl Evidence {
         self.checks.iter().filter(|check| check.outcome == outcome).count()
     }
 
-    /// Makes every check on the output and checkpoint of a configuration.
+    /// Makes every check on the output and checkpoint of a configuration. A `quick` look leaves out whether every file is what was
+    /// written.
     ///
     /// # Errors
     ///
     /// When there is nothing to check, or storage does not answer.
-    pub fn gather(config: &Config) -> Result<Evidence, Failure> {
+    pub fn gather(config: &Config, quick: bool) -> Result<Evidence, Failure> {
         let reader = Reader::new(config)?;
         // Tables hold what a checkpoint says, so it is looked at before; they hold what was cut, so cuts are read after.
         let past = past(config)?;
@@ -111,6 +112,7 @@ impl Evidence {
             }
         };
         checks.insert(0, cut.check());
+        checks.insert(1, files(&reader, &cut, quick)?);
         let report = chain::verify(config)?;
         let pipeline = report.as_ref().and_then(|report| report.identity.as_ref()).map(|id| id.pipeline.as_str());
         checks.extend(commits::check(&cut, pipeline));
@@ -127,6 +129,24 @@ impl Evidence {
         let tables = cut.logs.iter().map(state).collect();
         Ok(Evidence { output: config.output.path.to_string(), epoch: cut.epoch, tables, checks, series })
     }
+}
+
+/// Every byte of every live file is what was written.
+fn files(reader: &Reader, cut: &Cut, quick: bool) -> Result<Check, Failure> {
+    const NAME: &str = "tables.files";
+    const CLAIM: &str = "every live file is what was written, byte for byte";
+    if quick {
+        return Ok(Check::skipped(NAME, CLAIM, "left out by --quick"));
+    }
+    let mut findings = Vec::new();
+    for (table, version) in &cut.versions {
+        match reader.damaged_files(table, *version) {
+            Ok(found) => findings.extend(found),
+            Err(error) if error.is_damage() => findings.push(error.to_string()),
+            Err(error) => return Err(RunError::from(error).into()),
+        }
+    }
+    Ok(Check::of(NAME, CLAIM, epoch_in_words(cut), findings))
 }
 
 const READABLE: &str = "every table can be read as of the epoch";

@@ -1,5 +1,6 @@
 //! The listener and its connections: how many, how large, how long.
 
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::Path;
@@ -159,7 +160,9 @@ fn address(config: &Config, asked: bool) -> Option<String> {
     }
     let (host, port) = address.rsplit_once(':').filter(|_| asked)?;
     let port: u16 = port.parse().ok()?;
-    let apart = if config.cluster.hosts.is_empty() && port > 0 { u16::try_from(process).ok()? } else { 0 };
+    let machine = |host: &String| host.rsplit_once(':').map_or(host.clone(), |(machine, _)| machine.to_owned());
+    let machines: BTreeSet<String> = config.cluster.hosts.iter().map(machine).collect();
+    let apart = if machines.len() <= 1 && port > 0 { u16::try_from(process).ok()? } else { 0 };
     Some(format!("{host}:{}", port.checked_add(apart)?))
 }
 

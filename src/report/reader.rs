@@ -5,7 +5,7 @@ use arrow::array::{
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type};
-use tidemark_delta::{Commit, Error, Location, Predicate, Scan, exists, held, history};
+use tidemark_delta::{Commit, Error, Location, Predicate, Scan, damaged_files, exists, history, standing};
 
 use crate::config::Config;
 use crate::runtime::RunError;
@@ -62,12 +62,21 @@ impl Reader {
     ///
     /// When that cannot be found out.
     pub(crate) fn has(&self, table: &str) -> Result<bool, RunError> {
-        Ok(self.runtime.block_on(held(&self.location, &self.pipeline, table))?.is_some())
+        Ok(self.runtime.block_on(standing(&self.location, &self.pipeline, table))?.is_some())
     }
 
     /// Whether there is anything of a table. Where that cannot be found out, reading it will say why.
     pub(crate) fn exists(&self, table: &str) -> bool {
         self.runtime.block_on(exists(&self.location, table)).unwrap_or(true)
+    }
+
+    /// What is wrong with the files of a table as of a version, in words.
+    ///
+    /// # Errors
+    ///
+    /// When the table is missing or cannot be read.
+    pub(crate) fn damaged_files(&self, table: &str, version: u64) -> Result<Vec<String>, Error> {
+        self.runtime.block_on(damaged_files(&self.location, table, version))
     }
 
     /// The commits of a table.

@@ -17,7 +17,7 @@ use tidemark_delta::{Lake, Policy, Retry};
 
 use super::backpressure::Limits;
 use super::epochs::CutRule;
-use super::start::RunContext;
+use super::run_context::RunContext;
 use super::{RunError, access, clock};
 use crate::config::units::micros;
 use crate::config::{Config, SourceKind};
@@ -224,7 +224,7 @@ pub fn stored(config: &Config) -> Result<Option<(Store, Past)>, RunError> {
 pub(super) fn publishing(
     config: &Config,
     workers: usize,
-    generation: u64,
+    (generation, lineage): (u64, u64),
     context: &RunContext,
     storage: &Storage<'_>,
 ) -> Result<Options, RunError> {
@@ -244,7 +244,7 @@ pub(super) fn publishing(
     let pace = pace(config);
     tracing::info!(interval_ms = pace.least.as_millis(), "shortest time between two publications");
     let generation = i64::try_from(generation).unwrap_or(i64::MAX);
-    let identity = tidemark_delta::Identity { pipeline: config.pipeline.name.clone(), generation };
+    let identity = tidemark_delta::Identity { pipeline: config.pipeline.name.clone(), generation, lineage };
     Ok(Options {
         lake: Lake::new(storage.tables()?, identity, policy)?,
         specs: specs(config.output.curated),
@@ -252,6 +252,7 @@ pub(super) fn publishing(
         workers,
         give_up_after: config.store.give_up_after,
         health: Arc::clone(&context.health),
+        stopped_early: Arc::clone(&context.stopped_early),
         permit: context.permit.clone(),
         breaker: breaker(config, storage.is_dry()),
         telemetry: Arc::clone(&context.telemetry),

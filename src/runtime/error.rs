@@ -46,6 +46,22 @@ pub enum RunError {
         /// What was, and what is now.
         differences: Vec<String>,
     },
+    /// Output and checkpoint are of two pipelines.
+    #[error(
+        "the output {output} and the checkpoint {checkpoint} do not belong together: {what}; nothing was changed. Name the \
+         checkpoint that this output was written with (--checkpoint), or choose another --output"
+    )]
+    Strange {
+        /// The tables.
+        output: String,
+        /// Where cuts and checkpoints should be.
+        checkpoint: String,
+        /// What does not fit, in words.
+        what: String,
+    },
+    /// Somebody asked it to stop before it had begun.
+    #[error("stopped before it had begun, while it waited: {0}")]
+    Stopped(Box<RunError>),
     /// The tables hold more than the checkpoint knows of, or nothing is kept to go on from.
     #[error(
         "the tables below {output} hold epoch {epoch}, but {checkpoint} knows of {known}; restore it from a copy, or choose \
@@ -117,9 +133,11 @@ impl RunError {
             RunError::Checkpoint(error) | RunError::Sink(SinkError::Displaced(error)) => checkpoint_status(error),
             RunError::Storage(error) => error.status(),
             RunError::Cluster(error) => error.status(),
-            RunError::Changed { .. } | RunError::TablesAhead { .. } | RunError::TablesBehind { .. } => {
-                ExitStatus::Corrupt
-            }
+            RunError::Changed { .. }
+            | RunError::Strange { .. }
+            | RunError::TablesAhead { .. }
+            | RunError::TablesBehind { .. } => ExitStatus::Corrupt,
+            RunError::Stopped(_) => ExitStatus::Done,
         }
     }
 }

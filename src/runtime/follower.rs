@@ -16,7 +16,7 @@ use super::lanes::{Announcer, lanes};
 use super::leader_link::{LEADER, LeaderLink, Mailbox, Stop};
 use super::peers::Peers;
 use super::reader::{IDLE, PartitionReader, Parts, ReadCounters};
-use super::start::RunContext;
+use super::run_context::RunContext;
 use super::threads::join;
 use super::worker::Plan;
 use super::workers::Workers;

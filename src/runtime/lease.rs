@@ -12,7 +12,7 @@ use tidemark_checkpoint::lease::{Heartbeat, Holder, SystemClock};
 use tidemark_checkpoint::store::{Patience, Watch};
 
 use super::lock::host;
-use super::start::RunContext;
+use super::run_context::RunContext;
 use super::{RunError, build};
 use crate::checkpoint::writer::Faults;
 use crate::cluster::ending::GiveBack;
@@ -71,6 +71,15 @@ impl Lease {
             let given = heartbeat.release();
             given.unwrap_or_else(|error| tracing::debug!(%error, "the lease was not given back"));
         })
+    }
+
+    /// Refuses when another process has taken the lease.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`] then, or when the store cannot be read.
+    pub(super) fn still_held(&self) -> Result<(), Error> {
+        self.heartbeat.ask()
     }
 
     /// Says which generation this process has won.

@@ -45,8 +45,7 @@ impl InstanceLock {
                 std::thread::park_timeout(HEARTBEAT);
                 let mut lock = beating.lock().unwrap_or_else(PoisonError::into_inner);
                 if !lock.still_ours() {
-                    let what = "another process has taken over".to_owned();
-                    return faults.report(Error::Lost { place: "the lock of the checkpoint".to_owned(), what });
+                    return faults.report(lost());
                 }
                 // For people only: the lock does not depend on it.
                 let _ = lock.refresh();
@@ -57,6 +56,16 @@ impl InstanceLock {
         });
         // Without the thread, the fences still keep a displaced instance from doing harm.
         Ok(InstanceLock { lock, done, thread: thread.ok() })
+    }
+
+    /// Refuses when another process has taken over.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`] then.
+    pub(super) fn still_held(&self) -> Result<(), Error> {
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if lock.still_ours() { Ok(()) } else { Err(lost()) }
     }
 
     /// Says which generation this process has won.
@@ -75,6 +84,11 @@ impl Drop for InstanceLock {
             let _ = thread.join();
         }
     }
+}
+
+fn lost() -> Error {
+    let what = "another process has taken over".to_owned();
+    Error::Lost { place: "the lock of the checkpoint".to_owned(), what }
 }
 
 /// Name of this machine.

@@ -8,14 +8,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidemark_checkpoint::store::Patience;
 
-use super::start::known_at_a_look;
+use super::run_context::RunContext;
+use super::start::{Prepared, prepare};
 use super::{RunError, build};
-use crate::config::{Config, Place, SourceKind};
+use crate::config::{Config, Place};
 use crate::storage::Storage;
 
 /// What was found outside.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct Seen {
     /// Number of partitions of the source.
     pub partitions: usize,
     /// Size of the whole input in bytes, where it is known.
@@ -24,27 +25,32 @@ pub struct Found {
     pub tables: bool,
 }
 
-/// Opens the source, and writes and removes a file below the output. A directory is created if need be.
+/// Why such a place cannot be used.
+const NO_LINKS: &str = "this file system makes no hard links, which commits need: use one that does, such as ext4 or xfs, or name a \
+                        container of Azure Storage by its URL and not by where it is mounted";
+
+/// Opens the source, makes the comparison that a start makes, and writes and removes a file below the output. A directory is
+/// created if need be.
 ///
 /// # Errors
 ///
 /// What a run would fail with: an input that is missing, or an output that cannot be written.
-pub fn probe(config: &Config) -> Result<Found, RunError> {
-    let mut source = build::source(config, None, &Arc::default())?;
-    if config.source.kind == SourceKind::File {
-        source.order(&known_at_a_look(build::stored(config)?.as_ref().map(|(_, past)| past)))?;
-    }
-    let name = format!(".tidemark-probe-{}", std::process::id());
+pub fn probe(config: &Config) -> Result<Seen, RunError> {
     let storage = Storage::new(config);
+    let Prepared { found, source, .. } = prepare(config, &RunContext::default(), &storage)?;
+    let name = format!(".tidemark-probe-{}", std::process::id());
     let output = &config.output.path;
-    let tables = match output {
+    match output {
         Place::Local(output) => {
             let unwritable = |error: io::Error| RunError::Output { output: output.display().to_string(), error };
             fs::create_dir_all(output).map_err(unwritable)?;
-            let file = output.join(name);
+            let file = output.join(&name);
             fs::write(&file, b"probe").map_err(unwritable)?;
-            fs::remove_file(&file).map_err(unwritable)?;
-            output.join("metrics/net_flow/_delta_log").is_dir()
+            // What is written once is given its name by a hard link.
+            let linked = output.join(format!("{name}-linked"));
+            let made = fs::hard_link(&file, &linked);
+            [&linked, &file].into_iter().for_each(|made| drop(fs::remove_file(made)));
+            made.map_err(|error| unwritable(io::Error::other(format!("{NO_LINKS} ({error})"))))?;
         }
         Place::Azure(_) => {
             // One attempt: whoever asks wants to know how it is now.
@@ -52,8 +58,8 @@ pub fn probe(config: &Config) -> Result<Found, RunError> {
             let store = storage.folder(output, patience)?;
             store.replace(&name, Bytes::from_static(b"probe"))?;
             store.delete(&[name])?;
-            !store.list("metrics/net_flow/_delta_log")?.is_empty()
         }
-    };
-    Ok(Found { partitions: source.partitions().len(), bytes: source.total_bytes(), tables })
+    }
+    let tables = found.has_tables();
+    Ok(Seen { partitions: source.partitions().len(), bytes: source.total_bytes(), tables })
 }

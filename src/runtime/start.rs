@@ -1,30 +1,30 @@
-//! How a run begins: lock, generation, fences, and only then a look at the past, from which it goes on.
+//! How a run begins: it looks at what is stored, compares, claims a generation, fences the tables, reads the past and adopts
+//! it. The first two write nothing, so that whoever is refused there leaves no trace.
 //!
 //! The order is what makes take-overs safe; `tidemark-checkpoint` says why.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::sync::Arc;
+use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
 use tidemark_checkpoint::Error;
 use tidemark_checkpoint::inbox::{self, Inbox};
-use tidemark_checkpoint::journal::{self, CutLog, Journal, ManifestLog, Past, Restorable};
+use tidemark_checkpoint::journal::{self, Bid, Claimed, CutLog, Journal, ManifestLog, Past, Restorable};
 use tidemark_checkpoint::reach::reach;
 use tidemark_checkpoint::records::{Change, Claimant, Counters, Cut, Identity, Joined, Manifest, Position};
 use tidemark_checkpoint::store::Store;
 use tidemark_dataflows::event::{Epoch, Micros, Offset, PartitionId, Position as At};
 
 use super::epochs::{CutRule, StartingPoint};
-use super::lease::Lease;
-use super::lock::{InstanceLock, host};
+use super::guard::Guard;
+use super::lineage::{Found, check_tables};
+use super::lock::host;
+use super::run_context::RunContext;
 use super::{RunError, Stores, build, clock, identity, older_rule, peers};
 use crate::checkpoint::restore::Loaded;
-use crate::checkpoint::writer::Faults;
-use crate::cluster::ending::GiveBack;
 use crate::config::{Config, Place, SourceKind};
-use crate::health::Health;
-use crate::permit::Permit;
+use crate::exit::ExitStatus;
 use crate::sink::opened::Tables;
 use crate::sink::publisher::SinkError;
 use crate::source::{PartitionInfo, Share, Source, SourceError, WithInbox};
@@ -73,48 +73,52 @@ pub(super) struct Durable {
     pub(super) manifests: ManifestLog,
 }
 
-/// What is known to all threads of a run.
-#[derive(Clone, Default)]
-pub(super) struct RunContext {
-    /// Faults of the threads that make things durable.
-    pub(super) faults: Arc<Faults>,
-    /// What does not work at the moment.
-    pub(super) health: Arc<Health>,
-    /// Leave to write.
-    pub(super) permit: Permit,
-    /// What is measured.
-    pub(super) telemetry: Arc<Telemetry>,
+/// What a run begins with, as long as nothing has been written.
+pub(super) struct Prepared {
+    /// What is stored.
+    pub(super) found: Found,
+    /// The source, not resumed.
+    pub(super) source: Box<dyn Source>,
+    /// What the pipeline is.
+    pub(super) identity: Identity,
 }
 
-/// What keeps other instances away.
-pub(super) enum Guard {
-    /// On a local disk.
-    Lock(InstanceLock),
-    /// In an object store.
-    Lease(Lease),
-    /// Nothing: a dry run is in nobody's way.
-    Nobody,
-}
-
-impl Guard {
-    /// Gives it back early, from another thread; none where the operating system does so.
-    pub(super) fn give_back(&self) -> Option<GiveBack> {
-        match self {
-            Guard::Lock(_) | Guard::Nobody => None,
-            Guard::Lease(lease) => Some(lease.give_back()),
+/// Looks and compares: what does not fit is left as it was, and a wrong input leaves no trace.
+///
+/// # Errors
+///
+/// When what is stored does not belong together or does not fit, or the source cannot be opened.
+pub(super) fn prepare(config: &Config, context: &RunContext, storage: &Storage<'_>) -> Result<Prepared, RunError> {
+    let share = build::assignment(config);
+    let fresh_source = build::source_share(config, None, &context.health, share)?;
+    for taken in [&config.output.path, &config.checkpoint_path()].into_iter().filter_map(Place::local) {
+        let is_below_a_file = taken.ancestors().any(|folder| folder.is_file());
+        if is_below_a_file {
+            return Err(unwritable(config, ErrorKind::NotADirectory.into()));
         }
     }
-
-    fn set_generation(&self, generation: u64) {
-        match self {
-            Guard::Lock(lock) => lock.set_generation(generation),
-            Guard::Lease(lease) => lease.set_generation(generation),
-            Guard::Nobody => {}
-        }
+    let found = Found::look(config, storage, context)?;
+    found.check_lineage(config)?;
+    let past = found.past.as_ref();
+    let stored = past.map(|past| &past.identity);
+    let mut source = match stored.and_then(identity::generator_start) {
+        Some(start) => build::source_share(config, Some(start), &context.health, share)?,
+        None => fresh_source,
+    };
+    source.settle(stored.and_then(identity::source).as_ref())?;
+    let identity = identity::settle(config, &source.identity(), stored)?;
+    found.check_progress(config)?;
+    source.order(&known_at_a_look(past))?;
+    // One stream alone is cut as it was, and could not be read twice.
+    let one_stream = matches!(source.partitions(), [one] if one.bytes.is_none());
+    if config.source.kind == SourceKind::File && !one_stream && past.is_some_and(older_rule::has_cut) {
+        let again = build::source_share(config, None, &context.health, Share::WHOLE)?;
+        older_rule::check_that_files_have_ended(again, past)?;
     }
+    Ok(Prepared { found, source, identity })
 }
 
-/// Begins a run.
+/// Begins a run: looks, compares, claims, fences, reads, adopts. The first two write nothing.
 ///
 /// # Errors
 ///
@@ -129,80 +133,96 @@ pub(super) fn begin(
     if stores.are_dry() {
         return begin_dry(config, workers, context, stores);
     }
-    // Before anything is made: a wrong input leaves no trace.
-    let share = build::assignment(config);
-    let mut missing_input = build::source_share(config, None, &context.health, share)?;
-    let folder = config.checkpoint_path();
-    if folder.local().is_some_and(|folder| !folder.exists()) {
-        missing_input.order(&[])?;
-    }
-    for made in [&config.output.path, &folder].into_iter().filter_map(Place::local) {
-        let unwritable = |error| RunError::Output { output: config.output.path.to_string(), error };
-        fs::create_dir_all(made).map_err(unwritable)?;
-    }
     let storage = Storage::with(config, stores);
-    let lock = match folder.local() {
-        Some(folder) => Guard::Lock(InstanceLock::take(folder, take_over, &context.faults)?),
-        None => Guard::Lease(Lease::take(config, &storage, take_over, context)?),
-    };
-    let store = storage.checkpoint(build::patience(config, &context.health))?;
-    // A look before anything is claimed or fenced: what does not fit is left as it was.
-    let looked = journal::look(&store)?;
-    let stored = looked.as_ref().map(|past| &past.identity);
-    let mut source = match stored.and_then(identity::generator_start) {
-        Some(start) => build::source_share(config, Some(start), &context.health, share)?,
-        None => missing_input,
-    };
-    source.settle(stored.and_then(identity::source).as_ref())?;
-    let identity = identity::settle(config, &source.identity(), stored)?;
-    source.order(&known_at_a_look(looked.as_ref()))?;
-    // One stream alone is cut as it was, and could not be read twice.
-    let one_stream = matches!(source.partitions(), [one] if one.bytes.is_none());
-    if config.source.kind == SourceKind::File && !one_stream && looked.as_ref().is_some_and(older_rule::has_cut) {
-        let again = build::source_share(config, None, &context.health, Share::WHOLE)?;
-        older_rule::check_that_files_have_ended(again, looked.as_ref())?;
+    let mut prepared = prepare(config, context, &storage).map_err(|error| Guard::blamed(config, take_over, error))?;
+    let folder = config.checkpoint_path();
+    for made in [&config.output.path, &folder].into_iter().filter_map(Place::local) {
+        fs::create_dir_all(made).map_err(|error| unwritable(config, error))?;
+    }
+    let lock = Guard::take(config, &storage, take_over, context)?;
+    let store = storage.checkpoint(context.patience(config))?;
+    if journal::newest_generation(&store)? != prepared.found.generation {
+        // Somebody has been here before we had the lock.
+        prepared = prepare(config, context, &storage)?;
     }
     if !config.checkpoint.enabled {
-        let begun = (lock, source, identity);
-        return without_checkpoints(config, workers, context, begun, stored.is_some(), &storage);
+        return without_checkpoints(config, workers, context, (lock, prepared), &storage);
     }
-
-    let nonce = getrandom::u64().map_err(|error| RunError::Randomness(error.to_string()))?;
-    let claimed = journal::claim(&store, &claimant(), nonce)?;
-    let claimed_generation = claimed.generation();
-    lock.set_generation(claimed_generation);
+    let nonce = random()?;
+    let bid = Bid {
+        by: &claimant(),
+        nonce,
+        lineage: prepared.identity.lineage,
+        above: prepared.found.fence(),
+        still_held: &|| lock.still_held(),
+    };
+    let claimed = journal::claim(&store, &bid)?;
+    let generation = claimed.generation();
+    lock.set_generation(generation);
     reach("generation-claimed");
-    let publishing = build::publishing(config, workers, claimed.generation(), context, &storage)?;
-    let tables = Tables::open(publishing)?;
+    let won = (lock, claimed, nonce);
+    go_on(config, workers, context, (&storage, &store), won, prepared)
+        .map_err(|error| displaced(error, &store, generation))
+}
+
+/// Fences the tables, reads the past behind the fences, and adopts it.
+fn go_on(
+    config: &Config,
+    workers: usize,
+    context: &RunContext,
+    (storage, store): (&Storage<'_>, &Store),
+    (lock, claimed, nonce): (Guard, Claimed, u64),
+    prepared: Prepared,
+) -> Result<(Recovered, Outputs), RunError> {
+    let Prepared { found, source, identity } = prepared;
+    let (generation, lineage) = (claimed.generation(), claimed.lineage());
+    found.lock_output(config, storage, context, lineage)?;
+    let tables = Tables::open(build::publishing(config, workers, (generation, lineage), context, storage)?)?;
     let mut past = claimed.read()?;
     let identity = match &mut past {
-        // Somebody else may have been here since the first look.
+        // Somebody else may have been here since the look.
         Some(past) => gone_on_with(config, source.as_ref(), past)?,
-        None => identity,
+        None => Identity { lineage, ..identity },
     };
     let read = Instant::now();
-    let loaded = load(&store, past.as_ref())?;
+    let loaded = load(store, past.as_ref())?;
     let took = read.elapsed();
     let manifest = loaded.from.as_ref().map(|from| &from.manifest);
     let after = manifest.map_or(0, |manifest| manifest.epoch);
     let replay = past.as_ref().map_or(Ok(Vec::new()), |past| past.cuts_after(after))?;
-    check_tables(config, &tables, past.as_ref(), after)?;
+    check_tables(config, tables.in_any(), tables.in_all(), past.as_ref(), after)?;
     let counters = manifest.map(|manifest| manifest.counters.clone()).unwrap_or_default();
     let source = WithInbox::new(source, Inbox::new(store.clone())).map_err(SinkError::Start)?;
     let (mut source, positions, joined) = resumed(Box::new(source), past.as_ref(), manifest, &replay)?;
     let replay = in_place(replay, &positions)?;
     restored(&context.telemetry, manifest, &replay, took);
     let link = loaded.from.as_ref().map(|from| &from.link);
+    reach("before-adoption");
     let Journal { cuts, manifests } = claimed.adopt(identity.clone(), past.as_ref(), link)?;
     reach("adopted");
-    source.start(claimed_generation)?;
-    let durable = Some(Durable { store, cuts, manifests });
-    let (generation, nonce) = (claimed_generation, Some(nonce));
+    source.start(generation)?;
+    let durable = Some(Durable { store: store.clone(), cuts, manifests });
+    let nonce = Some(nonce);
     let recovered =
         Recovered { lock, source, identity, loaded, after, counters, positions, joined, replay, generation, nonce };
     Ok((recovered, (tables, durable)))
 }
 
+/// What is stored changes under an instance that a later one has displaced: then that is why it does not fit.
+fn displaced(error: RunError, store: &Store, generation: u64) -> RunError {
+    match journal::check_newest(store, generation) {
+        Err(fenced @ Error::Fenced { .. }) if error.status() == ExitStatus::Corrupt => fenced.into(),
+        _ => error,
+    }
+}
+
+fn unwritable(config: &Config, error: io::Error) -> RunError {
+    RunError::Output { output: config.output.path.to_string(), error }
+}
+
+fn random() -> Result<u64, RunError> {
+    getrandom::u64().map_err(|error| RunError::Randomness(error.to_string()))
+}
 /// The identity of a pipeline that goes on, and in `past` what it takes up from now on.
 fn gone_on_with(config: &Config, source: &dyn Source, past: &mut Past) -> Result<Identity, RunError> {
     let identity = identity::settle(config, &source.identity(), Some(&past.identity))?;
@@ -219,11 +239,15 @@ fn begin_dry(
     context: &RunContext,
     stores: Stores,
 ) -> Result<(Recovered, Outputs), RunError> {
+    let found = Found::look(config, &Storage::new(config), context)?;
+    found.check_lineage(config)?;
+    found.check_progress(config)?;
     let mut source = build::source_beside(config, &context.health)?;
     source.settle(None)?;
     let identity = identity::settle(config, &source.identity(), None)?;
     let storage = Storage::with(config, stores);
-    without_checkpoints(config, workers, context, (Guard::Nobody, source, identity), false, &storage)
+    let prepared = Prepared { found: found.without_past(), source, identity };
+    without_checkpoints(config, workers, context, (Guard::Nobody, prepared), &storage)
 }
 
 /// A run of which nothing is kept writes to an output of its own.
@@ -231,21 +255,24 @@ fn without_checkpoints(
     config: &Config,
     workers: usize,
     context: &RunContext,
-    (lock, source, identity): (Guard, Box<dyn Source>, Identity),
-    stored: bool,
+    (lock, prepared): (Guard, Prepared),
     storage: &Storage<'_>,
 ) -> Result<(Recovered, Outputs), RunError> {
+    let Prepared { found, source, identity } = prepared;
     let refused = |epoch, known: &str| RunError::TablesAhead {
         output: config.output.path.display().to_string(),
         epoch,
         checkpoint: "a run without checkpoints".to_owned(),
         known: known.to_owned(),
     };
-    if stored {
+    if found.past.is_some() {
         return Err(refused(0, "no other run's"));
     }
-    let publishing = build::publishing(config, workers, ONLY_GENERATION, context, storage)?;
-    let tables = Tables::open(publishing)?;
+    if !storage.is_dry() {
+        found.lock_output(config, storage, context, identity.lineage)?;
+    }
+    let by = (ONLY_GENERATION, identity.lineage);
+    let tables = Tables::open(build::publishing(config, workers, by, context, storage)?)?;
     if let Some(epoch) = tables.in_any() {
         return Err(refused(epoch, "none"));
     }
@@ -296,22 +323,6 @@ fn restored(telemetry: &Telemetry, manifest: Option<&Manifest>, replay: &[Cut], 
     telemetry.restore.get_or_init(|| Restore { epoch: manifest.epoch, ids, bytes, took, replayed });
 }
 
-/// Tables never hold what was not cut, and always hold what a checkpoint says.
-fn check_tables(config: &Config, tables: &Tables, past: Option<&Past>, after: Epoch) -> Result<(), RunError> {
-    let output = config.output.path.display().to_string();
-    let checkpoint = config.checkpoint_path().display().to_string();
-    let last_cut = past.map_or(0, |past| past.last_cut);
-    if let Some(epoch) = tables.in_any().filter(|held| *held > last_cut) {
-        let known = if past.is_some() { format!("no epoch after {last_cut}") } else { "no epoch at all".to_owned() };
-        return Err(RunError::TablesAhead { output, epoch, checkpoint, known });
-    }
-    if after > 0 && tables.in_all() < Some(after) {
-        let held = tables.in_all().map_or("none".to_owned(), |held| format!("epoch {held} only"));
-        return Err(RunError::TablesBehind { output, held, checkpoint, epoch: after });
-    }
-    Ok(())
-}
-
 /// What is known of partitions: their names in the order of their numbers, and which of them are not needed any more. One
 /// that has ended is, where it is read again.
 pub(super) fn known(positions: &[Position], replay: &[Cut]) -> Vec<(String, bool)> {
@@ -350,7 +361,7 @@ pub(super) fn known_partitions(identity: &Identity, manifest: Option<&Manifest>,
 }
 
 /// The partitions of the source that a pipeline knows, as far as a look without a claim tells.
-pub(super) fn known_at_a_look(past: Option<&Past>) -> Vec<(String, bool)> {
+fn known_at_a_look(past: Option<&Past>) -> Vec<(String, bool)> {
     let Some(past) = past else { return Vec::new() };
     let manifest = past.manifests.first().map(|found| &found.manifest);
     let replay = past.cuts_after(manifest.map_or(0, |manifest| manifest.epoch)).unwrap_or_default();

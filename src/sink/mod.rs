@@ -9,7 +9,7 @@ pub mod coalesce;
 pub mod deliver;
 mod figures;
 pub mod opened;
-mod patience;
+pub(crate) mod patience;
 pub mod publisher;
 mod ratio;
 pub mod tables;

@@ -1,5 +1,6 @@
 //! How long a table that cannot be written is tried again, and who is told in the meantime.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use tidemark_checkpoint::store::Watch;
@@ -8,7 +9,7 @@ use tidemark_delta::Cause;
 use super::publisher::{Options, SinkError};
 
 /// Pause before a table that could not be written is tried again; the table's writer has tried a few times by then.
-pub(super) const PAUSE: Duration = Duration::from_millis(500);
+pub(crate) const PAUSE: Duration = Duration::from_millis(500);
 
 /// How long to go on with a table that cannot be written.
 pub(super) struct Patience<'a> {
@@ -33,6 +34,7 @@ impl<'a> Patience<'a> {
         };
         let since = *self.failing_since.get_or_insert_with(Instant::now);
         let wait = match error.cause() {
+            _ if self.options.stopped_early.load(Relaxed) => false,
             Cause::Full => true,
             Cause::Passing => since.elapsed() < self.options.give_up_after,
             Cause::Refused | Cause::Lasting => false,

@@ -77,6 +77,8 @@ pub struct Options {
     pub give_up_after: Duration,
     /// Told of tables that cannot be written.
     pub health: Arc<Health>,
+    /// Set while a start is asked to stop: then no table is tried again.
+    pub stopped_early: Arc<AtomicBool>,
     /// Leave to write.
     pub permit: Permit,
     /// Ends the run when too much is rejected, if anything does.

@@ -160,13 +160,24 @@ impl<'a> Storage<'a> {
     ///
     /// As for [`Self::tables`], and when it cannot be looked at.
     pub fn existing_checkpoint(&self, patience: Patience) -> Result<Option<Store>, StorageError> {
-        match self.config.checkpoint_path() {
-            Place::Local(folder) => Ok(Store::existing(&folder, patience)?),
-            Place::Azure(_) => {
-                let store = self.checkpoint(patience)?;
-                let begun = !store.list(names::GENERATIONS)?.is_empty() || !store.list(names::ADOPTIONS)?.is_empty();
-                Ok(begun.then_some(store))
-            }
+        let store = match (&self.given.checkpoint, self.config.checkpoint_path()) {
+            (Some(_), _) => self.checkpoint(patience)?,
+            (None, Place::Local(folder)) => return Ok(Store::existing(&folder, patience)?),
+            (None, place @ Place::Azure(_)) => self.folder(&place, patience)?,
+        };
+        let begun = !store.list(names::GENERATIONS)?.is_empty() || !store.list(names::ADOPTIONS)?.is_empty();
+        Ok(begun.then_some(store))
+    }
+
+    /// Any place as a folder of objects, for those who only read; `None` where there is no such directory. Nothing is created.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::existing_checkpoint`].
+    pub fn existing(&self, place: &Place, patience: Patience) -> Result<Option<Store>, StorageError> {
+        match place {
+            Place::Local(folder) => Ok(Store::existing(folder, patience)?),
+            Place::Azure(_) => self.folder(place, patience).map(Some),
         }
     }
 

@@ -80,7 +80,7 @@ fn damage(folder: &Path, name: &str, harm: Harm, random: &mut Random) -> bool {
 /// Two runs that their store ended, one after the other; so there are two generations, and work to do.
 fn interrupted() -> Pipeline {
     let pipeline = Pipeline::new(77, &[160, 120], 20);
-    for requests in [48, 40] {
+    for requests in [56, 60] {
         let plan = Plan::ever_after(Fault::Denied, requests);
         let store = Faulty::new(&pipeline.checkpoint(), None, plan);
         pipeline.run_badly(Some(&store), None, ExitStatus::Unavailable, &["403 Forbidden"]);

@@ -305,17 +305,20 @@ fn a_commit_that_says_something_else_fails() {
         edit_log(case, &NET_FLOW, kind, |text| text.replace(kind, r#"\"kind\":\"maintenance\""#));
     });
     assert_eq!(quiet, ["commits.grow"]);
-    let fallen = after(|case| {
-        edit_log(case, &HEALTH, kind, |text| {
-            let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-            for line in &mut lines {
-                if line["txn"]["appId"] == "tidemark/epoch" {
-                    line["txn"]["version"] = 1.into();
-                }
+    let fallen = |text: &str| {
+        let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        for line in &mut lines {
+            if line["txn"]["appId"] == "tidemark/epoch" {
+                line["txn"]["version"] = 1.into();
             }
-            lines.iter().map(|line| format!("{line}\n")).collect()
-        });
-    });
+        }
+        lines.iter().map(|line| format!("{line}\n")).collect::<String>()
+    };
+    let noticed = after(|case| edit_log(case, &HEALTH, kind, fallen));
+    assert!(noticed.contains(&"cut.epoch".to_owned()), "{noticed:?}");
+    // Without its digest, as commits of before are.
+    let before = |text: &str| fallen(text).replace(r#"\"digest\""#, r#"\"other\""#);
+    let fallen = after(|case| edit_log(case, &HEALTH, kind, before));
     assert_eq!(fallen, ["commits.grow", "commits.marked", "commits.never_fall"]);
 }
 
@@ -417,7 +420,7 @@ fn a_table_that_is_gone_or_unreadable_fails() {
             }
         }
     });
-    assert_eq!(unreadable, ["tables.readable"]);
+    assert_eq!(unreadable, ["tables.files", "tables.readable"]);
 }
 
 #[test]
@@ -427,7 +430,7 @@ fn a_table_ahead_of_the_cuts_fails() {
         block_on(async {
             let location = Location::parse(case.path("out").to_str().unwrap(), HashMap::new()).unwrap();
             let generation = i64::try_from(adoption.generation).unwrap();
-            let identity = Identity { pipeline: "tidemark".to_owned(), generation };
+            let identity = Identity { pipeline: "tidemark".to_owned(), generation, lineage: adoption.identity.lineage };
             let lake = Lake::new(location, identity, Policy::default()).unwrap();
             let specs = tidemark::sink::tables::specs(true);
             let spec = specs.into_iter().find(|spec| spec.name == HEALTH.name).unwrap();

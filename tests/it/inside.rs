@@ -78,7 +78,17 @@ impl Pipeline {
         checkpoint: Option<&Arc<Faulty>>,
         tables: Option<&Arc<Faulty>>,
     ) -> Result<Outcome, RunError> {
-        let (config, stop) = (self.config.clone(), Arc::new(AtomicBool::new(false)));
+        self.run_until(&Arc::default(), checkpoint, tables)
+    }
+
+    /// The same until it is asked to stop.
+    pub(crate) fn run_until(
+        &self,
+        stop: &Arc<AtomicBool>,
+        checkpoint: Option<&Arc<Faulty>>,
+        tables: Option<&Arc<Faulty>>,
+    ) -> Result<Outcome, RunError> {
+        let (config, stop) = (self.config.clone(), Arc::clone(stop));
         let (checkpoint_store, table_store) =
             (checkpoint.cloned().map(|store| store as _), tables.cloned().map(|store| store as _));
         let stores = Stores { checkpoint: checkpoint_store, tables: table_store, ..Stores::default() };

@@ -29,6 +29,7 @@ mod notebook;
 mod omitted;
 mod oracle;
 mod packaging;
+mod places;
 mod program;
 mod properties;
 mod python;

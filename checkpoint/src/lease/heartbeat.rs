@@ -142,6 +142,24 @@ impl Heartbeat {
         Ok(())
     }
 
+    /// Asks the store whether the lease is still ours.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`], then and ever after, if it is not; [`Error::Unavailable`] for failures of the store.
+    pub fn ask(&self) -> Result<(), Error> {
+        let nonce = self.lease.lock().unwrap_or_else(PoisonError::into_inner).nonce.clone();
+        let found = self.store.read(OBJECT)?;
+        let now = found.as_ref().and_then(Lease::read);
+        if now.is_some_and(|now| now.nonce == nonce) {
+            return Ok(());
+        }
+        self.lost.store(true, Ordering::Release);
+        let what = found
+            .map_or("somebody has removed it".to_owned(), |found| format!("{} has taken it over", describe(&found)));
+        Err(Error::Lost { place: place(&self.store), what })
+    }
+
     /// Whether the lease is ours and its time to live has not passed since the last renewal began. Waits for nothing.
     pub fn valid(&self) -> bool {
         let age = micros(self.clock.now()).saturating_sub(self.renewed_us.load(Ordering::Acquire));

@@ -50,6 +50,16 @@ impl LocalLock {
         Err(held(&path, None))
     }
 
+    /// Who holds the directory, if another process does. Nothing is written.
+    pub fn held_by_another(directory: &Path) -> Option<Error> {
+        let path = directory.join(FILE);
+        let file = File::open(&path).ok()?;
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => Some(held(&path, read_holder(file))),
+            _ => None,
+        }
+    }
+
     /// Takes the directory whoever has it, by putting a new file in the place of the old one. A stopped process that
     /// still locks the old file finds out by [`LocalLock::still_ours`].
     ///

@@ -25,10 +25,20 @@ fn after_changes(older: &Adoption, newer: &Adoption) -> Option<Identity> {
 }
 
 impl<'a> Look<'a> {
-    /// Each generation and the one that succeeded it. Next to an adoption that cannot be read, nothing is known.
+    /// Each generation and the one that succeeded it, from the newest back. One that adopted a past after a later generation
+    /// had read it is passed over: nobody goes on from it. Next to an adoption that cannot be read, nothing is known.
     fn successions(&self) -> Vec<(&'a Adoption, &'a Adoption)> {
-        let pairs = self.stored.adoptions.iter().zip(self.stored.adoptions.iter().skip(1));
-        pairs.filter_map(|(older, newer)| Some((older.record()?, newer.record()?))).collect()
+        let mut found = Vec::new();
+        let mut adoptions = self.stored.adoptions.iter().rev().peekable();
+        while let (Some(newer), Some(next)) = (adoptions.next(), adoptions.peek()) {
+            let Some(newer) = newer.record() else { continue };
+            let followed = newer.follows.or_else(|| names::number(&next.name));
+            while adoptions.next_if(|older| names::number(&older.name) > followed).is_some() {}
+            if let Some(older) = adoptions.peek().and_then(|older| older.record()) {
+                found.push((older, newer));
+            }
+        }
+        found
     }
 
     /// The oldest generation whose traces are all there; those of older ones may be half cleared away.

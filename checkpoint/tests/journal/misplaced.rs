@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use object_store::memory::InMemory;
 use tidemark_checkpoint::Error;
-use tidemark_checkpoint::journal::{self, Past};
+use tidemark_checkpoint::journal::{self, Bid, Past};
 use tidemark_checkpoint::names;
 use tidemark_checkpoint::records::{Claimant, Cut};
 use tidemark_checkpoint::store::{Patience, Store};
 
 fn claimed(store: &Store) -> journal::Claimed {
     let by = Claimant { host: "h".to_owned(), pid: 1, started_us: 0, program: "t".to_owned() };
-    journal::claim(store, &by, 1).unwrap()
+    journal::claim(store, &Bid::unlocked(&by, 1)).unwrap()
 }
 
 fn read(store: &Store) -> Past {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use object_store::memory::InMemory;
 use tidemark_checkpoint::Error;
 use tidemark_checkpoint::envelope::{self, Digest, Kind};
-use tidemark_checkpoint::journal::{self, Claimed, Journal, Past};
+use tidemark_checkpoint::journal::{self, Bid, Claimed, Journal, Past};
 use tidemark_checkpoint::names;
 use tidemark_checkpoint::records::{Behind, Claimant, Counters, Cut, EventTimes, Identity, Manifest, Run};
 use tidemark_checkpoint::store::{Patience, Store};
@@ -173,7 +173,7 @@ impl World {
         let store = store(&wire);
         let by = Claimant { host: "h".to_owned(), pid: 1, started_us: 0, program: "t".to_owned() };
         self.drawn += 1;
-        let claimed = journal::claim(&store, &by, self.drawn.cast_unsigned()).unwrap();
+        let claimed = journal::claim(&store, &Bid::unlocked(&by, self.drawn.cast_unsigned())).unwrap();
         let generation = claimed.generation();
         assert!(self.claimed.insert(generation), "generation {generation} was claimed twice");
         assert_eq!(self.claimed.last(), Some(&generation), "a generation before others");

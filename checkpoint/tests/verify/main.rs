@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use tidemark_checkpoint::envelope::{self, Kind};
-use tidemark_checkpoint::journal::{self, Journal, Past};
+use tidemark_checkpoint::journal::{self, Bid, Journal, Past};
 use tidemark_checkpoint::names;
 use tidemark_checkpoint::records::{
     Behind, Claimant, Counters, Cut, EventTimes, Joined, Manifest, PartitionTimes, Position, Range,
@@ -59,7 +59,7 @@ fn go_on(store: &Store) -> (Past, Journal) {
 /// The same, with something changed on purpose.
 fn go_on_after(store: &Store, change: impl FnOnce(&mut Past)) -> (Past, Journal) {
     let by = Claimant { host: "h".to_owned(), pid: 1, started_us: 0, program: "t".to_owned() };
-    let claimed = journal::claim(store, &by, 1).unwrap();
+    let claimed = journal::claim(store, &Bid::unlocked(&by, 1)).unwrap();
     let mut past = claimed.read().unwrap().unwrap();
     change(&mut past);
     let newest = past.manifests.first().map(|found| &found.link);

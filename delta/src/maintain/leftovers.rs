@@ -4,18 +4,13 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use deltalake::DeltaResult;
-use url::Url;
 
-use crate::durable::is_upload;
-use crate::lake::local_path;
+use crate::disk::is_upload;
 
 /// Deletes the temporary files of a local table, and of its log, that were last written before `expired`.
-pub(super) fn delete(table: &Url, expired: SystemTime) -> DeltaResult<usize> {
-    let Some(table) = local_path(table) else {
-        return Ok(0);
-    };
+pub(super) fn delete(table: &Path, expired: SystemTime) -> DeltaResult<usize> {
     let mut deleted = 0;
-    for directory in [table.join("_delta_log"), table] {
+    for directory in [table.join("_delta_log"), table.to_owned()] {
         for entry in std::fs::read_dir(directory)? {
             let entry = entry?;
             let metadata = entry.metadata()?;

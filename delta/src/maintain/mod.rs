@@ -63,11 +63,17 @@ impl TableWriter {
         if self.commits_since_checkpoint() < if in_turn { interval } else { interval.saturating_mul(2) } {
             return Ok(false);
         }
+        self.write_log_checkpoint().await.map(|()| true)
+    }
+
+    /// Writes a checkpoint of the log as of the version that we know.
+    pub(crate) async fn write_log_checkpoint(&mut self) -> Result<(), Error> {
         let unavailable = |failure| Error::unavailable(&self.spec.name, 1, failure);
-        let mut table = self.lake.location.table(&self.spec.name)?;
-        if let Err(failure) = table.load_version(self.version()).await {
-            return Err(self.lease_after(failure).await);
-        }
+        let table = self.lake.location.table(&self.spec.name)?;
+        let (table, _) = match self.lake.location.load(&self.spec.name, table, Some(self.version())).await {
+            Err(Error::Unavailable { source, .. }) => return Err(self.lease_after(*source).await),
+            loaded => loaded?,
+        };
         // Two ways to know the live files: where they differ, one of them is wrong, and nobody should build on it.
         if !self.log.agrees_with(&table).map_err(unavailable)? {
             return Err(Error::bug(
@@ -77,7 +83,7 @@ impl TableWriter {
         }
         create_checkpoint(&table, None).await.map_err(unavailable)?;
         self.schedule.checkpointed = self.version();
-        Ok(true)
+        Ok(())
     }
 
     /// Does what is due: rewrites many small files into one, and, every [`clean_every`](crate::Policy::clean_every), deletes
@@ -117,7 +123,8 @@ impl TableWriter {
             Ok(files) => done.log_files_deleted = files,
             Err(failure) => return Err(self.lease_after(failure).await),
         }
-        let leftovers = leftovers::delete(self.log.store.root_url(), expired(retention));
+        let directory = self.lake.location.directory(&self.spec.name);
+        let leftovers = directory.map_or(Ok(0), |directory| leftovers::delete(&directory, expired(retention)));
         done.leftovers_deleted = leftovers.map_err(|failure| Error::unavailable(&self.spec.name, 1, failure))?;
         Ok(())
     }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{existing, patiently};
 use crate::txn::{Kind, epoch_app, fence_app};
-use crate::{Error, Location};
+use crate::{Error, Location, damage};
 
 /// How many log files are read at once.
 const READ_AHEAD: usize = 16;
@@ -28,6 +28,8 @@ pub struct Commit {
     pub kind: Option<Kind>,
     /// The pipeline that made it.
     pub pipeline: Option<String>,
+    /// The lineage of that pipeline, as the table has it; none in commits of before.
+    pub lineage: Option<String>,
     /// The generation of its writer, by its metadata.
     pub generation: Option<i64>,
     /// The epoch that the table holds from then on, by its metadata.
@@ -73,7 +75,15 @@ async fn history_now(location: &Location, table: &str) -> Result<Vec<Commit>, Er
         }
         Ok(commits)
     });
-    unbroken.await.map_err(unavailable)
+    let commits = unbroken.await.map_err(unavailable)?;
+    let lineage = commits.iter().rev().find_map(|commit| commit.lineage.as_ref());
+    match commits.iter().find(|commit| commit.lineage.is_some() && commit.lineage.as_ref() != lineage) {
+        Some(Commit { version, .. }) => Err(Error::mismatch(
+            table,
+            format!("_delta_log/{version:020}.json is of another pipeline than the commits after it"),
+        )),
+        None => Ok(commits),
+    }
 }
 
 async fn list(store: &dyn ObjectStore) -> DeltaResult<Vec<u64>> {
@@ -95,8 +105,8 @@ async fn commit(store: &dyn ObjectStore, version: u64) -> DeltaResult<Option<Com
         Err(StoreError::NotFound { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let actions: Vec<Value> = lines.map(serde_json::from_slice).collect::<Result<_, _>>()?;
+    let actions =
+        damage::actions(version, &bytes, None).ok_or_else(|| DeltaTableError::generic(format!("{path} is damaged")))?;
     Ok(Some(parse(version, &actions)))
 }
 
@@ -136,6 +146,7 @@ fn parse(version: u64, actions: &[Value]) -> Commit {
         timestamp_ms: info["timestamp"].as_i64(),
         kind: told.kind,
         generation: told.generation,
+        lineage: told.lineage,
         epoch: told.epoch,
         watermark: told.watermark,
         epoch_txn: held(epoch_app),
@@ -168,6 +179,7 @@ struct Told {
     kind: Option<Kind>,
     pipeline: Option<String>,
     generation: Option<i64>,
+    lineage: Option<String>,
     epoch: Option<i64>,
     watermark: Option<i64>,
 }
@@ -192,6 +204,7 @@ impl Told {
             kind,
             pipeline,
             generation: number("generation"),
+            lineage: member("lineage").as_str().map(ToOwned::to_owned),
             epoch: number("epoch"),
             watermark: number("watermark"),
         }

@@ -6,6 +6,8 @@ mod scan;
 
 use std::time::Duration;
 
+use deltalake::logstore::object_store::{Error as StoreError, ObjectStoreExt, PutPayload};
+use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use deltalake::{DeltaTable, DeltaTableError};
 use futures::StreamExt;
 
@@ -14,8 +16,12 @@ pub use self::history::{Commit, history};
 pub use self::predicate::Predicate;
 pub use self::scan::Scan;
 pub(crate) use self::scan::with_schema;
+use crate::log::LiveFile;
+use crate::open::lineage;
 use crate::txn::Held;
 use crate::{Error, Location, Retry};
+
+type Bytes = <PutPayload as IntoIterator>::Item;
 
 /// Nobody waits here but the one who asked: a few attempts, over some seconds.
 const PATIENCE: Retry =
@@ -41,13 +47,7 @@ async fn patiently<T>(read: impl AsyncFn() -> Result<T, Error>) -> Result<T, Err
 }
 
 async fn load(location: &Location, name: &str, version: Option<u64>) -> Result<DeltaTable, Error> {
-    let mut table = existing(location, name)?;
-    let loaded = match version {
-        Some(version) => table.load_version(version).await,
-        None => table.load().await,
-    };
-    loaded.map_err(|error| Error::unavailable(name, 1, error))?;
-    Ok(table)
+    Ok(location.load(name, existing(location, name)?, version).await?.0)
 }
 
 fn existing(location: &Location, name: &str) -> Result<DeltaTable, Error> {
@@ -55,24 +55,83 @@ fn existing(location: &Location, name: &str) -> Result<DeltaTable, Error> {
     location.existing(name)?.ok_or_else(missing)
 }
 
-/// The transactions of `pipeline` that a table holds; `None` where there is no table.
-///
-/// # Errors
-/// [`Error::Unavailable`] when the table cannot be read.
-pub async fn held(location: &Location, pipeline: &str, table: &str) -> Result<Option<Held>, Error> {
-    patiently(async || held_now(location, pipeline, table).await).await
+/// What a table says of who wrote it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// The lineage of its pipeline; none where a version of before made it, and none has taken it over since.
+    pub lineage: Option<u64>,
+    /// The generation that has taken it over last; none where another pipeline made it.
+    pub fence: Option<u64>,
+    /// The greatest epoch that it holds; none before the first publication.
+    pub epoch: Option<u64>,
 }
 
-async fn held_now(location: &Location, pipeline: &str, table: &str) -> Result<Option<Held>, Error> {
+/// What a table says of who wrote it, as far as `pipeline` is concerned; `None` where there is no table.
+///
+/// # Errors
+/// [`Error::StateMismatch`] when its protocol is not known, [`Error::Unavailable`] when the table cannot be read.
+pub async fn standing(location: &Location, pipeline: &str, table: &str) -> Result<Option<Standing>, Error> {
+    patiently(async || standing_now(location, pipeline, table).await).await
+}
+
+async fn standing_now(location: &Location, pipeline: &str, table: &str) -> Result<Option<Standing>, Error> {
     let unavailable = |error| Error::unavailable(table, 1, error);
-    let Some(mut handle) = location.existing(table)? else {
+    let Some(handle) = location.existing(table)? else {
         return Ok(None);
     };
     if !handle.verify_deltatable_existence().await.map_err(unavailable)? {
         return Ok(None);
     }
-    handle.load().await.map_err(unavailable)?;
-    Held::read(&handle, pipeline).await.map(Some).map_err(unavailable)
+    let (handle, _) = location.load(table, handle, None).await?;
+    let held = Held::read(&handle, pipeline).await.map_err(unavailable)?;
+    let metadata = handle.snapshot().and_then(|state| Ok(serde_json::to_value(state.metadata())?));
+    let unsigned = |number: i64| u64::try_from(number).unwrap_or_default();
+    Ok(Some(Standing {
+        lineage: lineage(&metadata.map_err(unavailable)?),
+        fence: held.fence.map(unsigned),
+        epoch: held.epoch.map(unsigned),
+    }))
+}
+
+/// What is wrong with the files of a table as of a version, in words: each is read to its end, and compared with the digest in
+/// its name, or, where that has none, decoded.
+///
+/// # Errors
+/// [`Error::StateMismatch`] when the log is damaged, [`Error::Unavailable`] when storage does not answer.
+pub async fn damaged_files(location: &Location, table: &str, version: u64) -> Result<Vec<String>, Error> {
+    patiently(async || {
+        let unavailable = |error| Error::unavailable(table, 1, error);
+        let loaded = load(location, table, Some(version)).await?;
+        let store = loaded.log_store().object_store(None);
+        let mut findings = Vec::new();
+        for file in loaded.snapshot().map_err(unavailable)?.log_data().iter() {
+            let file = LiveFile::of(&file).map_err(unavailable)?;
+            match store.get(&file.place()).await {
+                Ok(found) => {
+                    let bytes = found.bytes().await.map_err(|error| unavailable(error.into()))?;
+                    let told = file.damage(&bytes).or_else(|| undecodable(&file, bytes));
+                    findings.extend(told.map(|what| format!("{table}/{what}")));
+                }
+                Err(StoreError::NotFound { .. }) => findings.push(format!("{table}/{} is gone", file.path)),
+                Err(error) => return Err(unavailable(error.into())),
+            }
+        }
+        Ok(findings)
+    })
+    .await
+}
+
+/// Why a file without a digest cannot be decoded, if it cannot.
+fn undecodable(file: &LiveFile, bytes: Bytes) -> Option<String> {
+    if file.digest().is_some() {
+        return None;
+    }
+    let batches = ParquetRecordBatchReaderBuilder::try_new(bytes).and_then(|builder| builder.build());
+    let error = match batches {
+        Ok(batches) => batches.filter_map(Result::err).next()?.to_string(),
+        Err(error) => error.to_string(),
+    };
+    Some(format!("{} cannot be read: {error}", file.path))
 }
 
 /// Whether there is anything of a table: a directory of that name, or an object below it.

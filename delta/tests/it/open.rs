@@ -99,7 +99,7 @@ async fn another_schema_constraint_or_pipeline_is_refused() {
         assert!(matches!(error, Error::StateMismatch { .. }), "{error}");
     }
     let ours = lake(&dir, 1);
-    let foreign = Identity { pipeline: "q".to_owned(), generation: 9 };
+    let foreign = Identity { pipeline: "q".to_owned(), generation: 9, lineage: 1 };
     let foreign = Lake::new(ours.location().clone(), foreign, policy()).unwrap();
     let error = refused(&foreign, keyed()).await;
     assert!(matches!(error, Error::StateMismatch { .. }), "{error}");

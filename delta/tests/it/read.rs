@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use tempfile::TempDir;
-use tidemark_delta::{Error, Held, Kind, Location, Policy, Predicate, Scan, TableWriter, held, history};
+use tidemark_delta::{Error, Kind, Location, Policy, Predicate, Scan, Standing, TableWriter, history, standing};
 
 use crate::store::{Judged, Kind as Request, Verdict, injected};
 use crate::support::*;
@@ -221,16 +221,26 @@ async fn a_scan_that_is_repeated_counts_nothing_twice() {
 async fn what_a_table_holds_is_told_without_touching_it() {
     let dir = TempDir::new().unwrap();
     let (location, name) = (location(&dir), keyed().name);
-    assert_eq!(held(&location, PIPELINE, &name).await.unwrap(), None);
+    assert_eq!(standing(&location, PIPELINE, &name).await.unwrap(), None);
     assert!(history(&location, &name).await.is_err() && sum(&location, &name, None, "count").await.is_err());
     assert!(!path(&dir, &keyed()).exists(), "reading made a directory");
     std::fs::create_dir_all(path(&dir, &keyed())).unwrap();
-    assert_eq!(held(&location, PIPELINE, &name).await.unwrap(), None);
+    assert_eq!(standing(&location, PIPELINE, &name).await.unwrap(), None);
     let mut writer = open(&dir, 3, keyed()).await;
-    assert_eq!(held(&location, PIPELINE, &name).await.unwrap(), Some(Held { epoch: None, fence: Some(3) }));
+    let lineage = Some(LINEAGE);
+    assert_eq!(
+        standing(&location, PIPELINE, &name).await.unwrap(),
+        Some(Standing { lineage, epoch: None, fence: Some(3) })
+    );
     writer.publish(8, None, None).await.unwrap();
-    assert_eq!(held(&location, PIPELINE, &name).await.unwrap(), Some(Held { epoch: Some(8), fence: Some(3) }));
-    assert_eq!(held(&location, "another", &name).await.unwrap(), Some(Held { epoch: None, fence: None }));
+    assert_eq!(
+        standing(&location, PIPELINE, &name).await.unwrap(),
+        Some(Standing { lineage, epoch: Some(8), fence: Some(3) })
+    );
+    assert_eq!(
+        standing(&location, "another", &name).await.unwrap(),
+        Some(Standing { lineage, epoch: None, fence: None })
+    );
     writer.publish(9, None, None).await.unwrap();
     assert_eq!(writer.version(), 2, "reading made a commit");
 }

@@ -20,6 +20,7 @@ use tidemark_delta::{Check, Identity, Lake, Location, Policy, Retry, Shape, Tabl
 use crate::store::Judged;
 
 pub(crate) const PIPELINE: &str = "p";
+pub(crate) const LINEAGE: u64 = 0x71de;
 pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
 
 pub(crate) fn policy() -> Policy {
@@ -33,7 +34,7 @@ pub(crate) fn lake(dir: &TempDir, generation: i64) -> Lake {
 
 pub(crate) fn lake_with(dir: &TempDir, generation: i64, policy: Policy) -> Lake {
     let location = Location::parse(dir.path().to_str().unwrap(), HashMap::new()).unwrap();
-    Lake::new(location, Identity { pipeline: PIPELINE.to_owned(), generation }, policy).unwrap()
+    Lake::new(location, Identity { pipeline: PIPELINE.to_owned(), generation, lineage: LINEAGE }, policy).unwrap()
 }
 
 /// A lake on a store that the test judges, where the log gets a checkpoint after two commits.

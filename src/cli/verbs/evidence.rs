@@ -21,6 +21,9 @@ pub struct Evidence {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Look at aggregates alone, and not at every byte of every file
+    #[arg(long)]
+    pub quick: bool,
     /// Also write a page for a browser to this file
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub html: Option<PathBuf>,
@@ -33,7 +36,7 @@ impl Evidence {
     /// Prints each check; status 1 if one failed.
     pub(super) fn execute(&self, global: &Global, out: &mut dyn Write) -> Result<ExitStatus, Failure> {
         let config = global.start(&self.settings)?.config;
-        let found = Found::gather(&config)?;
+        let found = Found::gather(&config, self.quick)?;
         if let Some(file) = &self.html {
             let unwritable = |error| Failure::new(ExitStatus::Unavailable, format_args!("{}: {error}", file.display()));
             std::fs::write(file, page::html(&found)).map_err(unwritable)?;

@@ -151,6 +151,7 @@ impl List {
 impl Replay {
     fn execute(&self, global: &Global, out: &mut dyn Write) -> Result<ExitStatus, Failure> {
         let config = global.start(&self.settings)?.config;
+        config.output.readable_by.keep_others_out();
         if !config.checkpoint.enabled {
             let problem = "without checkpoints there is no inbox; set checkpoint.enabled, or feed a new pipeline";
             return Err(Failure::new(ExitStatus::Usage, problem));

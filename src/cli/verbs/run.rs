@@ -53,6 +53,7 @@ impl Run {
             rehearse(&mut effective.config)?;
         }
         let config = &effective.config;
+        config.output.readable_by.keep_others_out();
         let stop = signals::stop_flag().map_err(|error| Failure::new(ExitStatus::Unavailable, error))?;
         if self.supervised {
             end_with_it().map_err(|error| Failure::new(ExitStatus::Unavailable, error))?;

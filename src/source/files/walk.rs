@@ -39,9 +39,11 @@ pub(super) fn is_pattern(input: &str) -> bool {
 }
 
 /// The files in a directory and all below it. What begins with `.` or `_` is passed over, files and folders, and so are
-/// files of other endings. `name` is what its own path adds to theirs.
+/// files of other endings, and links that lead out of it. `name` is what its own path adds to theirs.
 pub(super) fn directory(input: &str, path: &Path, name: &str) -> Result<Vec<Below>, SourceError> {
-    let mut walk = Walk { input, seen: HashSet::new(), found: Vec::new(), links: VecDeque::new(), passed_over: 0 };
+    let inside = Inside::of(path).map_err(|error| SourceError::unavailable(input, "listed", error))?;
+    let (seen, found, links) = (HashSet::new(), Vec::new(), VecDeque::new());
+    let mut walk = Walk { input, inside, seen, found, links, passed_over: 0 };
     walk.list(path, name, false)?;
     // Folders that are links come last: who can be found by his own name is known by it.
     while let Some((path, name)) = walk.links.pop_front() {
@@ -57,8 +59,30 @@ pub(super) fn directory(input: &str, path: &Path, name: &str) -> Result<Vec<Belo
     Ok(walk.found)
 }
 
+/// A folder, and so what a link in it may lead to. Whoever may put a link there may not be one who may read what it leads to:
+/// bodies that are no events are quoted in the quarantine.
+struct Inside(PathBuf);
+
+impl Inside {
+    fn of(folder: &Path) -> std::io::Result<Inside> {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        fs::canonicalize(folder).map(Inside)
+    }
+
+    /// Whether a link stays in it. One that leads nowhere does: that it does is told where it is opened.
+    fn holds(&self, link: &Path) -> bool {
+        let inside = fs::canonicalize(link).map_or(true, |target| target.starts_with(&self.0));
+        if !inside {
+            let path = link.display();
+            tracing::warn!(%path, "passed over, since it links out of the input: name what it leads to itself to have it read");
+        }
+        inside
+    }
+}
+
 struct Walk<'a> {
     input: &'a str,
+    inside: Inside,
     /// Folders that have been listed, so that links lead into no circle.
     seen: HashSet<PathBuf>,
     found: Vec<Below>,
@@ -86,6 +110,9 @@ impl Walk<'_> {
                 let name = if below.is_empty() { String::new() } else { format!("{below}/") };
                 let name = name + &file_name.to_string_lossy();
                 let kind = entry.file_type().map_err(|error| self.unlistable(&path, error))?;
+                if kind.is_symlink() && !self.inside.holds(&path) {
+                    continue;
+                }
                 if kind.is_dir() {
                     folders.push((path, name));
                 } else if kind.is_symlink() && path.is_dir() {
@@ -120,12 +147,22 @@ pub(super) fn matches(pattern: &str) -> Result<Vec<Below>, SourceError> {
     let paths = glob::glob_with(pattern, options).map_err(|error| {
         SourceError::usage(pattern, format!("it is no glob pattern: {error}"), "use *, ?, [abc] and ** only")
     })?;
-    let fixed = without_dots(Path::new(pattern)).take_while(|part| !is_pattern(&part.to_string_lossy())).count();
+    let fixed = without_dots(Path::new(pattern)).take_while(|part| !is_pattern(&part.to_string_lossy()));
+    let inside = fixed.clone().collect::<PathBuf>();
+    let unsearchable = |error| SourceError::unavailable(pattern, "searched", error);
+    let fixed = fixed.count();
+    let inside = match Inside::of(&inside) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        inside => inside.map_err(unsearchable)?,
+    };
     let mut found = Vec::new();
     for path in paths {
-        let path = path.map_err(|error| SourceError::unavailable(pattern, "searched", error.into()))?;
+        let path = path.map_err(|error| unsearchable(error.into()))?;
         let parts = without_dots(&path).skip(fixed).map(|part| part.to_string_lossy().into_owned());
         let (name, linked) = (parts.collect::<Vec<_>>().join("/"), path.is_symlink());
+        if linked && !inside.holds(&path) {
+            continue;
+        }
         if path.is_dir() {
             if path.file_name().is_some_and(is_hidden) {
                 continue;
@@ -139,7 +176,7 @@ pub(super) fn matches(pattern: &str) -> Result<Vec<Below>, SourceError> {
 }
 
 /// The parts of a path, as patterns count them.
-fn without_dots(path: &Path) -> impl Iterator<Item = &OsStr> {
+fn without_dots(path: &Path) -> impl Iterator<Item = &OsStr> + Clone {
     path.components().filter(|part| *part != Component::CurDir).map(Component::as_os_str)
 }
 

@@ -313,6 +313,30 @@ fn files_are_not_overwritten_unasked() {
     );
 }
 
+#[test]
+fn a_file_has_its_name_once_it_is_whole() {
+    let made = generator(GeneratorOptions { events: None, ..faulty(0) });
+    let (stop, directory) = (AtomicBool::new(false), TempDir::new().unwrap());
+    let names = || {
+        let listed = fs::read_dir(directory.path()).unwrap();
+        let mut names: Vec<_> = listed.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let writer = EventWriter::new(&made, Pacing::AtOnce, &stop);
+    std::thread::scope(|scope| {
+        let written = scope.spawn(|| writer.write_files(directory.path(), false).unwrap());
+        let written_to = |name: &String| fs::metadata(directory.path().join(name)).is_ok_and(|file| file.len() > 0);
+        while !names().iter().any(written_to) {
+            std::thread::yield_now();
+        }
+        assert!(names().iter().all(|name| name.starts_with('.')), "{:?}", names());
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(written.join().unwrap().events > 0);
+    });
+    assert!(names().iter().all(|name| name.starts_with('p')), "{:?}", names());
+}
+
 /// Takes some bytes, then fails.
 struct Closing(io::ErrorKind);
 

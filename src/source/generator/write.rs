@@ -1,6 +1,6 @@
 //! Writes generated events to files or to a stream, as `tidemark generate` does.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,7 +49,8 @@ impl<'a> EventWriter<'a> {
     }
 
     /// Writes one file for each partition into `directory`, which is created if need be: `p0.ndjson`, `p1.ndjson`, …,
-    /// with as many digits as the last one needs, so that the order of names is the order of partitions.
+    /// with as many digits as the last one needs, so that the order of names is the order of partitions. Until all are whole
+    /// they have names of their own, which no reader of a directory takes up.
     ///
     /// # Errors
     ///
@@ -63,14 +64,15 @@ impl<'a> EventWriter<'a> {
         }
         let mut outputs = Vec::with_capacity(paths.len());
         for path in &paths {
-            let file = create(path, overwrite).map_err(|error| match error.kind() {
-                io::ErrorKind::AlreadyExists => exists(named(path)),
-                _ => SourceError::unavailable(named(path), "created", error),
-            })?;
+            let file = File::create(unfinished(path));
+            let file = file.map_err(|error| SourceError::unavailable(named(path), "created", error))?;
             outputs.push(Output::new(named(path), Box::new(file)));
         }
         let mut written = Written::default();
         self.write_all(&mut outputs, &mut written).map_err(|(name, error)| unwritable(name, error))?;
+        for path in &paths {
+            fs::rename(unfinished(path), path).map_err(|error| unwritable(named(path), error))?;
+        }
         Ok(written)
     }
 
@@ -148,15 +150,10 @@ fn flush(outputs: &mut [Output<'_>]) -> Result<(), (String, io::Error)> {
     outputs.iter_mut().filter(|output| !output.buffer.is_empty()).try_for_each(Output::empty)
 }
 
-fn create(path: &Path, overwrite: bool) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true);
-    if overwrite {
-        options.create(true).truncate(true)
-    } else {
-        options.create_new(true)
-    };
-    options.open(path)
+/// What a file is called while it is written: hidden, so that it is no input.
+fn unfinished(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.unfinished"))
 }
 
 fn exists(name: String) -> SourceError {

@@ -1,5 +1,6 @@
 //! `tidemark cluster`: starts the processes, starts them again, and leaves nobody behind.
 
+use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
@@ -47,6 +48,19 @@ fn it_runs_to_the_end_with_the_summary_of_process_0() {
     assert!(other.stderr.contains("pipeline.name was tidemark, now other"), "{}", other.stderr);
     let refused = start(&job, 2, "--hosts 127.0.0.1:1,127.0.0.1:2", "").ended();
     refused.fails_with(2, &["cluster.hosts", "leave it out"]);
+}
+
+#[test]
+fn each_process_serves_a_port_of_its_own() {
+    let job = job(8);
+    // Free in a row, but for those who take one meanwhile.
+    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let first = (20_000..60_000).step_by(7).find(|port| is_free(*port) && is_free(port + 1)).unwrap();
+    let ended = start(&job, 2, &format!("--console 127.0.0.1:{first}"), "").ended().well();
+    for port in [first, first + 1] {
+        assert!(ended.stderr.contains(&format!("127.0.0.1:{port}/")), "{}", ended.stderr);
+    }
+    job.check();
 }
 
 #[test]

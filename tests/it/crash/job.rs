@@ -11,7 +11,8 @@ use crate::program::{Case, Ended, Running, tidemark_in};
 use crate::tables::Tables;
 
 /// Shows each publication and checkpoint in the log.
-const CHATTY: &str = "--set log.level=warn,tidemark=debug,deltalake_core=error --set store.give_up_after=1s";
+const CHATTY: &str =
+    "--set log.level=warn,tidemark=debug,deltalake_core=error,buoyant_kernel=off --set store.give_up_after=1s";
 
 /// Publishes and checkpoints as often as can be. How often may change from one start to the next.
 pub(crate) const EAGER: &str = "--checkpoint-interval 0s --set sink.publish_interval=0ms --set epochs.max_in_flight=1";

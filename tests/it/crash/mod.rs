@@ -4,10 +4,12 @@
 mod additive;
 mod damage;
 pub(crate) mod job;
+mod lineage;
 mod order;
 mod points;
 mod random;
 mod restart;
 pub(crate) mod storm;
+mod table_damage;
 pub(crate) mod watch;
 mod zombies;

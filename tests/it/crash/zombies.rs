@@ -33,7 +33,7 @@ fn job() -> Job {
 }
 
 /// Starts the program and stops the whole process at a place. Woken, it goes on from there.
-fn stopped_at(job: &Job, workers: usize, stop: &Stop) -> Running {
+pub(super) fn stopped_at(job: &Job, workers: usize, stop: &Stop) -> Running {
     let mut running = job.start(workers, EAGER, &stop.pause());
     let word = format!("stopped at {}", stop.place);
     assert!(running.says(&word), "never came to {stop:?}:\n{}", running.log());
@@ -42,7 +42,7 @@ fn stopped_at(job: &Job, workers: usize, stop: &Stop) -> Running {
 }
 
 /// Ends with status 4, and says that another instance is there.
-fn displaced(ended: Ended) {
+pub(super) fn displaced(ended: Ended) {
     assert_eq!(ended.code(), 4, "{}{}", ended.stdout, ended.stderr);
     let told = ["taken over", "generation", "another"].iter().any(|word| ended.stderr.contains(word));
     assert!(told && !ended.stderr.contains("panicked"), "{}", ended.stderr);

@@ -1,7 +1,8 @@
-//! A local disk on which what is written survives a power failure: content first, then the name.
+//! A directory as a store. Where it is asked to, what is written survives a power failure: content first, then the name.
 //!
 //! The library's own store links a file under its name without syncing either, so after a power failure a commit may be
-//! gone, or be there and empty. Reading, listing and deleting are left to it; a deletion that comes undone harms nothing.
+//! gone, or be there and empty. Reading and deleting are left to it; a deletion that comes undone harms nothing. Listings are in
+//! the order of names, as those of object stores are: the library relies on it.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -17,21 +18,23 @@ use deltalake::logstore::object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, PutMode, PutMultipartOptions,
     PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryFutureExt, TryStreamExt};
 use uuid::Uuid;
 
 /// Names of unfinished uploads: not listed as data, nor as log.
 const UPLOAD: &str = "_upload_";
 
-/// The local file system from its root on, synced.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Durable {
-    disk: Arc<LocalFileSystem>,
+/// A directory, whose `/` it is.
+#[derive(Debug, Clone)]
+pub(crate) struct Disk {
+    files: Arc<LocalFileSystem>,
+    sync: bool,
 }
 
-impl fmt::Display for Durable {
+impl fmt::Display for Disk {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Durable")
+        formatter.write_str("Disk")
     }
 }
 
@@ -40,13 +43,16 @@ pub(crate) fn is_upload(name: &str) -> bool {
     name.starts_with(UPLOAD)
 }
 
-/// Like [`fs::create_dir_all`], and each new directory is synced into its parent.
-pub(crate) fn create_dir_all(path: &FilePath) -> io::Result<()> {
+/// Like [`fs::create_dir_all`], and each new directory is synced into its parent if `sync` says so.
+pub(crate) fn create_dir_all(path: &FilePath, sync: bool) -> io::Result<()> {
+    if !sync {
+        return fs::create_dir_all(path);
+    }
     if path.try_exists()? {
         return Ok(());
     }
     let parent = path.parent();
-    parent.map_or(Ok(()), create_dir_all)?;
+    parent.map_or(Ok(()), |parent| create_dir_all(parent, sync))?;
     match fs::create_dir(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         made => made,
@@ -71,7 +77,7 @@ fn beside(path: &FilePath) -> PathBuf {
 }
 
 fn failed(source: io::Error) -> Error {
-    Error::Generic { store: "Durable", source: source.into() }
+    Error::Generic { store: "Disk", source: source.into() }
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T> {
@@ -79,24 +85,24 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 }
 
 /// Writes and syncs under another name, then gives the file its own, in one step: whoever sees it sees the whole of it.
-fn put(path: &FilePath, payload: &PutPayload, create: bool) -> io::Result<()> {
+fn put(path: &FilePath, payload: &PutPayload, create: bool, sync: bool) -> io::Result<()> {
     let directory = path.parent().ok_or(ErrorKind::InvalidInput)?;
-    create_dir_all(directory)?;
+    create_dir_all(directory, sync)?;
     let staged = beside(path);
-    let written = write(&staged, payload)
+    let written = write(&staged, payload, sync)
         .and_then(|()| if create { fs::hard_link(&staged, path) } else { fs::rename(&staged, path) });
     if create || written.is_err() {
         // If this fails, maintenance deletes it later.
         let _ = fs::remove_file(&staged);
     }
     written?;
-    sync_directory(directory)
+    if sync { sync_directory(directory) } else { Ok(()) }
 }
 
-fn write(path: &FilePath, payload: &PutPayload) -> io::Result<()> {
+fn write(path: &FilePath, payload: &PutPayload, sync: bool) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     payload.iter().try_for_each(|bytes| file.write_all(bytes))?;
-    file.sync_all()
+    if sync { file.sync_all() } else { Ok(()) }
 }
 
 /// An upload to another name; completing it syncs, renames and syncs again.
@@ -105,13 +111,17 @@ struct Upload {
     inner: Box<dyn MultipartUpload>,
     staged: PathBuf,
     path: PathBuf,
+    sync: bool,
 }
 
 impl Upload {
     async fn finish(&mut self) -> Result<PutResult> {
         let done = self.inner.complete().await?;
-        let (staged, path) = (self.staged.clone(), self.path.clone());
+        let (staged, path, sync) = (self.staged.clone(), self.path.clone(), self.sync);
         blocking(move || {
+            if !sync {
+                return fs::rename(&staged, &path);
+            }
             File::open(&staged)?.sync_all()?;
             fs::rename(&staged, &path)?;
             path.parent().map_or(Ok(()), sync_directory)
@@ -119,6 +129,15 @@ impl Upload {
         .await?;
         Ok(done)
     }
+}
+
+/// The objects in the order of their names; an error ends it.
+fn in_order(listed: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static, Result<ObjectMeta>> {
+    let sorted = listed.try_collect::<Vec<_>>().map_ok(|mut objects| {
+        objects.sort_unstable_by(|a, b| a.location.cmp(&b.location));
+        stream::iter(objects.into_iter().map(Ok))
+    });
+    sorted.try_flatten_stream().boxed()
 }
 
 #[async_trait]
@@ -136,7 +155,12 @@ impl MultipartUpload for Upload {
     }
 }
 
-impl Durable {
+impl Disk {
+    /// What is written to these files, made durable if `sync` says so.
+    pub(crate) fn of(files: LocalFileSystem, sync: bool) -> Disk {
+        Disk { files: Arc::new(files), sync }
+    }
+
     async fn put(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         let create = match options.mode {
             PutMode::Create => true,
@@ -145,8 +169,9 @@ impl Durable {
                 return Err(Error::NotImplemented { operation: "update".to_owned(), implementer: self.to_string() });
             }
         };
-        let path = self.disk.path_to_filesystem(location)?;
-        let put = tokio::task::spawn_blocking(move || put(&path, &payload, create));
+        let path = self.files.path_to_filesystem(location)?;
+        let sync = self.sync;
+        let put = tokio::task::spawn_blocking(move || put(&path, &payload, create, sync));
         match put.await? {
             Ok(()) => Ok(PutResult { e_tag: None, version: None }),
             Err(error) if create && error.kind() == ErrorKind::AlreadyExists => {
@@ -157,21 +182,22 @@ impl Durable {
     }
 
     async fn upload(&self, location: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        let path = self.disk.path_to_filesystem(location)?;
+        let path = self.files.path_to_filesystem(location)?;
         let staged = beside(&path);
         let name = staged.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
         let parts = location.parts().collect::<Vec<_>>();
         let directory = parts.iter().take(parts.len().saturating_sub(1)).cloned();
         let beside = Path::from_iter(directory.chain([name.into()]));
         let parent = path.parent().map(FilePath::to_owned).unwrap_or_default();
-        blocking(move || create_dir_all(&parent)).await?;
-        let inner = self.disk.put_multipart_opts(&beside, options).await?;
-        Ok(Box::new(Upload { inner, staged, path }))
+        let sync = self.sync;
+        blocking(move || create_dir_all(&parent, sync)).await?;
+        let inner = self.files.put_multipart_opts(&beside, options).await?;
+        Ok(Box::new(Upload { inner, staged, path, sync }))
     }
 }
 
 #[async_trait]
-impl ObjectStore for Durable {
+impl ObjectStore for Disk {
     async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         self.put(path, payload, options).await
     }
@@ -181,26 +207,26 @@ impl ObjectStore for Durable {
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
-        self.disk.get_opts(path, options).await
+        self.files.get_opts(path, options).await
     }
 
     fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.disk.delete_stream(paths)
+        self.files.delete_stream(paths)
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.disk.list(prefix)
+        in_order(self.files.list(prefix))
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.disk.list_with_offset(prefix, offset)
+        in_order(self.files.list_with_offset(prefix, offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.disk.list_with_delimiter(prefix).await
+        self.files.list_with_delimiter(prefix).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.disk.copy_opts(from, to, options).await
+        self.files.copy_opts(from, to, options).await
     }
 }
