@@ -7,6 +7,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
+use futures::future::try_join_all;
 use tidemark_checkpoint::Error;
 use tidemark_checkpoint::journal::{self, Past};
 use tidemark_checkpoint::names;
@@ -210,21 +211,21 @@ fn standings(
 ) -> Result<Vec<(String, Option<Standing>)>, RunError> {
     let runtime = Runtime::new().map_err(|error| RunError::Worker(error.to_string()))?;
     let began = Instant::now();
-    let names = specs(config.output.curated).into_iter().map(|spec| spec.name);
-    let look = |name: String| loop {
-        let found = runtime.block_on(tidemark_delta::standing(location, &config.pipeline.name, &name));
+    let look = async |name: String| loop {
+        let found = tidemark_delta::standing(location, &config.pipeline.name, &name).await;
         match found {
             Err(error) if error.cause() == Cause::Passing && !error.is_damage() => {
                 if began.elapsed() >= config.store.give_up_after || context.stopped_early.load(Relaxed) {
                     return Err(error.into());
                 }
                 tracing::warn!(place = name, %error, "cannot be read; it is tried again");
-                std::thread::sleep(PAUSE);
+                tokio::time::sleep(PAUSE).await;
             }
             found => return Ok((name, found?)),
         }
     };
-    names.map(look).collect()
+    let names = specs(config.output.curated).into_iter().map(|spec| spec.name);
+    runtime.block_on(try_join_all(names.map(look)))
 }
 
 fn place(config: &Config) -> Place {

@@ -8,10 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidemark_checkpoint::store::Patience;
 
+use super::lineage::Found;
 use super::run_context::RunContext;
-use super::start::{Prepared, prepare};
+use super::start::known_at_a_look;
 use super::{RunError, build};
-use crate::config::{Config, Place};
+use crate::config::{Config, Place, SourceKind};
 use crate::storage::Storage;
 
 /// What was found outside.
@@ -29,7 +30,7 @@ pub struct Seen {
 const NO_LINKS: &str = "this file system makes no hard links, which commits need: use one that does, such as ext4 or xfs, or name a \
                         container of Azure Storage by its URL and not by where it is mounted";
 
-/// Opens the source, makes the comparison that a start makes, and writes and removes a file below the output. A directory is
+/// Opens the source, looks whether output and checkpoint belong together, as a start does, and writes and removes a file below the output. A directory is
 /// created if need be.
 ///
 /// # Errors
@@ -37,7 +38,13 @@ const NO_LINKS: &str = "this file system makes no hard links, which commits need
 /// What a run would fail with: an input that is missing, or an output that cannot be written.
 pub fn probe(config: &Config) -> Result<Seen, RunError> {
     let storage = Storage::new(config);
-    let Prepared { found, source, .. } = prepare(config, &RunContext::default(), &storage)?;
+    let mut source = build::source(config, None, &Arc::default())?;
+    let found = Found::look(config, &storage, &RunContext::default())?;
+    found.check_lineage(config)?;
+    found.check_progress(config)?;
+    if config.source.kind == SourceKind::File {
+        source.order(&known_at_a_look(found.past.as_ref()))?;
+    }
     let name = format!(".tidemark-probe-{}", std::process::id());
     let output = &config.output.path;
     match output {

@@ -74,13 +74,10 @@ pub(super) struct Durable {
 }
 
 /// What a run begins with, as long as nothing has been written.
-pub(super) struct Prepared {
-    /// What is stored.
-    pub(super) found: Found,
-    /// The source, not resumed.
-    pub(super) source: Box<dyn Source>,
-    /// What the pipeline is.
-    pub(super) identity: Identity,
+struct Prepared {
+    found: Found,
+    source: Box<dyn Source>,
+    identity: Identity,
 }
 
 /// Looks and compares: what does not fit is left as it was, and a wrong input leaves no trace.
@@ -88,7 +85,7 @@ pub(super) struct Prepared {
 /// # Errors
 ///
 /// When what is stored does not belong together or does not fit, or the source cannot be opened.
-pub(super) fn prepare(config: &Config, context: &RunContext, storage: &Storage<'_>) -> Result<Prepared, RunError> {
+fn prepare(config: &Config, context: &RunContext, storage: &Storage<'_>) -> Result<Prepared, RunError> {
     let share = build::assignment(config);
     let fresh_source = build::source_share(config, None, &context.health, share)?;
     for taken in [&config.output.path, &config.checkpoint_path()].into_iter().filter_map(Place::local) {
@@ -361,7 +358,7 @@ pub(super) fn known_partitions(identity: &Identity, manifest: Option<&Manifest>,
 }
 
 /// The partitions of the source that a pipeline knows, as far as a look without a claim tells.
-fn known_at_a_look(past: Option<&Past>) -> Vec<(String, bool)> {
+pub(super) fn known_at_a_look(past: Option<&Past>) -> Vec<(String, bool)> {
     let Some(past) = past else { return Vec::new() };
     let manifest = past.manifests.first().map(|found| &found.manifest);
     let replay = past.cuts_after(manifest.map_or(0, |manifest| manifest.epoch)).unwrap_or_default();

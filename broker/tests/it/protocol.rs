@@ -120,7 +120,9 @@ async fn filters_begin_where_they_say_and_at_the_oldest_event_if_that_is_gone() 
     }
     let first = async |client: &mut Client, filter: String| {
         let mut receiver = client.receiver(0, &filter).await;
-        next(&mut receiver).await.unwrap().sequence
+        let sequence = next(&mut receiver).await.unwrap().sequence;
+        receiver.close().await.unwrap();
+        sequence
     };
     let offset = &offsets[50];
     assert_eq!(first(&mut client, format!("amqp.annotation.x-opt-offset > '{offset}'")).await, 51);

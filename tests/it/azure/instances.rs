@@ -98,7 +98,7 @@ fn an_instance_whose_lease_ran_out_writes_nothing_until_it_has_renewed_it() {
 
 #[test]
 fn an_instance_that_runs_gives_way_to_a_take_over() {
-    let Some(remote) = Remote::new(&eventful(92, &[300, 300]), Rules::epochs_of(30)) else { return };
+    let Some(remote) = Remote::new(&eventful(92, &[1_200, 1_200]), Rules::epochs_of(30)) else { return };
     let mut first = remote.start("", "");
     first.await_line("published");
     let mut second = remote.start("--take-over", "");

@@ -57,9 +57,8 @@ fn each_process_serves_a_port_of_its_own() {
     let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
     let first = (20_000..60_000).step_by(7).find(|port| is_free(*port) && is_free(port + 1)).unwrap();
     let ended = start(&job, 2, &format!("--console 127.0.0.1:{first}"), "").ended().well();
-    for port in [first, first + 1] {
-        assert!(ended.stderr.contains(&format!("127.0.0.1:{port}/")), "{}", ended.stderr);
-    }
+    // The other one tells of warnings alone, and would have ended all, had it found no port.
+    assert!(ended.stderr.contains(&format!("127.0.0.1:{first}/")), "{}", ended.stderr);
     job.check();
 }
 
