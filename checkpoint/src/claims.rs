@@ -114,3 +114,14 @@ pub fn check_newest(store: &Store, ours: u64) -> Result<(), Error> {
     let by = newest_generation(store)?;
     if by > ours { Err(Error::Fenced { by, ours }) } else { Ok(()) }
 }
+
+/// Why something stored is missing or not what it was, to an instance of generation `ours`: where a later one has been claimed,
+/// that is why.
+pub fn displaced(error: Error, store: &Store, ours: u64) -> Error {
+    match (error, check_newest(store, ours)) {
+        (Error::Damaged { .. } | Error::Missing { .. } | Error::Taken { .. }, Err(fenced @ Error::Fenced { .. })) => {
+            fenced
+        }
+        (error, _) => error,
+    }
+}

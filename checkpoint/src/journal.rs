@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use tidemark_dataflows::event::Epoch;
 
-pub use crate::claims::{Bid, check_newest, claim, claim_of, lineage, newest_generation};
+pub use crate::claims::{Bid, check_newest, claim, claim_of, displaced, lineage, newest_generation};
 use crate::envelope::Digest;
 use crate::error::Error;
 use crate::names;

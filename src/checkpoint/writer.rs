@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tidemark_checkpoint::Error;
 use tidemark_checkpoint::compaction::Tiers;
 use tidemark_checkpoint::envelope::Digest;
-use tidemark_checkpoint::journal::ManifestLog;
+use tidemark_checkpoint::journal::{self, ManifestLog};
 use tidemark_checkpoint::names;
 use tidemark_checkpoint::reach::reach;
 use tidemark_checkpoint::records::{Counters, EventTimes, Identity, Manifest, Position, Run};
@@ -287,7 +287,7 @@ impl Writer {
             match message {
                 Message::Write { content, ticket, wake } => {
                     if !faults.any() {
-                        self.write(content, &ticket).unwrap_or_else(|error| faults.report(error));
+                        self.write(content, &ticket).unwrap_or_else(|error| faults.report(self.displaced(error)));
                     }
                     // A worker that is gone needs no waking.
                     let _ = wake.activate();
@@ -295,10 +295,16 @@ impl Writer {
                 _ if faults.any() => {}
                 Message::Begin { epoch, positions } => self.begun.push((epoch, positions)),
                 Message::Complete { epoch, counters, times, runs } => {
-                    self.complete(epoch, counters, times, runs).unwrap_or_else(|error| faults.report(error));
+                    let completed = self.complete(epoch, counters, times, runs);
+                    completed.unwrap_or_else(|error| faults.report(self.displaced(error)));
                 }
             }
         }
+    }
+
+    /// Whoever has been displaced may find that runs are gone.
+    fn displaced(&self, error: Error) -> Error {
+        journal::displaced(error, &self.store, self.generation)
     }
 
     fn write(&mut self, content: Content, ticket: &Ticket) -> Result<(), Error> {
