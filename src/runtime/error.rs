@@ -59,6 +59,20 @@ pub enum RunError {
         /// What does not fit, in words.
         what: String,
     },
+    /// A table is not there, though the checkpoint is that of a pipeline that had made it.
+    #[error(
+        "the checkpoint {checkpoint} is that of a pipeline that has begun, but there is no table {table} below {output}, it holds \
+         none; restore the tables from a copy, name the --output that this checkpoint was written with, or start a new pipeline \
+         with another --checkpoint"
+    )]
+    TableMissing {
+        /// The tables.
+        output: String,
+        /// Where cuts and checkpoints are.
+        checkpoint: String,
+        /// The table.
+        table: String,
+    },
     /// Somebody asked it to stop before it had begun.
     #[error("stopped before it had begun, while it waited: {0}")]
     Stopped(Box<RunError>),
@@ -135,6 +149,7 @@ impl RunError {
             RunError::Cluster(error) => error.status(),
             RunError::Changed { .. }
             | RunError::Strange { .. }
+            | RunError::TableMissing { .. }
             | RunError::TablesAhead { .. }
             | RunError::TablesBehind { .. } => ExitStatus::Corrupt,
             RunError::Stopped(_) => ExitStatus::Done,

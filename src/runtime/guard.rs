@@ -42,7 +42,8 @@ impl Guard {
 
     /// Why a start is refused: what does not fit while another instance is at work there is because of that instance.
     pub(super) fn blamed(config: &Config, take_over: bool, error: RunError) -> RunError {
-        let of_another = matches!(error, RunError::Strange { .. }) || error.status() != ExitStatus::Corrupt;
+        let of_another = matches!(error, RunError::Strange { .. } | RunError::TableMissing { .. })
+            || error.status() != ExitStatus::Corrupt;
         if take_over || of_another {
             return error;
         }

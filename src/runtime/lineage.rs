@@ -31,8 +31,8 @@ pub(super) struct Found {
     /// The greatest generation that was claimed there; 0 before the first.
     pub(super) generation: u64,
     lineage: Option<u64>,
-    /// The epoch of the newest manifest, before the tables were looked at.
-    manifest: Epoch,
+    /// The epoch of the newest manifest, before the tables were looked at; none where no generation had adopted a past by then.
+    manifest: Option<Epoch>,
     tables: Vec<(String, Option<Standing>)>,
     lock: Option<OutputLock>,
 }
@@ -49,7 +49,7 @@ impl Found {
     pub(super) fn look(config: &Config, storage: &Storage<'_>, context: &RunContext) -> Result<Found, RunError> {
         let store = storage.existing_checkpoint(context.patience(config))?;
         let (past, generation, lineage) = stored(store.as_ref())?;
-        let manifest = newest_manifest(past.as_ref());
+        let manifest = past.as_ref().map(newest_manifest);
         let tables = standings(config, &storage.tables()?, context)?;
         let lock = output_lock(config, storage, context)?;
         let mut found = Found { past, generation, lineage, manifest, tables, lock };
@@ -123,13 +123,19 @@ impl Found {
             };
             return Err(strange(config, what));
         }
+        // Every table is there before a generation adopts anything.
+        let missing = self.tables.iter().find(|(_, standing)| self.manifest.is_some() && standing.is_none());
+        if let Some((table, _)) = missing {
+            let (output, checkpoint) = (config.output.path.to_string(), config.checkpoint_path().to_string());
+            return Err(RunError::TableMissing { output, checkpoint, table: table.clone() });
+        }
         self.check_epochs(config)
     }
 
     fn check_epochs(&self, config: &Config) -> Result<(), RunError> {
         let epochs = || self.tables.iter().map(|(_, standing)| standing.and_then(|standing| standing.epoch));
         let (in_any, in_all) = (epochs().flatten().max(), epochs().min().flatten());
-        check_tables(config, in_any, in_all, self.past.as_ref(), self.manifest)
+        check_tables(config, in_any, in_all, self.past.as_ref(), self.manifest.unwrap_or(0))
     }
 
     /// Puts a lock on the output, unless it has one, for the pipeline of that lineage.
@@ -154,7 +160,7 @@ impl Found {
         match store.create(OutputLock::NAME, lock.to_object(OutputLock::NAME)?) {
             Err(Error::Taken { .. }) => {
                 let lock = output_lock(config, storage, context)?;
-                Found { lineage: Some(lineage), lock, tables: Vec::new(), past: None, generation: 0, manifest: 0 }
+                Found { lineage: Some(lineage), lock, tables: Vec::new(), past: None, generation: 0, manifest: None }
                     .check_lineage(config)
             }
             written => Ok(written?),
@@ -199,8 +205,8 @@ fn stored(store: Option<&Store>) -> Result<(Option<Past>, u64, Option<u64>), Run
     Ok((journal::look(store)?, journal::newest_generation(store)?, journal::lineage(store)?))
 }
 
-fn newest_manifest(past: Option<&Past>) -> Epoch {
-    past.and_then(|past| past.manifests.first()).map_or(0, |found| found.link.epoch)
+fn newest_manifest(past: &Past) -> Epoch {
+    past.manifests.first().map_or(0, |found| found.link.epoch)
 }
 
 /// What each table says of who wrote it, in the order in which they are opened.

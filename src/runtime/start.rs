@@ -98,11 +98,7 @@ fn prepare(config: &Config, context: &RunContext, storage: &Storage<'_>) -> Resu
     found.check_lineage(config)?;
     let past = found.past.as_ref();
     let stored = past.map(|past| &past.identity);
-    let mut source = match stored.and_then(identity::generator_start) {
-        Some(start) => build::source_share(config, Some(start), &context.health, share)?,
-        None => fresh_source,
-    };
-    source.settle(stored.and_then(identity::source).as_ref())?;
+    let mut source = settled(config, context, fresh_source, stored)?;
     let identity = identity::settle(config, &source.identity(), stored)?;
     found.check_progress(config)?;
     source.order(&known_at_a_look(past))?;
@@ -113,6 +109,22 @@ fn prepare(config: &Config, context: &RunContext, storage: &Storage<'_>) -> Resu
         older_rule::check_that_files_have_ended(again, past)?;
     }
     Ok(Prepared { found, source, identity })
+}
+
+/// The source of a pipeline that has been started before, or that source as it is: a generated stream began when it was
+/// started first.
+fn settled(
+    config: &Config,
+    context: &RunContext,
+    fresh: Box<dyn Source>,
+    stored: Option<&Identity>,
+) -> Result<Box<dyn Source>, RunError> {
+    let mut source = match stored.and_then(identity::generator_start) {
+        Some(start) => build::source_share(config, Some(start), &context.health, build::assignment(config))?,
+        None => fresh,
+    };
+    source.settle(stored.and_then(identity::source).as_ref())?;
+    Ok(source)
 }
 
 /// Begins a run: looks, compares, claims, fences, reads, adopts. The first two write nothing.
@@ -171,14 +183,19 @@ fn go_on(
     (lock, claimed, nonce): (Guard, Claimed, u64),
     prepared: Prepared,
 ) -> Result<(Recovered, Outputs), RunError> {
-    let Prepared { found, source, identity } = prepared;
+    let Prepared { found, mut source, identity } = prepared;
     let (generation, lineage) = (claimed.generation(), claimed.lineage());
     found.lock_output(config, storage, context, lineage)?;
     let tables = Tables::open(build::publishing(config, workers, (generation, lineage), context, storage)?)?;
     let mut past = claimed.read()?;
     let identity = match &mut past {
-        // Somebody else may have been here since the look.
-        Some(past) => gone_on_with(config, source.as_ref(), past)?,
+        Some(past) => {
+            if found.past.is_none() {
+                // Somebody else was here since the look, and has begun what we go on with.
+                source = settled(config, context, source, Some(&past.identity))?;
+            }
+            gone_on_with(config, source.as_ref(), past)?
+        }
         None => Identity { lineage, ..identity },
     };
     let read = Instant::now();

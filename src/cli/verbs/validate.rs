@@ -31,6 +31,7 @@ impl Validate {
         let all = effective.iter().count();
         let mut text = format!("the configuration is valid: {all} settings, {changed} not at their default\n");
         if self.online {
+            effective.config.output.readable_by.keep_others_out();
             let found = probe(&effective.config)?;
             let size = found.bytes.map_or("of unknown size".to_owned(), |bytes| format!("{} bytes", grouped(bytes)));
             let tables = if found.tables { "holds tables of an earlier run" } else { "is free" };

@@ -86,6 +86,52 @@ fn an_output_has_one_checkpoint_and_a_checkpoint_one_output() {
     sound(&job);
 }
 
+/// Before its first manifest, and after a kill before it, a checkpoint belongs to its output as ever.
+#[test]
+fn a_checkpoint_without_a_manifest_belongs_to_its_output() {
+    let job = Job::new(&eventful(65, &[900, 700]), Rules::epochs_of(30), "");
+    let rarely = "--checkpoint-interval 1h --set sink.publish_interval=0ms";
+    let mut running = job.start(1, rarely, "");
+    running.await_line("published");
+    for more in ["", "--take-over", "--dry-run"] {
+        let args = "run --input in --epoch-events 30 --output none --checkpoint out/_tidemark".split(' ');
+        let args: Vec<&str> = args.chain((!more.is_empty()).then_some(more)).collect();
+        let ended = job.case.tidemark(&args);
+        assert_eq!(ended.code(), 5, "{more}: {}", ended.stderr);
+        assert!(!job.case.path("none").exists());
+    }
+    running.await_line("published");
+    running.kill().unwrap();
+    refused(&job, "--output none --checkpoint out/_tidemark", &["there is no table", "none"]);
+    let (table, kept) = (job.case.path("out/metrics/net_flow"), job.case.path("kept"));
+    fs::rename(&table, &kept).unwrap();
+    refused(&job, "--output out", &["there is no table metrics/net_flow"]);
+    fs::rename(&kept, &table).unwrap();
+    job.finish(2);
+    sound(&job);
+}
+
+#[test]
+fn a_generated_stream_that_several_begin_at_once_is_gone_on_with_by_one() {
+    let seeds: Vec<usize> = (0..8).collect();
+    side_by_side(&seeds, |seed| {
+        let case = crate::program::Case::new();
+        let start = |more: &str| {
+            let args = "run --output out --rate 200 --events 300 --trigger 100ms --console off".split(' ');
+            let args = args.chain(more.split(' ').filter(|word| !word.is_empty()));
+            crate::program::Running::start(&mut crate::program::tidemark(case.root(), args))
+        };
+        let first = start("");
+        std::thread::yield_now();
+        let others = (0..1 + seed % 3).map(|_| start("--take-over"));
+        let all: Vec<_> = [first].into_iter().chain(others.collect::<Vec<_>>()).collect();
+        let statuses: Vec<i32> = all.into_iter().map(|running| running.ended().code()).collect();
+        assert!(statuses.contains(&0) && statuses.iter().all(|status| [0, 4].contains(status)), "{statuses:?}");
+        case.tidemark(&["evidence", "--output", "out"]).well();
+        case.tidemark(&["checkpoint", "verify", "--output", "out"]).well();
+    });
+}
+
 #[test]
 fn a_lost_or_older_checkpoint_is_refused_at_once_and_so_are_lost_tables() {
     let job = job();
@@ -103,7 +149,7 @@ fn a_lost_or_older_checkpoint_is_refused_at_once_and_so_are_lost_tables() {
     fs::rename(&kept, &lake).unwrap();
     for lost in ["monitoring/stream_health", "metrics"] {
         fs::rename(out.join(lost), &kept).unwrap();
-        refused(&job, "--output out", &["holds none", "restore the tables from a copy"]);
+        refused(&job, "--output out", &["there is no table", lost, "restore the tables from a copy"]);
         fs::rename(&kept, out.join(lost)).unwrap();
     }
     sound(&job);
