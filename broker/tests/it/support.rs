@@ -8,6 +8,7 @@ use fe2o3_amqp::session::SessionHandle;
 use fe2o3_amqp::{Connection, Receiver, Session};
 use fe2o3_amqp_types::messaging::{Body, Message, Source, annotations::OwnedKey};
 use fe2o3_amqp_types::primitives::{Symbol, Value};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tidemark_broker::{Broker, BrokerOptions};
 
@@ -100,7 +101,7 @@ impl Client {
     pub(crate) async fn receiver_at(&mut self, path: &str, filter: &str, credit: CreditMode) -> Receiver {
         let mut source = selector(filter);
         source.address = Some(path.to_owned());
-        let builder = Receiver::builder().name(format!("{path} {filter}")).source(source).auto_accept(true);
+        let builder = Receiver::builder().name(unused_name()).source(source).auto_accept(true);
         soon("attaching a receiver", builder.credit_mode(credit).attach(&mut self.session)).await.unwrap()
     }
 }
@@ -150,4 +151,10 @@ pub(crate) async fn end_of(receiver: &mut Receiver) -> String {
             return format!("{error:?}");
         }
     }
+}
+
+/// The client keeps the names of links that the broker has ended.
+fn unused_name() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    format!("receiver {}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
