@@ -89,10 +89,10 @@ fn an_output_has_one_checkpoint_and_a_checkpoint_one_output() {
 /// Before its first manifest, and after a kill before it, a checkpoint belongs to its output as ever.
 #[test]
 fn a_checkpoint_without_a_manifest_belongs_to_its_output() {
-    let job = Job::new(&eventful(65, &[900, 700]), Rules::epochs_of(30), "");
-    let rarely = "--checkpoint-interval 1h --set sink.publish_interval=0ms";
-    let mut running = job.start(1, rarely, "");
-    running.await_line("published");
+    let job = job();
+    let rarely = "--checkpoint-interval 1h --set sink.publish_interval=0ms --set epochs.max_in_flight=1";
+    let mut running = job.start(1, rarely, &Stop { place: "group-published", passed: 1 }.fail_points());
+    running.await_line("stopped at group-published");
     for more in ["", "--take-over", "--dry-run"] {
         let args = "run --input in --epoch-events 30 --output none --checkpoint out/_tidemark".split(' ');
         let args: Vec<&str> = args.chain((!more.is_empty()).then_some(more)).collect();
@@ -100,7 +100,7 @@ fn a_checkpoint_without_a_manifest_belongs_to_its_output() {
         assert_eq!(ended.code(), 5, "{more}: {}", ended.stderr);
         assert!(!job.case.path("none").exists());
     }
-    running.await_line("published");
+    assert!(running.is_running(), "{}", running.log());
     running.kill().unwrap();
     refused(&job, "--output none --checkpoint out/_tidemark", &["there is no table", "none"]);
     let (table, kept) = (job.case.path("out/metrics/net_flow"), job.case.path("kept"));
@@ -175,7 +175,7 @@ fn an_older_checkpoint_of_which_no_table_is_ahead_is_gone_on_from() {
 
 #[test]
 fn a_stranger_does_not_disturb_the_instance_that_runs() {
-    let job = Job::new(&eventful(63, &[900, 700]), Rules::epochs_of(30), "");
+    let job = Job::new(&eventful(63, &[2_400, 2_100]), Rules::epochs_of(30), "");
     let mut running = job.start(1, EAGER, "");
     for wrong in ["--checkpoint wrong", "--checkpoint wrong --take-over", "--pipeline other"] {
         running.await_line("published");
