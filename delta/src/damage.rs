@@ -125,13 +125,17 @@ fn is_readable(name: &str, bytes: Bytes) -> bool {
     reader.is_ok_and(|mut batches| batches.all(|batch| batch.is_ok()))
 }
 
-/// The actions of the commit of a version; none where it is no JSON, empty, or not what was written: every engine says first who
-/// made a commit, and what we write has a digest, and the lineage of the table.
+/// The actions of the commit of a version; none where it is no JSON, empty, or not what was written: what we write has a digest,
+/// and the lineage of the table.
 pub(crate) fn actions(version: u64, bytes: &[u8], lineage: Option<&str>) -> Option<Vec<Value>> {
     let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let actions: Vec<Value> = lines.map(|line| serde_json::from_slice(line).ok()).collect::<Option<_>>()?;
-    let info = actions.iter().find_map(|action| action.get("commitInfo"))?;
-    let metadata = info["userMetadata"].as_str();
+    let says_something = |action: &Value| action.as_object().is_some_and(|action| !action.is_empty());
+    if actions.is_empty() || !actions.iter().all(says_something) {
+        return None;
+    }
+    let info = actions.iter().find_map(|action| action.get("commitInfo"));
+    let metadata = info.and_then(|info| info["userMetadata"].as_str());
     let metadata = metadata.and_then(|text| serde_json::from_str::<Value>(text).ok()).unwrap_or_default();
     let rest =
         bytes.iter().position(|byte| *byte == b'\n').map_or(&[][..], |end| bytes.get(end + 1..).unwrap_or_default());

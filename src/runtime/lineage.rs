@@ -7,7 +7,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use futures::future::try_join_all;
+use futures::future::join_all;
 use tidemark_checkpoint::Error;
 use tidemark_checkpoint::journal::{self, Past};
 use tidemark_checkpoint::names;
@@ -231,7 +231,8 @@ fn standings(
         }
     };
     let names = specs(config.output.curated).into_iter().map(|spec| spec.name);
-    runtime.block_on(try_join_all(names.map(look)))
+    // All of them to their end: the library panics where a read is dropped half-way.
+    runtime.block_on(join_all(names.map(look))).into_iter().collect()
 }
 
 fn place(config: &Config) -> Place {

@@ -241,6 +241,8 @@ fn a_null_fails_wherever_it_is() {
             let log = case.path("out").join(shape.name).join("_delta_log");
             let first = log.join(format!("{:020}.json", 0));
             let text = std::fs::read_to_string(&first).unwrap();
+            // As a commit of before, which has no digest.
+            let text = text.replace(r#"\"digest\""#, r#"\"other\""#);
             std::fs::write(&first, text.replace(r#"\"nullable\":false"#, r#"\"nullable\":true"#)).unwrap();
             set(&python, case, shape, &[(column, "null")], "true");
         });
