@@ -2,9 +2,8 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread::available_parallelism;
-use std::time::Duration;
 
 use tidemark::exit::ExitStatus;
 
@@ -186,16 +185,9 @@ fn the_first_signal_ends_a_start_that_waits_for_storage() {
         let (pipeline, stop) = (pipeline(9), Arc::new(AtomicBool::new(false)));
         let store = of.store(&pipeline, Plan::ever_after(Fault::Error, 0));
         let (checkpoint, tables) = of.pair(&store);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while store.struck() < 3 {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                stop.store(true, Ordering::Relaxed);
-            });
-            let error = pipeline.run_until(&stop, checkpoint, tables).expect_err("nothing can be done");
-            assert_eq!(error.status(), ExitStatus::Done, "{error}");
-            assert!(error.to_string().contains("stopped before it had begun"), "{error}");
-        });
+        store.stop_at_third(&stop);
+        let error = pipeline.run_until(&stop, checkpoint, tables).expect_err("nothing can be done");
+        assert_eq!(error.status(), ExitStatus::Done, "{error}");
+        assert!(error.to_string().contains("stopped before it had begun"), "{error}");
     }
 }

@@ -75,6 +75,8 @@ pub(crate) struct Faulty {
     /// Who is told when there is no room.
     health: OnceLock<Arc<Health>>,
     room: AtomicBool,
+    /// Asked for by the third failure.
+    stop: OnceLock<Arc<AtomicBool>>,
 }
 
 impl Faulty {
@@ -88,6 +90,7 @@ impl Faulty {
             struck: AtomicU64::new(0),
             health: OnceLock::new(),
             room: AtomicBool::new(false),
+            stop: OnceLock::new(),
         })
     }
 
@@ -111,6 +114,11 @@ impl Faulty {
         let _ = self.health.set(Arc::clone(health));
     }
 
+    /// Has the third failure ask for a stop.
+    pub(crate) fn stop_at_third(&self, stop: &Arc<AtomicBool>) {
+        let _ = self.stop.set(Arc::clone(stop));
+    }
+
     /// What becomes of the next request; nothing special for most.
     fn next(&self, at: Option<&Path>, writes: bool) -> Option<Fault> {
         let counts = |path: &Path| self.only.is_none_or(|only| path.parts().any(|part| part.as_ref() == only));
@@ -121,7 +129,9 @@ impl Faulty {
         if !self.plan.strikes(number) || self.plan.fault == Fault::Full && !(writes && self.is_full()) {
             return None;
         }
-        self.struck.fetch_add(1, Ordering::Relaxed);
+        if let (2, Some(stop)) = (self.struck.fetch_add(1, Ordering::Relaxed), self.stop.get()) {
+            stop.store(true, Ordering::Relaxed);
+        }
         Some(self.plan.fault)
     }
 
