@@ -212,7 +212,9 @@ fn an_instance_that_is_displaced_while_it_starts_leaves_the_other_one_alone() {
     let places = ["generation-numbered", "generation-claimed", "table-opened", "tables-fenced", "before-adoption"];
     side_by_side(&places, |place| {
         for (cut_before, wakes_late) in [(false, false), (true, false), (true, true)] {
-            let job = job();
+            // The other one is still at work when the first claims its generation.
+            let lengths = if *place == "generation-numbered" { [2_400, 2_100] } else { [80, 60] };
+            let job = Job::new(&eventful(61, &lengths), Rules::epochs_of(30), "");
             if cut_before {
                 job.kill_at(1, &Stop { place: "manifest-published", passed: 1 });
             }
