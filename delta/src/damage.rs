@@ -16,13 +16,13 @@ use deltalake::logstore::object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result as StoreResult,
 };
 use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use deltalake::{DeltaResult, ObjectStore};
+use deltalake::{DeltaResult, DeltaTable, ObjectStore};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, future, stream};
 use serde_json::Value;
 
 use crate::lake::Identity;
-use crate::log::{LiveFile, Log, commit_digest};
+use crate::log::{LiveFile, commit_digest};
 
 type Bytes = <PutPayload as IntoIterator>::Item;
 
@@ -167,14 +167,15 @@ async fn in_commits(
 
 /// What is wrong with what the library has read, in words: a commit that says nothing, or a data file that is gone or of another
 /// size.
-pub(crate) async fn of_table(log: &Log) -> DeltaResult<Option<String>> {
-    let store = log.store.object_store(None);
+pub(crate) async fn of_table(table: &DeltaTable) -> DeltaResult<Option<String>> {
+    let (state, store) = (table.snapshot()?, table.log_store().object_store(None));
+    let version = state.version();
     let files = LogFiles::list(store.as_ref()).await?;
-    let base = files.checkpoints.range(..=log.version).next_back().map(|(version, _)| version + 1);
+    let base = files.checkpoints.range(..=version).next_back().map(|(version, _)| version + 1);
     // Commits before the last checkpoint are read by nobody.
     let first = base.unwrap_or(0).max(files.commits.first().copied().unwrap_or(0));
-    let lineage = log.metadata["configuration"][Identity::LINEAGE].as_str();
-    if let Some(what) = in_commits(store.as_ref(), first..log.version + 1, lineage).await? {
+    let lineage = state.metadata().configuration().get(Identity::LINEAGE);
+    if let Some(what) = in_commits(store.as_ref(), first..version + 1, lineage.map(String::as_str)).await? {
         return Ok(Some(what));
     }
     let mut sizes = BTreeMap::new();
@@ -182,14 +183,17 @@ pub(crate) async fn of_table(log: &Log) -> DeltaResult<Option<String>> {
     while let Some(object) = listed.try_next().await? {
         sizes.insert(object.location, object.size);
     }
-    let wrong = |file: &LiveFile| match sizes.get(&file.place()) {
-        None => Some(format!("{} is gone: {REMEDY}", file.path)),
-        Some(size) if *size != file.bytes => {
-            Some(format!("{} has {size} bytes instead of {}: {REMEDY}", file.path, file.bytes))
+    for file in state.log_data().iter() {
+        let file = LiveFile::of(&file)?;
+        match sizes.get(&file.place()) {
+            None => return Ok(Some(format!("{} is gone: {REMEDY}", file.path))),
+            Some(size) if *size != file.bytes => {
+                return Ok(Some(format!("{} has {size} bytes instead of {}: {REMEDY}", file.path, file.bytes)));
+            }
+            Some(_) => {}
         }
-        Some(_) => None,
-    };
-    Ok(log.files().find_map(wrong))
+    }
+    Ok(None)
 }
 
 /// A store in which some files of a table's log are not there.

@@ -74,6 +74,9 @@ async fn try_open(lake: &Lake, spec: &TableSpec) -> Result<TableWriter, Error> {
     if fence > ours {
         return Err(Error::Fenced { table: spec.name.clone(), held: fence, ours });
     }
+    if let Some(what) = damage::of_table(&table).await.map_err(unavailable)? {
+        return Err(Error::mismatch(&spec.name, what));
+    }
     let pipeline = Some(&lake.identity.pipeline);
     read::name_others(&table, &spec.name, log.version, |_, commit| commit.pipeline.as_ref() == pipeline).await;
     let mut writer = TableWriter {
@@ -86,9 +89,6 @@ async fn try_open(lake: &Lake, spec: &TableSpec) -> Result<TableWriter, Error> {
         attempted: None,
         resident: Resident::default(),
     };
-    if let Some(what) = damage::of_table(&writer.log).await.map_err(unavailable)? {
-        return Err(Error::mismatch(&spec.name, what));
-    }
     if fence < ours {
         let stamp = Stamp { kind: Kind::Fence, epoch: held.epoch, watermark: None };
         let metadata = changed_metadata(lake, spec, &writer.log.metadata).map_err(unavailable)?;

@@ -104,12 +104,17 @@ impl Found {
         }
     }
 
-    /// Whether tables and checkpoint fit, by generations and epochs. A table of before, without a lineage, is known by them.
+    /// Whether tables and checkpoint are sound, and fit, by generations and epochs. A table of before, without a lineage, is
+    /// known by them.
     ///
     /// # Errors
     ///
-    /// When they do not.
+    /// When they are not, or do not.
     pub(super) fn check_progress(&self, config: &Config) -> Result<(), RunError> {
+        let damaged = self.standings().find_map(|(name, standing)| Some((name, standing.damage.as_ref()?)));
+        if let Some((table, what)) = damaged {
+            return Err(tidemark_delta::Error::StateMismatch { table: table.to_owned(), what: what.clone() }.into());
+        }
         for (name, standing) in self.standings() {
             let what = match (standing.fence, standing.lineage) {
                 (None, _) => format!("table {name} was not made by a pipeline {:?}", config.pipeline.name),
@@ -133,7 +138,7 @@ impl Found {
     }
 
     fn check_epochs(&self, config: &Config) -> Result<(), RunError> {
-        let epochs = || self.tables.iter().map(|(_, standing)| standing.and_then(|standing| standing.epoch));
+        let epochs = || self.tables.iter().map(|(_, standing)| standing.as_ref().and_then(|standing| standing.epoch));
         let (in_any, in_all) = (epochs().flatten().max(), epochs().min().flatten());
         check_tables(config, in_any, in_all, self.past.as_ref(), self.manifest.unwrap_or(0))
     }

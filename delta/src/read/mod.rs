@@ -19,7 +19,7 @@ pub(crate) use self::scan::with_schema;
 use crate::log::LiveFile;
 use crate::open::lineage;
 use crate::txn::Held;
-use crate::{Error, Location, Retry};
+use crate::{Error, Location, Retry, damage};
 
 type Bytes = <PutPayload as IntoIterator>::Item;
 
@@ -56,7 +56,7 @@ fn existing(location: &Location, name: &str) -> Result<DeltaTable, Error> {
 }
 
 /// What a table says of who wrote it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
     /// The lineage of its pipeline; none where a version of before made it, and none has taken it over since.
     pub lineage: Option<u64>,
@@ -64,12 +64,15 @@ pub struct Standing {
     pub fence: Option<u64>,
     /// The greatest epoch that it holds; none before the first publication.
     pub epoch: Option<u64>,
+    /// What is wrong with what is stored of it, in words.
+    pub damage: Option<String>,
 }
 
 /// What a table says of who wrote it, as far as `pipeline` is concerned; `None` where there is no table.
 ///
 /// # Errors
-/// [`Error::StateMismatch`] when its protocol is not known, [`Error::Unavailable`] when the table cannot be read.
+/// [`Error::StateMismatch`] when its protocol is not known, or its log makes no sense, [`Error::Unavailable`] when it cannot be
+/// read.
 pub async fn standing(location: &Location, pipeline: &str, table: &str) -> Result<Option<Standing>, Error> {
     patiently(async || standing_now(location, pipeline, table).await).await
 }
@@ -83,6 +86,7 @@ async fn standing_now(location: &Location, pipeline: &str, table: &str) -> Resul
         return Ok(None);
     }
     let (handle, _) = location.load(table, handle, None).await?;
+    let damage = damage::of_table(&handle).await.map_err(unavailable)?;
     let held = Held::read(&handle, pipeline).await.map_err(unavailable)?;
     let metadata = handle.snapshot().and_then(|state| Ok(serde_json::to_value(state.metadata())?));
     let unsigned = |number: i64| u64::try_from(number).unwrap_or_default();
@@ -90,6 +94,7 @@ async fn standing_now(location: &Location, pipeline: &str, table: &str) -> Resul
         lineage: lineage(&metadata.map_err(unavailable)?),
         fence: held.fence.map(unsigned),
         epoch: held.epoch.map(unsigned),
+        damage,
     }))
 }
 
