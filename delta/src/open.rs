@@ -74,6 +74,7 @@ async fn try_open(lake: &Lake, spec: &TableSpec) -> Result<TableWriter, Error> {
     if fence > ours {
         return Err(Error::Fenced { table: spec.name.clone(), held: fence, ours });
     }
+    let terms = Terms::of(spec, &log)?;
     if let Some(what) = damage::of_table(&table).await.map_err(unavailable)? {
         return Err(Error::mismatch(&spec.name, what));
     }
@@ -82,7 +83,7 @@ async fn try_open(lake: &Lake, spec: &TableSpec) -> Result<TableWriter, Error> {
     let mut writer = TableWriter {
         lake: lake.clone(),
         spec: spec.clone(),
-        terms: Terms::of(spec, &log)?,
+        terms,
         schedule: Schedule::at(log.version, lake.policy.checkpoint_interval_commits),
         log,
         epoch: held.epoch,
