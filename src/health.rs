@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use tidemark_checkpoint::store::Watch;
+use tidemark_store::Watch;
 
 /// Places that fail, and why. Nothing is lost while a place fails: whoever needs it waits.
 #[derive(Debug, Default)]

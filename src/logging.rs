@@ -5,6 +5,7 @@
 use crate::cluster::ending;
 use crate::config::LogFormat;
 use crate::exit::ExitStatus;
+use crate::report::terminal::Escaping;
 use std::io::{self, IsTerminal};
 use std::panic::PanicHookInfo;
 use tracing::{Level, Subscriber};
@@ -44,12 +45,27 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let levels: Targets = level.parse()?;
-    let lines = fmt::layer().with_writer(writer).with_ansi(colour);
+    let lines = fmt::layer().with_writer(Safe { writer, colour }).with_ansi(colour);
     let layer = match format {
         LogFormat::Human => lines.boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
     };
     Ok(registry().with(layer.with_filter(levels)))
+}
+
+/// What is logged names what others have sent: nothing of it steers the terminal.
+struct Safe<W> {
+    writer: W,
+    colour: bool,
+}
+
+impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for Safe<W> {
+    type Writer = Escaping<W::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        let writer = self.writer.make_writer();
+        if self.colour { Escaping::with_colours(writer) } else { Escaping::new(writer) }
+    }
 }
 
 /// From now on a panic in any thread is logged, and ends the process with [`ExitStatus::Bug`].

@@ -57,7 +57,7 @@ mod tests {
 
     use object_store::memory::InMemory;
     use tidemark_checkpoint::lease::{Clock, Holder};
-    use tidemark_checkpoint::store::{Patience, Store};
+    use tidemark_store::{Patience, Store};
 
     use super::*;
 

@@ -3,9 +3,9 @@
 use crate::error::Error;
 use crate::journal::Claimed;
 use crate::names;
-use crate::reach::reach;
 use crate::records::{Adoption, Claim, Claimant, Record};
-use crate::store::Store;
+use tidemark_store::Store;
+use tidemark_store::failpoint;
 
 /// What an instance claims a generation with.
 pub struct Bid<'a> {
@@ -44,13 +44,13 @@ pub fn claim(store: &Store, bid: &Bid<'_>) -> Result<Claimed, Error> {
         let lineage = lineage(store)?.unwrap_or(bid.lineage);
         let generation = newest + 1;
         (bid.still_held)()?;
-        reach("generation-numbered");
+        failpoint("generation-numbered");
         let name = names::claim(generation);
         let claim = Claim { generation, by: bid.by.clone(), nonce: bid.nonce, lineage: Some(lineage) };
         match store.create(&name, claim.to_object(&name)?) {
             Ok(()) => return Ok(Claimed { store: store.clone(), generation, lineage }),
-            Err(Error::Taken { .. }) => {}
-            Err(error) => return Err(error),
+            Err(tidemark_store::Error::Taken { .. }) => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }
@@ -119,9 +119,10 @@ pub fn check_newest(store: &Store, ours: u64) -> Result<(), Error> {
 /// that is why.
 pub fn displaced(error: Error, store: &Store, ours: u64) -> Error {
     match (error, check_newest(store, ours)) {
-        (Error::Damaged { .. } | Error::Missing { .. } | Error::Taken { .. }, Err(fenced @ Error::Fenced { .. })) => {
-            fenced
-        }
+        (
+            Error::Damaged { .. } | Error::Missing { .. } | Error::Store(tidemark_store::Error::Taken { .. }),
+            Err(fenced @ Error::Fenced { .. }),
+        ) => fenced,
         (error, _) => error,
     }
 }

@@ -13,7 +13,7 @@ use tidemark_dataflows::event::Micros;
 use crate::envelope::{self, Builder, Kind, u64_at};
 use crate::error::Error;
 use crate::names;
-use crate::store::{Listed, Store};
+use tidemark_store::{Listed, Store};
 
 /// Name of the partition.
 pub const PARTITION: &str = "replay";
@@ -107,7 +107,7 @@ impl Inbox {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] when the store fails for good or there are more events or bytes than fit one object,
+    /// [`Error::Store`] when the store fails for good or there are more events or bytes than fit one object,
     /// [`Error::Damaged`] when the newest object cannot be read.
     pub fn append<B: AsRef<[u8]>>(&self, id: &str, bodies: &[B], now: Micros) -> Result<Appended, Error> {
         loop {
@@ -125,8 +125,8 @@ impl Inbox {
                 Ok(()) if self.newest()?.is_some_and(|(_, replays)| replays.contains(&replay)) => {
                     return Ok(Appended::Now(replay));
                 }
-                Ok(()) | Err(Error::Taken { .. }) => {}
-                Err(error) => return Err(error),
+                Ok(()) | Err(tidemark_store::Error::Taken { .. }) => {}
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -185,8 +185,8 @@ impl Inbox {
 fn encode<B: AsRef<[u8]>>(name: &str, head: &Head, bodies: &[B]) -> Result<Bytes, Error> {
     let bytes: u64 = bodies.iter().map(|body| body.as_ref().len() as u64).sum();
     if bodies.is_empty() || bodies.len() > MAX_EVENTS || bytes > MAX_BYTES {
-        let source = format!("{} events of {bytes} bytes do not fit one object of the inbox", bodies.len()).into();
-        return Err(Error::Unavailable { what: format!("writing '{name}'"), attempts: 0, permanent: true, source });
+        let why = format!("{} events of {bytes} bytes do not fit one object of the inbox", bodies.len());
+        return Err(tidemark_store::Error::at_once(format!("writing '{name}'"), why).into());
     }
     let head = serde_json::to_vec(head).map_err(|error| Error::damaged(name, error.to_string()))?;
     let size = HEAD_AT + head.len() + 4 * bodies.len() + usize::try_from(bytes).unwrap_or(0);

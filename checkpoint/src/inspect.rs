@@ -8,7 +8,7 @@ use crate::Error;
 use crate::envelope::Digest;
 use crate::names;
 use crate::records::{Adoption, Claim, Cuts, Manifest, Record, Seal};
-use crate::store::{Listed, Store};
+use tidemark_store::{Listed, Store};
 
 /// An object and what it says.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use crate::envelope::Digest;
 use crate::error::Error;
 use crate::names;
 use crate::records::{Adoption, Change, Cut, Cuts, Identity, Link, Manifest, Record, Seal, Span};
-use crate::store::Store;
+use tidemark_store::Store;
 
 /// A generation that was won.
 #[derive(Clone)]
@@ -65,7 +65,10 @@ impl Past {
     pub fn cuts_after(&self, epoch: Epoch) -> Result<Vec<Cut>, Error> {
         let wanted = epoch + 1..=self.last_cut;
         let found = wanted.map(|epoch| {
-            self.cuts.get(&epoch).cloned().ok_or_else(|| Error::Missing { what: format!("the cut of epoch {epoch}") })
+            self.cuts
+                .get(&epoch)
+                .cloned()
+                .ok_or_else(|| Error::Missing { what: format!("the cut of epoch {epoch}, below cuts/,") })
         });
         found.collect()
     }
@@ -112,22 +115,26 @@ fn adoption_at(name: &str, generation: u64, object: &Bytes) -> Result<Adoption, 
     if adoption.generation == generation { Ok(adoption) } else { Err(misplaced(name)) }
 }
 
+/// What is said of a sound object that somebody has put there.
+pub(crate) const OF_ANOTHER: &str = "it is that of another pipeline";
+
 /// A sound object under the name of another.
 fn misplaced(name: &str) -> Error {
     Error::damaged(name, "it is what was written under another name")
 }
 
 fn read_past(store: &Store, adoption: Adoption) -> Result<Past, Error> {
-    let generation = adoption.generation;
+    let (generation, lineage) = (adoption.generation, adoption.identity.lineage);
     let mut warnings = Vec::new();
     let mut next_sequence = first_sequence(&adoption.manifests);
     let manifests = read_manifests(store, &adoption, &mut next_sequence, &mut warnings)?;
     let mut cuts = BTreeMap::new();
     for span in &adoption.cuts {
-        let read = read_cuts(store, span.generation, &mut warnings)?.into_iter();
+        let read = read_cuts(store, span.generation, lineage, &mut warnings)?.into_iter();
         cuts.extend(read.filter(|cut| names::holds(span, cut.epoch)).map(|cut| (cut.epoch, cut)));
     }
-    let own = read_cuts(store, generation, &mut warnings)?.into_iter().filter(|cut| cut.epoch > adoption.last_cut);
+    let own =
+        read_cuts(store, generation, lineage, &mut warnings)?.into_iter().filter(|cut| cut.epoch > adoption.last_cut);
     cuts.extend(own.map(|cut| (cut.epoch, cut)));
     // Cuts that a kept manifest covers may have been pruned. A gap behind that shows when they are asked for.
     let restorable = manifests.first().map_or(0, |found| found.link.epoch);
@@ -204,7 +211,7 @@ fn read_manifest(store: &Store, name: &str, digest: Option<Digest>) -> Result<Op
 }
 
 /// The cuts in a generation's folder, in order. Damaged objects are left out and told of.
-fn read_cuts(store: &Store, generation: u64, warnings: &mut Vec<Error>) -> Result<Vec<Cut>, Error> {
+fn read_cuts(store: &Store, generation: u64, lineage: u64, warnings: &mut Vec<Error>) -> Result<Vec<Cut>, Error> {
     let names: Vec<String> = store.list(&names::cuts_of(generation))?.into_iter().map(|object| object.name).collect();
     let mut cuts = Vec::new();
     for (name, object) in names.iter().zip(store.read_all(&names)?) {
@@ -212,7 +219,7 @@ fn read_cuts(store: &Store, generation: u64, warnings: &mut Vec<Error>) -> Resul
         if Seal::of_object(name, &object).is_ok() {
             continue;
         }
-        match cuts_at(name, generation, &object) {
+        match cuts_at(name, generation, lineage, &object) {
             Ok(found) => cuts.extend(found),
             Err(error @ Error::Damaged { .. }) => warnings.push(error),
             Err(error) => return Err(error),
@@ -227,8 +234,11 @@ fn manifest_at(name: &str, object: &Bytes) -> Result<Manifest, Error> {
     if own { Ok(manifest) } else { Err(misplaced(name)) }
 }
 
-fn cuts_at(name: &str, generation: u64, object: &Bytes) -> Result<Vec<Cut>, Error> {
-    let Cuts { generation: by, cuts } = Cuts::of_object(name, object)?;
+fn cuts_at(name: &str, generation: u64, lineage: u64, object: &Bytes) -> Result<Vec<Cut>, Error> {
+    let Cuts { generation: by, lineage: of, cuts } = Cuts::of_object(name, object)?;
+    if of.is_some_and(|of| of != lineage) {
+        return Err(Error::damaged(name, OF_ANOTHER));
+    }
     let first = cuts.first().map_or(0, |cut| cut.epoch);
     let consecutive = cuts.iter().zip(first..).all(|(cut, epoch)| cut.epoch == epoch);
     if by == generation && names::cuts(by, first) == name && consecutive { Ok(cuts) } else { Err(misplaced(name)) }
@@ -267,7 +277,8 @@ impl Claimed {
     fn seal(&self, past: &Past) -> Result<bool, Error> {
         let next_cut = names::cuts(past.adopted_by, past.last_cut + 1);
         let next_manifest = names::manifest(past.adopted_by, past.next_sequence);
-        let cut = self.take(&next_cut, |object| cuts_at(&next_cut, past.adopted_by, object).map(drop))?;
+        let cut = self
+            .take(&next_cut, |object| cuts_at(&next_cut, past.adopted_by, past.identity.lineage, object).map(drop))?;
         let manifest = self.take(&next_manifest, |object| manifest_at(&next_manifest, object).map(drop))?;
         Ok(cut && manifest)
     }
@@ -278,8 +289,8 @@ impl Claimed {
         let seal = Seal { by: self.generation };
         match self.store.create(name, seal.to_object(name)?) {
             Ok(()) => return Ok(true),
-            Err(Error::Taken { .. }) => {}
-            Err(error) => return Err(error),
+            Err(tidemark_store::Error::Taken { .. }) => {}
+            Err(error) => return Err(error.into()),
         }
         let Some(object) = self.store.read(name)? else { return Ok(false) };
         if Seal::of_object(name, &object).is_ok() {
@@ -310,13 +321,13 @@ impl Claimed {
         let cuts = cuts.copied().collect();
         let (generation, follows) = (self.generation, Some(past.map_or(0, Past::generation)));
         let adoption = Adoption { generation, follows, identity, last_cut, cuts, manifests, changes };
-        let name = names::adoption(self.generation);
+        let (name, lineage) = (names::adoption(self.generation), adoption.identity.lineage);
         self.store.create(&name, adoption.to_object(&name)?)?;
         let store = self.store;
         let sequence = first_sequence(&adoption.manifests);
         let (adopted_cut, changes, swept) = (last_cut, adoption.changes, false);
         Ok(Journal {
-            cuts: CutLog { store: store.clone(), generation, next: last_cut + 1 },
+            cuts: CutLog { store: store.clone(), generation, lineage, next: last_cut + 1 },
             manifests: ManifestLog { store, generation, sequence, kept, adopted_cut, changes, swept },
         })
     }
@@ -334,6 +345,7 @@ pub struct Journal {
 pub struct CutLog {
     store: Store,
     generation: u64,
+    lineage: u64,
     next: Epoch,
 }
 
@@ -347,11 +359,11 @@ impl CutLog {
     ///
     /// # Errors
     ///
-    /// [`Error::Fenced`] when a later generation has taken over, [`Error::Unavailable`] when the store fails for good.
+    /// [`Error::Fenced`] when a later generation has taken over, [`Error::Store`] when the store fails for good.
     pub fn append(&mut self, cuts: Vec<Cut>) -> Result<(), Error> {
         let Some(last) = cuts.last().map(|cut| cut.epoch) else { return Ok(()) };
         let name = names::cuts(self.generation, self.next);
-        let record = Cuts { generation: self.generation, cuts };
+        let record = Cuts { generation: self.generation, lineage: Some(self.lineage), cuts };
         self.store
             .create(&name, record.to_object(&name)?)
             .map_err(|error| fenced(error, &self.store, self.generation))?;
@@ -361,17 +373,15 @@ impl CutLog {
 }
 
 /// A place of ours that somebody else has taken: a later generation, and nobody else, does that.
-fn fenced(error: Error, store: &Store, ours: u64) -> Error {
-    match error {
-        Error::Taken { name } => match store.read(&name) {
-            Ok(Some(object)) => match Seal::of_object(&name, &object) {
-                Ok(seal) => Error::Fenced { by: seal.by, ours },
-                Err(_) => Error::Taken { name },
-            },
-            Ok(None) => Error::Taken { name },
-            Err(error) => error,
+fn fenced(error: tidemark_store::Error, store: &Store, ours: u64) -> Error {
+    let tidemark_store::Error::Taken { name } = &error else { return error.into() };
+    match store.read(name) {
+        Ok(Some(object)) => match Seal::of_object(name, &object) {
+            Ok(seal) => Error::Fenced { by: seal.by, ours },
+            Err(_) => error.into(),
         },
-        other => other,
+        Ok(None) => error.into(),
+        Err(error) => error.into(),
     }
 }
 
@@ -420,7 +430,7 @@ impl ManifestLog {
     ///
     /// # Errors
     ///
-    /// [`Error::Fenced`] when a later generation has taken over, [`Error::Unavailable`] when the store fails for good.
+    /// [`Error::Fenced`] when a later generation has taken over, [`Error::Store`] when the store fails for good.
     pub fn publish(&mut self, mut manifest: Manifest) -> Result<Link, Error> {
         manifest.generation = self.generation;
         manifest.sequence = self.sequence;

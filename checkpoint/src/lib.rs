@@ -15,11 +15,9 @@ pub mod journal;
 pub mod lease;
 pub mod names;
 mod prune;
-pub mod reach;
 pub mod records;
 pub mod runs;
-pub mod store;
 mod times;
 pub mod verify;
 
-pub use error::{BoxedError, Error};
+pub use error::Error;

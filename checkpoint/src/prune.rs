@@ -10,8 +10,8 @@ use std::collections::HashSet;
 use crate::error::Error;
 use crate::journal::{Kept, ManifestLog, check_newest};
 use crate::names;
-use crate::reach::reach;
-use crate::store::Listed;
+use tidemark_store::Listed;
+use tidemark_store::failpoint;
 
 /// How many generations leave their claim, adoption and seals behind, for those who look for what happened.
 pub(crate) const REMEMBERED_GENERATIONS: u64 = 16;
@@ -23,7 +23,7 @@ impl ManifestLog {
     ///
     /// # Errors
     ///
-    /// [`Error::Fenced`] when a later generation has been claimed, [`Error::Unavailable`] when the store fails for good.
+    /// [`Error::Fenced`] when a later generation has been claimed, [`Error::Store`] when the store fails for good.
     pub fn prune(&mut self, keep: usize, replaced: Vec<String>) -> Result<usize, Error> {
         check_newest(&self.store, self.generation)?;
         let dropped = self.kept.split_off(keep.max(2).min(self.kept.len()));
@@ -50,7 +50,7 @@ impl ManifestLog {
         }
         doomed.sort_unstable();
         doomed.dedup();
-        reach("pruning");
+        failpoint("pruning");
         self.store.delete(&doomed)?;
         self.swept |= sweep;
         Ok(doomed.len())

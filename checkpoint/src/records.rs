@@ -267,6 +267,9 @@ impl Cut {
 pub struct Cuts {
     /// The generation.
     pub generation: u64,
+    /// The lineage of the pipeline; none in cuts of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lineage: Option<u64>,
     /// Consecutive cuts.
     pub cuts: Vec<Cut>,
 }

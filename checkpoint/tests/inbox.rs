@@ -15,8 +15,8 @@ use object_store::{
 };
 use tidemark_checkpoint::Error;
 use tidemark_checkpoint::inbox::{Appended, Batch, Inbox, MAX_EVENTS};
-use tidemark_checkpoint::store::{Patience, Store};
 use tidemark_dataflows::event::Micros;
+use tidemark_store::{Patience, Store};
 
 fn store() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();

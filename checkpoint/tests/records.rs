@@ -82,7 +82,11 @@ fn cuts() -> Cuts {
     let heads = [Behind { index: 0, head_us: Some(1_735_689_590_000_000) }, Behind { index: 1, head_us: None }];
     let joined = Joined { partition: "p3.ndjson".to_owned(), index: 3, from: 0 };
     let first = cut(15, first, &heads, vec![]);
-    Cuts { generation: 2, cuts: vec![first, cut(16, vec![range(0, 1_500, 1_600, None)], &[], vec![joined])] }
+    Cuts {
+        generation: 2,
+        lineage: Some(8_234_567_890_123_456_789),
+        cuts: vec![first, cut(16, vec![range(0, 1_500, 1_600, None)], &[], vec![joined])],
+    }
 }
 
 fn manifest() -> Manifest {

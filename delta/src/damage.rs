@@ -1,12 +1,12 @@
 //! Damage to what is stored of a table: found, named, and, where the log says the same without it, passed over.
 //!
 //! A log checkpoint only repeats what the commits before it say. So one that cannot be read is hidden from the library, which
-//! then reads the commits from the checkpoint before it on, or from the first, as long as all of them are there. Nothing else
-//! can be done without.
+//! then reads the commits from the checkpoint before it on, or from the first, as long as all of them are there. Damage to
+//! anything else is fatal.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::ops::Range;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -19,10 +19,11 @@ use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use deltalake::{DeltaResult, DeltaTable, ObjectStore};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, future, stream};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::lake::Identity;
-use crate::log::{LiveFile, commit_digest};
+use crate::log::{LiveFile, commit_digest, digest};
+use crate::txn::FENCE;
 
 type Bytes = <PutPayload as IntoIterator>::Item;
 
@@ -33,7 +34,8 @@ const HINT: &str = "_last_checkpoint";
 const READ_AHEAD: usize = 16;
 
 /// What is to be done about an object that nothing else stands for.
-const REMEDY: &str = "put it back from a copy, with everything that is newer, or start anew with another output";
+pub(crate) const REMEDY: &str =
+    "put it back from a copy, with everything that is newer, or start anew with another output";
 
 /// The files of a log, by version.
 #[derive(Default)]
@@ -58,6 +60,11 @@ impl LogFiles {
         }
         Ok(files)
     }
+
+    /// The commits of these versions, of which there may be none.
+    fn within(&self, versions: RangeInclusive<u64>) -> impl DoubleEndedIterator<Item = &u64> {
+        self.commits.iter().filter(move |version| versions.contains(version))
+    }
 }
 
 /// What is wrong with a log.
@@ -69,7 +76,7 @@ pub(crate) enum Damage {
     Fatal(String),
 }
 
-fn named(name: &str) -> Path {
+pub(crate) fn named(name: &str) -> Path {
     Path::from_iter([LOG, name])
 }
 
@@ -84,12 +91,16 @@ async fn read(store: &dyn ObjectStore, name: &str) -> DeltaResult<Option<Bytes>>
 /// Looks for what keeps the log of a table from being read; none where nothing does.
 pub(crate) async fn of_log(store: &dyn ObjectStore) -> DeltaResult<Option<Damage>> {
     let files = LogFiles::list(store).await?;
+    let told = told_checkpoint(store, files.commits.iter()).await?;
     let mut hidden = BTreeSet::new();
     let mut base = None;
     for (version, parts) in files.checkpoints.iter().rev() {
         let mut whole = true;
         for part in parts {
-            whole &= read(store, part).await?.is_some_and(|bytes| is_readable(part, bytes));
+            let told = told.as_ref().filter(|told| LogCheckpoint::name(told.version) == *part);
+            let sound =
+                |bytes: Bytes| told.is_none_or(|told| told.digest == digest(&bytes)) && is_readable(part, bytes);
+            whole &= read(store, part).await?.is_some_and(sound);
         }
         if whole {
             base = Some(*version);
@@ -103,15 +114,13 @@ pub(crate) async fn of_log(store: &dyn ObjectStore) -> DeltaResult<Option<Damage
             hidden.insert(HINT.to_owned());
         }
     }
-    let first = base.map_or(0, |base| base + 1);
+    let first = base.map_or(0, |base| base.saturating_add(1));
     let last = files.commits.last().copied().unwrap_or(0);
-    if base.is_none() && !files.commits.contains(&0) && !hidden.is_empty() {
+    if let Some(what) = in_commits(store, first..=last, None).await? {
         let names: Vec<&str> = hidden.iter().map(String::as_str).collect();
-        let lost = format!("{LOG}/{} cannot be read, and the log before it is gone: {REMEDY}", names.join(", "));
-        return Ok(Some(Damage::Fatal(lost)));
-    }
-    if let Some(what) = in_commits(store, first..last + 1, None).await? {
-        return Ok(Some(Damage::Fatal(what)));
+        let unreadable =
+            if names.is_empty() { String::new() } else { format!("{LOG}/{} cannot be read, and ", names.join(", ")) };
+        return Ok(Some(Damage::Fatal(unreadable + &what)));
     }
     Ok((!hidden.is_empty()).then_some(Damage::Passable(hidden)))
 }
@@ -134,9 +143,13 @@ pub(crate) fn actions(version: u64, bytes: &[u8], lineage: Option<&str>) -> Opti
     if actions.is_empty() || !actions.iter().all(says_something) {
         return None;
     }
-    let info = actions.iter().find_map(|action| action.get("commitInfo"));
-    let metadata = info.and_then(|info| info["userMetadata"].as_str());
-    let metadata = metadata.and_then(|text| serde_json::from_str::<Value>(text).ok()).unwrap_or_default();
+    let metadata = user_metadata(&actions);
+    // Every commit of ours says of itself what it is.
+    let fenced = |action: &Value| action["txn"]["appId"].as_str().is_some_and(|app| app.ends_with(FENCE));
+    if metadata.is_none() && actions.iter().any(fenced) {
+        return None;
+    }
+    let metadata = metadata.flatten().unwrap_or_default();
     let rest =
         bytes.iter().position(|byte| *byte == b'\n').map_or(&[][..], |end| bytes.get(end + 1..).unwrap_or_default());
     let told = metadata["digest"].as_str().filter(|_| metadata["pipeline"].is_string());
@@ -144,10 +157,31 @@ pub(crate) fn actions(version: u64, bytes: &[u8], lineage: Option<&str>) -> Opti
     (ours && told.is_none_or(|told| told == commit_digest(version, rest))).then_some(actions)
 }
 
+/// What a commit says of itself: none without a `commitInfo`, an inner none for one without metadata that is JSON.
+fn user_metadata(actions: &[Value]) -> Option<Option<Value>> {
+    let info = actions.iter().find_map(|action| action.get("commitInfo"))?;
+    Some(info["userMetadata"].as_str().and_then(|text| serde_json::from_str(text).ok()))
+}
+
+/// The newest of these commits that is ours names the last log checkpoint that was made before it.
+async fn told_checkpoint(
+    store: &dyn ObjectStore,
+    versions: impl DoubleEndedIterator<Item = &u64>,
+) -> DeltaResult<Option<LogCheckpoint>> {
+    for &version in versions.rev() {
+        let Some(bytes) = read(store, &format!("{version:020}.json")).await? else { continue };
+        let metadata = actions(version, &bytes, None).and_then(|actions| user_metadata(&actions).flatten());
+        if let Some(metadata) = metadata.filter(|metadata| metadata["pipeline"].is_string()) {
+            return Ok(LogCheckpoint::of(&metadata));
+        }
+    }
+    Ok(None)
+}
+
 /// Which of these commits is missing or damaged, in words: the library takes an empty one for one that changes nothing.
 async fn in_commits(
     store: &dyn ObjectStore,
-    versions: Range<u64>,
+    versions: RangeInclusive<u64>,
     lineage: Option<&str>,
 ) -> DeltaResult<Option<String>> {
     let look = async |version| -> DeltaResult<Option<String>> {
@@ -165,19 +199,28 @@ async fn in_commits(
     found.try_next().await
 }
 
-/// What is wrong with what the library has read, in words: a commit that says nothing, or a data file that is gone or of another
-/// size.
-pub(crate) async fn of_table(table: &DeltaTable) -> DeltaResult<Option<String>> {
+/// What is wrong with what the library has read: a commit that says nothing, a log checkpoint that is not what was written, or a
+/// data file that is gone or of another size. And what commits say of the newest log checkpoint.
+pub(crate) async fn of_table(table: &DeltaTable) -> DeltaResult<(Option<Damage>, Option<LogCheckpoint>)> {
     let (state, store) = (table.snapshot()?, table.log_store().object_store(None));
     let version = state.version();
     let files = LogFiles::list(store.as_ref()).await?;
-    let base = files.checkpoints.range(..=version).next_back().map(|(version, _)| version + 1);
+    let base = files.checkpoints.range(..=version).next_back().map(|(version, _)| version.saturating_add(1));
     // Commits before the last checkpoint are read by nobody.
     let first = base.unwrap_or(0).max(files.commits.first().copied().unwrap_or(0));
     let lineage = state.metadata().configuration().get(Identity::LINEAGE);
-    if let Some(what) = in_commits(store.as_ref(), first..version + 1, lineage.map(String::as_str)).await? {
-        return Ok(Some(what));
+    if let Some(what) = in_commits(store.as_ref(), first..=version, lineage.map(String::as_str)).await? {
+        return Ok((Some(Damage::Fatal(what)), None));
     }
+    let told = told_checkpoint(store.as_ref(), files.within(first..=version)).await?;
+    let is_base =
+        |told: &&LogCheckpoint| base == told.version.checked_add(1) && files.checkpoints[&told.version].len() == 1;
+    if let Some(told) = told.as_ref().filter(is_base)
+        && let Some(files) = told.damaged(store.as_ref()).await?
+    {
+        return Ok((Some(Damage::Passable(files)), Some(told.clone())));
+    }
+    let gone = |what: String| Ok((Some(Damage::Fatal(format!("{what}: {REMEDY}"))), None));
     let mut sizes = BTreeMap::new();
     let mut listed = store.list(None);
     while let Some(object) = listed.try_next().await? {
@@ -186,14 +229,51 @@ pub(crate) async fn of_table(table: &DeltaTable) -> DeltaResult<Option<String>> 
     for file in state.log_data().iter() {
         let file = LiveFile::of(&file)?;
         match sizes.get(&file.place()) {
-            None => return Ok(Some(format!("{} is gone: {REMEDY}", file.path))),
+            None => return gone(format!("{} is gone", file.path)),
             Some(size) if *size != file.bytes => {
-                return Ok(Some(format!("{} has {size} bytes instead of {}: {REMEDY}", file.path, file.bytes)));
+                return gone(format!("{} has {size} bytes instead of {}", file.path, file.bytes));
             }
             Some(_) => {}
         }
     }
-    Ok(None)
+    Ok((None, told))
+}
+
+/// A checkpoint of the log that we have made. Commits after it hold its digest: Parquet itself notices few changes, and what
+/// it says of files decides which of them are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LogCheckpoint {
+    pub(crate) version: u64,
+    digest: String,
+}
+
+impl LogCheckpoint {
+    fn name(version: u64) -> String {
+        format!("{version:020}.checkpoint.parquet")
+    }
+
+    /// The one that was just made; none where it is called something else.
+    pub(crate) async fn made(store: &dyn ObjectStore, version: u64) -> DeltaResult<Option<LogCheckpoint>> {
+        let bytes = read(store, &LogCheckpoint::name(version)).await?;
+        Ok(bytes.map(|bytes| LogCheckpoint { version, digest: digest(&bytes) }))
+    }
+
+    /// Its files, if it is not what was written, or gone.
+    pub(crate) async fn damaged(&self, store: &dyn ObjectStore) -> DeltaResult<Option<BTreeSet<String>>> {
+        let name = LogCheckpoint::name(self.version);
+        let is = read(store, &name).await?.map(|bytes| digest(&bytes));
+        Ok((is.as_ref() != Some(&self.digest)).then(|| [name, HINT.to_owned()].into()))
+    }
+
+    fn of(metadata: &Value) -> Option<LogCheckpoint> {
+        let told = &metadata["logCheckpoint"];
+        Some(LogCheckpoint { version: told["version"].as_u64()?, digest: told["digest"].as_str()?.to_owned() })
+    }
+
+    /// As commits have it.
+    pub(crate) fn to_value(&self) -> Value {
+        json!({ "version": self.version, "digest": self.digest })
+    }
 }
 
 /// A store in which some files of a table's log are not there.

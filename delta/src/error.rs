@@ -4,21 +4,20 @@
 use deltalake::DeltaTableError;
 use deltalake::logstore::object_store::Error as StoreError;
 
-use crate::cause::{self, Cause};
+use tidemark_store::Cause;
+
+use crate::cause;
 
 /// What went wrong with a table, by what can be done about it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Storage failed, or other commits kept winning, until the retries were used up; they are for what
-    /// [passes](Cause::Passing), anything else is reported at once. Whether the operation took effect is not known, and need
-    /// not be: the same call on the same writer finds out.
-    #[error("table {table}: not available after {attempts} attempt(s): {source}")]
+    /// Storage failed. Whether the operation took effect is not known, and need not be: the same call on the same writer finds
+    /// out.
+    #[error("table {table}: not available: {source}")]
     Unavailable {
         /// Name of the table below the root.
         table: String,
-        /// How often the operation was tried.
-        attempts: u32,
-        /// The last failure.
+        /// The failure.
         source: Box<DeltaTableError>,
     },
     /// Another writer has taken the table over. This writer can commit nothing more.
@@ -67,7 +66,7 @@ impl Error {
     /// What is behind the error, by what can be done about it.
     pub fn cause(&self) -> Cause {
         match self {
-            Error::Unavailable { source, .. } => cause::of(source.as_ref()),
+            Error::Unavailable { source, .. } => tidemark_store::cause::of(source.as_ref()),
             _ => Cause::Lasting,
         }
     }
@@ -82,16 +81,16 @@ impl Error {
         }
     }
 
-    pub(crate) fn unavailable(table: &str, attempts: u32, source: DeltaTableError) -> Self {
-        Error::Unavailable { table: table.to_owned(), attempts, source: Box::new(source) }
+    pub(crate) fn unavailable(table: &str, source: DeltaTableError) -> Self {
+        Error::Unavailable { table: table.to_owned(), source: Box::new(source) }
     }
 
-    /// What is left to say once the retries are used up.
-    pub(crate) fn exhausted(table: &str, attempts: u32, failure: DeltaTableError) -> Self {
+    /// A failure that may come of what is stored, as well as of storage.
+    pub(crate) fn failed(table: &str, failure: DeltaTableError) -> Self {
         if is_damaged(&failure) {
             return Error::mismatch(table, format!("its log, or a file of it, is damaged: {failure}"));
         }
-        Error::unavailable(table, attempts, failure)
+        Error::unavailable(table, failure)
     }
 
     pub(crate) fn mismatch(table: &str, what: impl Into<String>) -> Self {

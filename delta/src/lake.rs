@@ -6,16 +6,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use deltalake::logstore::object_store::local::LocalFileSystem;
 use deltalake::logstore::{StorageConfig, object_store_factories};
 use deltalake::{DeltaResult, DeltaTable, DeltaTableBuilder, DeltaTableError, ObjectStore};
+use tidemark_store::{Deadline, Disk, Patience, create_dir_all};
 use url::Url;
 
-use crate::damage::{self, Damage, Without};
-use crate::deadline::Deadline;
-use crate::disk::{self, Disk};
+use crate::damage::{self, Damage, LogCheckpoint, Without};
 use crate::open::unreadable;
 use crate::{Error, Policy, cause};
+
+/// How long a failing read is repeated, unless somebody says otherwise.
+const READING: Duration = Duration::from_secs(5);
 
 /// The directory or container below which all tables lie.
 ///
@@ -27,7 +28,7 @@ pub struct Location {
     options: HashMap<String, String>,
     store: Option<Arc<dyn ObjectStore>>,
     sync: bool,
-    request_timeout: Option<Duration>,
+    patience: Patience,
 }
 
 impl Location {
@@ -51,7 +52,14 @@ impl Location {
         if !url.path().ends_with('/') {
             url.set_path(&format!("{}/", url.path()));
         }
-        Ok(Location { root: url, directory, options, store: None, sync: false, request_timeout: None })
+        Ok(Location {
+            root: url,
+            directory,
+            options,
+            store: None,
+            sync: false,
+            patience: Patience { give_up_after: READING, ..Patience::default() },
+        })
     }
 
     /// Uses an object store that the caller has made; its `/` is the root of the URL's authority. All tables of one
@@ -67,10 +75,14 @@ impl Location {
         self
     }
 
-    /// Gives up requests that are not answered for that long, and pieces of long answers that do not come.
-    pub fn with_request_timeout(mut self, timeout: Duration) -> Self {
-        self.request_timeout = Some(timeout);
+    /// How failing reads are met, and how long a single request may take.
+    pub fn with_patience(mut self, patience: Patience) -> Self {
+        self.patience = patience;
         self
+    }
+
+    pub(crate) fn patience(&self) -> &Patience {
+        &self.patience
     }
 
     /// The directory of a table on this machine; none in an object store.
@@ -96,8 +108,8 @@ impl Location {
     /// A handle without state. A local table's directory is created.
     pub(crate) fn table(&self, name: &str) -> Result<DeltaTable, Error> {
         if let Some(path) = self.directory(name) {
-            let made = if self.sync { disk::create_dir_all(&path, true) } else { std::fs::create_dir_all(path) };
-            made.map_err(|error| Error::unavailable(name, 1, error.into()))?;
+            let made = create_dir_all(&path, self.sync);
+            made.map_err(|error| Error::unavailable(name, error.into()))?;
         }
         self.handle(name, self.url(name)?)
     }
@@ -105,7 +117,7 @@ impl Location {
     /// A handle without state, unless a local table's directory is missing. Nothing is created.
     pub(crate) fn existing(&self, name: &str) -> Result<Option<DeltaTable>, Error> {
         let exists = self.directory(name).map_or(Ok(true), |path| path.try_exists());
-        if !exists.map_err(|error| Error::unavailable(name, 1, error.into()))? {
+        if !exists.map_err(|error| Error::unavailable(name, error.into()))? {
             return Ok(None);
         }
         self.handle(name, self.url(name)?).map(Some)
@@ -113,7 +125,7 @@ impl Location {
 
     /// The store of the directory, whose `/` is the directory itself.
     fn disk(&self, directory: &Path) -> DeltaResult<Arc<dyn ObjectStore>> {
-        Ok(Arc::new(Disk::of(LocalFileSystem::new_with_prefix(directory)?, self.sync)))
+        Ok(Arc::new(Disk::open(directory, self.sync)?))
     }
 
     /// Reads a table, as of a version or the newest. A damaged log checkpoint is passed over where the commits say the same, and
@@ -132,7 +144,7 @@ impl Location {
             Err(failure) if is_the_log_to_blame(&failure) => failure,
             settled => return settled.map(|table| (table, false)).map_err(|failure| unreadable(name, failure)),
         };
-        let unavailable = |failure| Error::unavailable(name, 1, failure);
+        let unavailable = |failure| Error::unavailable(name, failure);
         let store = table.log_store().object_store(None);
         let hidden = match damage::of_log(store.as_ref()).await.map_err(unavailable)? {
             Some(Damage::Passable(hidden)) => hidden,
@@ -142,6 +154,61 @@ impl Location {
         tracing::warn!(table = name, files = ?hidden, error = %failure, "damaged, and passed over: the commits say the same");
         let table = self.handle_without(name, self.url(name)?, &hidden)?;
         loaded(table, version).await.map(|table| (table, true)).map_err(|failure| unreadable(name, failure))
+    }
+
+    /// Reads the newest version of a table, and looks whether it is what was written. A log checkpoint that is not is passed over
+    /// like one that cannot be read.
+    ///
+    /// # Errors
+    /// As for [`Self::load`].
+    pub(crate) async fn load_sound(&self, name: &str, table: DeltaTable) -> Result<Sound, Error> {
+        let unavailable = |failure| Error::unavailable(name, failure);
+        let (table, passed_over) = self.load(name, table, None).await?;
+        let (hidden, checkpoint) = match damage::of_table(&table).await.map_err(unavailable)? {
+            (None, checkpoint) => return Ok(Sound { table, passed_over, damage: None, checkpoint }),
+            (Some(Damage::Fatal(what)), _) => {
+                return Ok(Sound { table, passed_over, damage: Some(what), checkpoint: None });
+            }
+            (Some(Damage::Passable(hidden)), checkpoint) => (hidden, checkpoint),
+        };
+        match self.load_without(name, &hidden, None).await {
+            Ok(table) if damage::of_table(&table).await.map_err(unavailable)?.0.is_none() => {
+                tracing::warn!(table = name, files = ?hidden, "not what was written, and passed over: the commits say the same");
+                return Ok(Sound { table, passed_over: true, damage: None, checkpoint });
+            }
+            Err(error) if !error.is_damage() => return Err(error),
+            _ => {}
+        }
+        let what =
+            format!("{} is damaged: {}", damage::named(hidden.first().map_or("", String::as_str)), damage::REMEDY);
+        Ok(Sound { table, passed_over, damage: Some(what), checkpoint: None })
+    }
+
+    /// Reads a table as if some files of its log were not there, with all others that are damaged.
+    ///
+    /// # Errors
+    /// As for [`Self::load`].
+    pub(crate) async fn load_without(
+        &self,
+        name: &str,
+        hidden: &BTreeSet<String>,
+        version: Option<u64>,
+    ) -> Result<DeltaTable, Error> {
+        let table = self.handle_without(name, self.url(name)?, hidden)?;
+        let store = table.log_store().object_store(None);
+        let failure = match loaded(table, version).await {
+            Err(failure) if is_the_log_to_blame(&failure) => failure,
+            settled => return settled.map_err(|failure| unreadable(name, failure)),
+        };
+        // Those that are hidden already are not seen here.
+        match damage::of_log(store.as_ref()).await.map_err(|failure| Error::unavailable(name, failure))? {
+            Some(Damage::Passable(more)) => {
+                let table = self.handle_without(name, self.url(name)?, &(hidden | &more))?;
+                loaded(table, version).await.map_err(|failure| unreadable(name, failure))
+            }
+            Some(Damage::Fatal(what)) => Err(Error::mismatch(name, what)),
+            None => Err(unreadable(name, failure)),
+        }
     }
 
     fn handle(&self, name: &str, url: Url) -> Result<DeltaTable, Error> {
@@ -155,21 +222,29 @@ impl Location {
         let (builder, store) = match (&self.store, &self.directory) {
             (Some(store), _) => (builder, Arc::clone(store)),
             (None, Some(directory)) => {
-                (builder, self.disk(directory).map_err(|error| Error::unavailable(name, 1, error))?)
+                (builder, self.disk(directory).map_err(|error| Error::unavailable(name, error))?)
             }
             (None, None) => {
                 let builder = builder.with_storage_options(self.options.clone());
-                let store = made(&url, builder.storage_options()).map_err(bug)?;
+                let store = store_of(&url, builder.storage_options()).map_err(bug)?;
                 (builder, store)
             }
         };
-        let store = match self.request_timeout {
-            Some(timeout) => Arc::new(Deadline::new(store, timeout)) as Arc<dyn ObjectStore>,
-            None => store,
-        };
+        let store: Arc<dyn ObjectStore> = Arc::new(Deadline::new(store, self.patience.request_timeout));
         let store = if hidden.is_empty() { store } else { Arc::new(Without::new(store, name, hidden)) };
         builder.with_storage_backend(store, url).build().map_err(bug)
     }
+}
+
+/// A table as it was read, and what is known of how it is stored.
+pub(crate) struct Sound {
+    pub(crate) table: DeltaTable,
+    /// A log checkpoint was damaged.
+    pub(crate) passed_over: bool,
+    /// What is wrong with it, in words.
+    pub(crate) damage: Option<String>,
+    /// What commits say of the newest log checkpoint: those to come say it too, until there is another.
+    pub(crate) checkpoint: Option<LogCheckpoint>,
 }
 
 async fn loaded(mut table: DeltaTable, version: Option<u64>) -> DeltaResult<DeltaTable> {
@@ -186,7 +261,7 @@ fn is_the_log_to_blame(failure: &DeltaTableError) -> bool {
 }
 
 /// The store that the library makes for a URL; its `/` is the root of the URL's authority.
-fn made(url: &Url, options: HashMap<String, String>) -> DeltaResult<Arc<dyn ObjectStore>> {
+fn store_of(url: &Url, options: HashMap<String, String>) -> DeltaResult<Arc<dyn ObjectStore>> {
     let unknown = || DeltaTableError::InvalidTableLocation(url.to_string());
     let scheme = Url::parse(&format!("{}://", url.scheme())).map_err(|_| unknown())?;
     let factory = object_store_factories().get(&scheme).map(|factory| Arc::clone(factory.value()));

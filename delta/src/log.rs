@@ -18,6 +18,7 @@ use deltalake::{DeltaResult, DeltaTable, DeltaTableError};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::damage::LogCheckpoint;
 use crate::lake::{Identity, Lake};
 use crate::policy::RETENTION_MIN;
 use crate::txn::Stamp;
@@ -148,6 +149,8 @@ pub(crate) struct Log {
     /// The `protocol` action in force.
     pub(crate) protocol: Value,
     files: BTreeMap<String, LiveFile>,
+    /// The newest checkpoint, if we know its digest.
+    pub(crate) checkpoint: Option<LogCheckpoint>,
     /// A live file of which somebody has deleted rows, if there is one.
     pub(crate) with_deletion_vector: Option<String>,
     /// When that was known: by a clock that never jumps, and by one that goes on while a machine sleeps. None in doubt.
@@ -176,6 +179,7 @@ impl Log {
             metadata: serde_json::to_value(state.metadata())?,
             protocol: serde_json::to_value(state.protocol())?,
             files,
+            checkpoint: None,
             with_deletion_vector,
             known: Some(asked),
             good_for: lake.policy.log_retention.min(RETENTION_MIN) / 2,
@@ -243,7 +247,7 @@ impl Log {
         if !self.is_there() {
             return Err(DeltaTableError::generic(format!("the log of version {} is gone", self.version)));
         }
-        let bytes = entry(identity, stamp, operation, &changes, Some(self.version));
+        let bytes = entry(identity, stamp, operation, &changes, Some(self));
         put(&self.store, version, bytes).await?;
         if self.is_stale() {
             return Err(DeltaTableError::generic(format!(
@@ -277,13 +281,7 @@ pub(crate) async fn create(
 }
 
 /// The commit of a version. What it says of itself comes first, where readers look for it.
-fn entry(
-    identity: &Identity,
-    stamp: Stamp,
-    operation: Operation,
-    changes: &Changes,
-    read_version: Option<u64>,
-) -> String {
+fn entry(identity: &Identity, stamp: Stamp, operation: Operation, changes: &Changes, before: Option<&Log>) -> String {
     let now_ms = now_ms();
     let mut info = json!({
         "timestamp": now_ms,
@@ -294,8 +292,8 @@ fn entry(
         "isBlindAppend": operation.name == Operation::APPEND,
         "engineInfo": ENGINE,
     });
-    if let Some(version) = read_version {
-        info["readVersion"] = version.into();
+    if let Some(before) = before {
+        info["readVersion"] = before.version.into();
     }
     let mut actions: Vec<Value> = changes.protocol.iter().map(|protocol| json!({ "protocol": protocol })).collect();
     actions.extend(changes.metadata.iter().map(|metadata| json!({ "metaData": metadata })));
@@ -303,8 +301,10 @@ fn entry(
     actions.extend(changes.removed.iter().map(|file| file.removed(changes.rows, now_ms)));
     actions.extend(changes.added.iter().map(|file| file.added(changes.rows)));
     let rest: String = actions.iter().map(|action| format!("{action}\n")).collect();
-    let version = read_version.map_or(0, |version| version + 1);
-    info["userMetadata"] = identity.user_metadata(stamp, &commit_digest(version, rest.as_bytes())).into();
+    let version = before.map_or(0, |before| before.version + 1);
+    let (digest, checkpoint) =
+        (commit_digest(version, rest.as_bytes()), before.and_then(|log| log.checkpoint.as_ref()));
+    info["userMetadata"] = identity.user_metadata(stamp, &digest, checkpoint).into();
     format!("{}\n{rest}", json!({ "commitInfo": info }))
 }
 

@@ -9,13 +9,13 @@ use uuid::Uuid;
 
 use crate::files::Resident;
 use crate::fits::{Terms, kernel_schema};
-use crate::lake::{Identity, Lake};
+use crate::lake::{Identity, Lake, Sound};
 use crate::log::{self, Changes, Log, Operation, now_ms};
 use crate::maintain::Schedule;
 use crate::spec::TableSpec;
 use crate::txn::{Held, Kind, Stamp};
 use crate::writer::TableWriter;
-use crate::{Error, cause, damage, read};
+use crate::{Error, cause, read};
 
 /// The least writer version that enforces CHECK constraints; readers need nothing beyond version 1.
 const WRITER_VERSION_WITH_CHECKS: u8 = 3;
@@ -25,42 +25,37 @@ impl TableWriter {
     /// writer of an earlier generation can commit. Call it only once the generation is won. The commit that takes over also
     /// brings the table's properties to the policy.
     ///
-    /// After [`Error::Unavailable`], or when the future was dropped, the same call can be made again.
+    /// After [`Error::Unavailable`], or when the future was dropped, the same call can be made again: it never trusts what it
+    /// wrote, and finds a creation or a fence whose reply was lost.
     ///
     /// # Errors
     /// [`Error::Fenced`] when the table holds a later generation, [`Error::StateMismatch`] when it has another schema, lacks a
-    /// constraint or belongs to another pipeline, [`Error::Unavailable`] when the retries are used up, [`Error::Bug`] for a
+    /// constraint, is damaged or belongs to another pipeline, [`Error::Unavailable`] when storage fails, [`Error::Bug`] for a
     /// wrong specification.
     pub async fn open_or_create(lake: &Lake, spec: TableSpec) -> Result<Self, Error> {
         spec.validate()?;
-        let mut attempt = 1;
         loop {
             match try_open(lake, &spec).await {
-                Err(Error::Unavailable { source, .. }) => {
-                    let Some(wait) = lake.policy.retry.wait_after(attempt, &source) else {
-                        return Err(Error::exhausted(&spec.name, attempt, *source));
-                    };
-                    let wait_ms = wait.as_millis();
-                    warn!(table = spec.name, attempt, wait_ms, error = %source, "opening failed, trying again");
-                    tokio::time::sleep(wait).await;
-                    attempt += 1;
-                }
+                // Another writer was faster: no failure of storage, and nothing to wait for.
+                Err(Error::Unavailable { source, .. })
+                    if matches!(*source, DeltaTableError::VersionAlreadyExists(_)) => {}
+                Err(Error::Unavailable { source, .. }) => return Err(Error::failed(&spec.name, *source)),
                 settled => return settled,
             }
         }
     }
 }
 
-/// One attempt. It never trusts what it wrote: a creation or a fence whose reply was lost is found by the next attempt.
 async fn try_open(lake: &Lake, spec: &TableSpec) -> Result<TableWriter, Error> {
-    let unavailable = |error| Error::unavailable(&spec.name, 1, error);
+    let unavailable = |error| Error::unavailable(&spec.name, error);
     let asked = Log::now();
     let table = lake.location.table(&spec.name)?;
     if !table.verify_deltatable_existence().await.map_err(unavailable)? {
         create(lake, spec, &table).await.map_err(unavailable)?;
     }
-    let (table, passed_over) = lake.location.load(&spec.name, table, None).await?;
-    let log = Log::of(&table, asked, lake, &spec.name).map_err(unavailable)?;
+    let Sound { table, passed_over, damage, checkpoint } = lake.location.load_sound(&spec.name, table).await?;
+    let mut log = Log::of(&table, asked, lake, &spec.name).map_err(unavailable)?;
+    log.checkpoint = checkpoint;
     let held = Held::read(&table, &lake.identity.pipeline).await.map_err(unavailable)?;
     let ours = lake.identity.generation;
     let fence = held.fence.ok_or_else(|| {
@@ -75,7 +70,7 @@ async fn try_open(lake: &Lake, spec: &TableSpec) -> Result<TableWriter, Error> {
         return Err(Error::Fenced { table: spec.name.clone(), held: fence, ours });
     }
     let terms = Terms::of(spec, &log)?;
-    if let Some(what) = damage::of_table(&table).await.map_err(unavailable)? {
+    if let Some(what) = damage {
         return Err(Error::mismatch(&spec.name, what));
     }
     let pipeline = Some(&lake.identity.pipeline);
@@ -117,7 +112,7 @@ pub(crate) fn unreadable(table: &str, failure: DeltaTableError) -> Error {
         let undo = "somebody has changed its protocol: drop the feature, or RESTORE the table to a version before";
         return Error::mismatch(table, format!("{undo} ({text})"));
     }
-    Error::unavailable(table, 1, failure)
+    Error::unavailable(table, failure)
 }
 
 /// Columns, properties, constraints and our fence in the one first commit, so there is no half-made table. Of two creations

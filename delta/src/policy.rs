@@ -1,11 +1,8 @@
-//! Durations, sizes and limits that a deployment may choose: table properties, maintenance, retries. It does nothing itself.
+//! Durations, sizes and limits that a deployment may choose: table properties, maintenance. It does nothing itself.
 
 use std::time::Duration;
 
-use deltalake::DeltaTableError;
-
 use crate::Error;
-use crate::cause::{self, Cause};
 
 /// Readers and writers in flight must outlive no retention shorter than this.
 pub const RETENTION_MIN: Duration = Duration::from_secs(3_600);
@@ -33,8 +30,6 @@ pub struct Policy {
     /// Syncs every file on a local disk, and its directory, before it counts as written: safe against a power failure too,
     /// at several `fsync`s a commit. Without effect on object stores, which always do, and on a store that the caller made.
     pub sync: bool,
-    /// How failed commits are tried again.
-    pub retry: Retry,
 }
 
 impl Default for Policy {
@@ -49,7 +44,6 @@ impl Default for Policy {
             merged_file_rows: 1 << 18,
             allow_short_retention: false,
             sync: false,
-            retry: Retry::default(),
         }
     }
 }
@@ -77,51 +71,9 @@ impl Policy {
     }
 }
 
-/// Bounded exponential backoff, for failures that [pass](Cause::Passing).
-#[derive(Debug, Clone)]
-pub struct Retry {
-    /// Attempts in all, the first one included. At least 1.
-    pub attempts: u32,
-    /// Wait before the second attempt; doubled before each further one.
-    pub first_wait: Duration,
-    /// Longest wait between two attempts.
-    pub longest_wait: Duration,
-}
-
-impl Default for Retry {
-    fn default() -> Self {
-        Retry { attempts: 8, first_wait: Duration::from_millis(100), longest_wait: Duration::from_secs(10) }
-    }
-}
-
-impl Retry {
-    /// The wait after failed attempt number `attempt` (from 1), or nothing when no attempt is left, or when nobody can say
-    /// how long the failure lasts: then waiting is for the caller.
-    pub(crate) fn wait_after(&self, attempt: u32, failure: &DeltaTableError) -> Option<Duration> {
-        let doublings = attempt.saturating_sub(1).min(20);
-        let left = attempt < self.attempts && cause::of(failure) == Cause::Passing;
-        left.then(|| self.first_wait.saturating_mul(1 << doublings).min(self.longest_wait))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn waits_double_up_to_the_longest_and_end() {
-        let retry =
-            Retry { attempts: 5, first_wait: Duration::from_millis(100), longest_wait: Duration::from_millis(350) };
-        let failure = DeltaTableError::generic("timed out");
-        let waits: Vec<_> = (1..6).map(|n| retry.wait_after(n, &failure).map(|wait| wait.as_millis())).collect();
-        assert_eq!(waits, [Some(100), Some(200), Some(350), Some(350), None]);
-    }
-
-    #[test]
-    fn a_full_disk_is_reported_at_once() {
-        let full = DeltaTableError::Io { source: std::io::ErrorKind::StorageFull.into() };
-        assert_eq!(Retry::default().wait_after(1, &full), None);
-    }
 
     #[test]
     fn short_retention_needs_to_be_asked_for() {

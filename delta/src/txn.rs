@@ -3,6 +3,7 @@
 use deltalake::{DeltaResult, DeltaTable};
 use serde_json::{Value, json};
 
+use crate::damage::LogCheckpoint;
 use crate::lake::Identity;
 
 /// Why a commit was made; stored in its user metadata as `kind`.
@@ -52,9 +53,12 @@ pub(crate) fn epoch_app(pipeline: &str) -> String {
     format!("{pipeline}/epoch")
 }
 
+/// How the name of the application ends whose version is the generation.
+pub(crate) const FENCE: &str = "/fence";
+
 /// The application whose version is the generation.
 pub(crate) fn fence_app(pipeline: &str) -> String {
-    format!("{pipeline}/fence")
+    format!("{pipeline}{FENCE}")
 }
 
 impl Identity {
@@ -67,8 +71,8 @@ impl Identity {
     }
 
     /// What the commit says of itself, as JSON: the one member of a commit that every engine shows, and keeps. `digest` is that of
-    /// the rest.
-    pub(crate) fn user_metadata(&self, stamp: Stamp, digest: &str) -> String {
+    /// the rest, `checkpoint` the last one of the log.
+    pub(crate) fn user_metadata(&self, stamp: Stamp, digest: &str, checkpoint: Option<&LogCheckpoint>) -> String {
         let mut told = json!({
             "kind": stamp.kind.as_str(),
             "pipeline": self.pipeline,
@@ -79,6 +83,9 @@ impl Identity {
         let numbers = [("epoch", stamp.epoch), ("watermark", stamp.watermark)];
         for (name, number) in numbers.into_iter().filter_map(|(name, number)| Some((name, number?))) {
             told[name] = number.into();
+        }
+        if let Some(checkpoint) = checkpoint {
+            told["logCheckpoint"] = checkpoint.to_value();
         }
         told.to_string()
     }

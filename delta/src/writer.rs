@@ -92,7 +92,7 @@ impl TableWriter {
     /// [`Error::DataCheck`] for a repeated key or a broken constraint, [`Error::Bug`] for a batch of another schema or with
     /// rows of a later epoch,
     /// [`Error::Fenced`] when another writer has taken over, [`Error::StateMismatch`] when the table was replaced under us,
-    /// [`Error::Unavailable`] when the retries are used up.
+    /// [`Error::Unavailable`] when storage fails.
     pub async fn publish(
         &mut self,
         epoch: u64,
@@ -107,8 +107,8 @@ impl TableWriter {
         let rows = batch.map(|batch| self.checked(batch, epoch)).transpose()?;
         self.attempted = self.attempted.max(Some(epoch));
         let publication = Publication { epoch, watermark, rows };
-        let mut attempt = 1;
         loop {
+            let known = self.version();
             let failure = match self.know().await? {
                 Ok(()) if self.epoch >= Some(epoch) => {
                     return Ok(Published { version: self.version(), outcome: Outcome::Recovered });
@@ -122,8 +122,11 @@ impl TableWriter {
             if self.settle(&failure, epoch).await? {
                 return Ok(Published { version: self.version(), outcome: Outcome::Recovered });
             }
-            self.wait_after(attempt, failure).await?;
-            attempt += 1;
+            if self.version() == known {
+                return Err(Error::failed(&self.spec.name, failure));
+            }
+            // Another writer was faster: no failure of storage, and nothing to wait for.
+            tracing::debug!(table = self.spec.name, version = self.version(), error = %failure, "the next version was taken");
         }
     }
 
@@ -207,6 +210,24 @@ impl TableWriter {
         }
     }
 
+    /// Reads the log, as of a version or the newest, without a checkpoint of it that is not what we have written.
+    ///
+    /// # Errors
+    /// As for [`Location::load`](crate::Location); [`Error::StateMismatch`] where the table is gone.
+    pub(crate) async fn load(&self, version: Option<u64>) -> Result<DeltaTable, Error> {
+        let (location, name) = (&self.lake.location, &self.spec.name);
+        let table = location.existing(name)?.ok_or_else(|| Error::mismatch(name, "the table is gone"))?;
+        let store = self.log.store.object_store(None);
+        let damaged = match &self.log.checkpoint {
+            Some(last) => last.damaged(store.as_ref()).await.map_err(|failure| Error::unavailable(name, failure))?,
+            None => None,
+        };
+        match damaged {
+            Some(hidden) => location.load_without(name, &hidden, version).await,
+            None => location.load(name, table, version).await.map(|(table, _)| table),
+        }
+    }
+
     /// Takes the newest state of the log for ours, once it is known to be ours still: a writer that just reopens could commit
     /// a lower epoch, and would be let through. Returns what the library has read.
     pub(crate) async fn reload(&mut self) -> Result<DeltaTable, Error> {
@@ -214,15 +235,15 @@ impl TableWriter {
         let name = &self.spec.name;
         let gone = || Error::mismatch(name, "the table is gone");
         let asked = Log::now();
-        let table = self.lake.location.existing(name)?.ok_or_else(gone)?;
-        let unavailable = |error| Error::unavailable(name, 1, error);
-        let table = match self.lake.location.load(name, table, None).await {
+        let unavailable = |error| Error::unavailable(name, error);
+        let table = match self.load(None).await {
             Err(Error::Unavailable { source, .. }) if matches!(*source, DeltaTableError::NotATable(_)) => {
                 return Err(gone());
             }
-            loaded => loaded?.0,
+            loaded => loaded?,
         };
-        let log = Log::of(&table, asked, &self.lake, name).map_err(unavailable)?;
+        let mut log = Log::of(&table, asked, &self.lake, name).map_err(unavailable)?;
+        log.checkpoint = self.log.checkpoint.clone();
         if log.table_id() != self.log.table_id() {
             return Err(Error::mismatch(name, "the table was replaced"));
         }
@@ -248,15 +269,6 @@ impl TableWriter {
         self.log = log;
         self.epoch = held.epoch;
         Ok(table)
-    }
-
-    async fn wait_after(&self, attempt: u32, failure: DeltaTableError) -> Result<(), Error> {
-        let Some(wait) = self.lake.policy.retry.wait_after(attempt, &failure) else {
-            return Err(Error::exhausted(&self.spec.name, attempt, failure));
-        };
-        warn!(table = self.spec.name, attempt, wait_ms = wait.as_millis(), error = %failure, "commit failed, trying again");
-        tokio::time::sleep(wait).await;
-        Ok(())
     }
 }
 

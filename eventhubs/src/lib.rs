@@ -15,7 +15,6 @@
 //! more than positions does both.
 #![forbid(unsafe_code)]
 
-pub mod backoff;
 pub mod batch;
 pub mod connection;
 pub mod credential;

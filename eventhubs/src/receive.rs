@@ -15,11 +15,11 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::backoff::Backoff;
 use crate::batch::{Batch, Builder, Limits};
 use crate::error::{Error, ErrorKind};
 use crate::hub::{Hub, PartitionProperties, micros};
 use crate::status::PartitionStatus;
+use tidemark_store::Backoff;
 
 /// Most events that are taken from the client at once.
 const CHUNK: usize = 512;
@@ -111,8 +111,7 @@ impl PartitionReader {
     /// one ([`ErrorKind::Changed`]), what comes next is past its retention and that is refused ([`ErrorKind::Expired`]).
     /// And anything else, once it has lasted too long.
     pub async fn read(&self, next: u64, to: &mut dyn Receive) -> Result<(), Error> {
-        let seed = self.partition.bytes().fold(next, |seed, byte| seed.rotate_left(8) ^ u64::from(byte));
-        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, seed);
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         let mut progress = Progress { next, told: 0, failing_since: None, proven: false };
         loop {
             let before = progress.next;

@@ -5,9 +5,9 @@ use azure_messaging_eventhubs::{EventDataBatchOptions, ProducerClient};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind};
 use crate::hub::Hub;
+use tidemark_store::Backoff;
 
 /// The first wait after a fault.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -33,8 +33,7 @@ impl PartitionSender {
     /// A sender that meets faults with another try for `give_up_after`.
     pub fn new(hub: Hub, partition: impl Into<String>, give_up_after: Duration) -> Self {
         let partition = partition.into();
-        let seed = partition.bytes().fold(1, |seed: u64, byte| seed.rotate_left(8) ^ u64::from(byte));
-        let backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, seed);
+        let backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         PartitionSender { hub, partition, give_up_after, client: None, backoff, repeated: 0 }
     }
 

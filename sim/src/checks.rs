@@ -102,7 +102,7 @@ impl Checks {
     pub(crate) fn put(&mut self, name: &str, bytes: &Bytes, tables: &[Table]) {
         if name.starts_with(STRANGE) {
             self.must(false, || format!("a start that does not belong here has written {name}"));
-        } else if let Ok(Cuts { generation, cuts }) = Cuts::of_object(name, bytes) {
+        } else if let Ok(Cuts { generation, cuts, .. }) = Cuts::of_object(name, bytes) {
             for cut in cuts {
                 self.sound(&cut);
                 self.cuts.insert((generation, cut.epoch), cut);

@@ -28,7 +28,9 @@ impl From<Error> for Trouble {
     fn from(error: Error) -> Trouble {
         match error {
             Error::Fenced { by, .. } => Trouble::Ends(format!("fenced by g{by}")),
-            Error::Unavailable { what, .. } => Trouble::Ends(what.replace(" in the simulated store/", "")),
+            Error::Store(tidemark_store::Error::Unavailable { what, .. }) => {
+                Trouble::Ends(what.replace(" in the simulated store/", ""))
+            }
             other => Trouble::Wrong(other.to_string()),
         }
     }

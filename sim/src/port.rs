@@ -20,7 +20,7 @@ use object_store::{
     PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use tidemark_checkpoint::names;
-use tidemark_checkpoint::store::{Patience, Store};
+use tidemark_store::{Patience, Store};
 
 use crate::durable::{Durable, Reply, Request};
 use crate::jobs::Outcome;

@@ -10,9 +10,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tidemark_checkpoint::journal::CutLog;
-use tidemark_checkpoint::reach::reach;
 use tidemark_checkpoint::records::Cut;
 use tidemark_dataflows::event::Epoch;
+use tidemark_store::failpoint;
 
 use super::writer::Faults;
 use crate::permit::Permit;
@@ -84,14 +84,14 @@ fn run(
                 Announced::Cut(cut, _) => Some(cut.clone()),
                 Announced::Checkpoint(_) => None,
             });
-            reach("before-cut");
+            failpoint("before-cut");
             if let Err(error) = permit.wait().and_then(|()| log.append(cuts.collect())) {
                 return faults.report(error);
             }
-            reach("cut-written");
+            failpoint("cut-written");
         }
         batch.iter().for_each(&mut announce);
-        reach("cut-announced");
+        failpoint("cut-announced");
     }
 }
 

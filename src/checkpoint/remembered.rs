@@ -4,9 +4,9 @@ use tidemark_checkpoint::Error;
 use tidemark_checkpoint::journal::Past;
 use tidemark_checkpoint::records::Manifest;
 use tidemark_checkpoint::runs::ids;
-use tidemark_checkpoint::store::Store;
 use tidemark_dataflows::arrangement::Remembered;
 use tidemark_dataflows::event::EventId;
+use tidemark_store::Store;
 
 /// The newest sound manifest, and what its runs hold of an id, remembered or not; `None` where there is no manifest.
 ///

@@ -10,10 +10,10 @@ use tidemark_checkpoint::journal::{Past, Restorable};
 use tidemark_checkpoint::records::Run;
 use tidemark_checkpoint::runs::ids::{self, IdRun};
 use tidemark_checkpoint::runs::totals::{self, Key};
-use tidemark_checkpoint::store::Store;
 use tidemark_dataflows::event::UserId;
 use tidemark_dataflows::metrics::{ChannelKey, Totals};
 use tidemark_dataflows::pipeline::{Restored, Settings};
+use tidemark_store::Store;
 
 use crate::telemetry::{ChannelFigures, Figures, WholeFigures};
 

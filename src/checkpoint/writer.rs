@@ -13,15 +13,15 @@ use tidemark_checkpoint::compaction::Tiers;
 use tidemark_checkpoint::envelope::Digest;
 use tidemark_checkpoint::journal::{self, ManifestLog};
 use tidemark_checkpoint::names;
-use tidemark_checkpoint::reach::reach;
 use tidemark_checkpoint::records::{Counters, EventTimes, Identity, Manifest, Position, Run};
 use tidemark_checkpoint::runs::ids;
 use tidemark_checkpoint::runs::totals::{self, Key};
-use tidemark_checkpoint::store::Store;
 use tidemark_dataflows::arrangement::Remembered;
 use tidemark_dataflows::event::{Epoch, EventId, Micros, UserId};
 use tidemark_dataflows::metrics::{ChannelKey, Totals};
 use tidemark_dataflows::watermark::{Bucket, Horizon};
+use tidemark_store::Store;
+use tidemark_store::failpoint;
 use timely::scheduling::SyncActivator;
 
 use crate::permit::Permit;
@@ -310,9 +310,9 @@ impl Writer {
     fn write(&mut self, content: Content, ticket: &Ticket) -> Result<(), Error> {
         let list = content.list();
         let (object, newest_bucket) = self.encode(content)?;
-        reach("before-run");
+        failpoint("before-run");
         let run = self.put(list, object, newest_bucket)?;
-        reach("run-written");
+        failpoint("run-written");
         let _ = ticket.set(run);
         Ok(())
     }
@@ -383,13 +383,13 @@ impl Writer {
         let Some(log) = &mut self.log else { return Ok(()) };
         let (bytes, rows) = manifest.runs().fold((0, 0), |(bytes, rows), run| (bytes + run.bytes, rows + run.rows));
         let (runs, written) = (manifest.runs().count(), Micros(manifest.written_us));
-        reach("before-manifest");
+        failpoint("before-manifest");
         self.permit.wait()?;
         log.publish(manifest)?;
-        reach("manifest-published");
+        failpoint("manifest-published");
         self.permit.wait()?;
         log.prune(self.keep, std::mem::take(&mut self.replaced))?;
-        reach("pruned");
+        failpoint("pruned");
         self.telemetry.checkpoints.describe(written, bytes, rows, runs);
         self.telemetry.checkpoints.took(started.elapsed());
         self.telemetry.stages.reached(Stage::Checkpointed, epoch);
@@ -416,7 +416,7 @@ impl Writer {
                 let run = self.put(List::Ids, Encoded { object, rows: stats.count }, Some(stats.newest))?;
                 self.ids.push(run);
             }
-            reach("runs-merged");
+            failpoint("runs-merged");
         }
     }
 
@@ -435,7 +435,7 @@ impl Writer {
             let rows = totals::decode::<K>("merged totals", &object)?.len() as u64;
             let run = self.put(list, Encoded { object, rows }, None)?;
             self.list(list).push(run);
-            reach("runs-merged");
+            failpoint("runs-merged");
         }
     }
 

@@ -10,6 +10,7 @@ mod version;
 use crate::config::{Effective, Layers, Problems};
 use crate::exit::{ExitStatus, Failure};
 use crate::logging;
+use crate::report::terminal::{Escaping, steers};
 use clap::{Args, Parser};
 use std::io::{self, Write};
 use std::{path::PathBuf, process::ExitCode};
@@ -89,17 +90,25 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version come this way as well, and go to standard output; nobody reads is no failure.
-            let _ = error.print();
+            let text = error.render().to_string();
+            if text.chars().any(steers) {
+                let _ = Escaping::new(io::stderr()).write_all(text.as_bytes());
+            } else {
+                let _ = error.print();
+            }
             return if error.use_stderr() { ExitStatus::Usage } else { ExitStatus::Done }.into();
         }
     };
-    let mut out = io::stdout();
+    // Ids, names and paths of any origin come this way.
+    let mut out = Escaping::new(io::stdout());
     let done = cli.verb.execute(&cli.global, &mut out);
     let flushed = |status| out.flush().map(|()| status).map_err(Failure::output);
     match done.and_then(flushed) {
         Ok(status) => status.into(),
         Err(failure) => {
-            failure.lines.iter().for_each(|line| eprintln!("error: {line}"));
+            let mut to = Escaping::new(io::stderr().lock());
+            // Nobody reads is no failure.
+            failure.lines.iter().for_each(|line| drop(writeln!(to, "error: {line}")));
             failure.status.into()
         }
     }

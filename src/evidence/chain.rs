@@ -2,8 +2,8 @@
 
 use tidemark_checkpoint::Error;
 use tidemark_checkpoint::records::Identity;
-use tidemark_checkpoint::store::{Patience, Store};
 use tidemark_checkpoint::verify::{self, About, Report};
+use tidemark_store::{Patience, Store};
 
 use crate::config::Config;
 use crate::exit::{ExitStatus, Failure};

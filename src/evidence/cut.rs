@@ -38,6 +38,11 @@ impl Log {
         self.commits().iter().filter_map(|commit| commit.epoch).max()
     }
 
+    /// Its newest version; none where its commits cannot be read.
+    pub(super) fn newest(&self) -> Option<u64> {
+        self.commits().last().map(|commit| commit.version)
+    }
+
     fn epochs(&self) -> BTreeSet<i64> {
         self.commits().iter().filter_map(|commit| commit.epoch).collect()
     }

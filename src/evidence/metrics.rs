@@ -163,7 +163,7 @@ impl M3 {
 }
 
 /// The three tables at one cut.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Metrics {
     m1: M1,
     m2: M2,

@@ -25,13 +25,13 @@ pub use self::series::{Point, Series};
 use self::chain::compared;
 use self::cut::{Cut, Log};
 use self::health::Counts;
-use self::metrics::Metrics;
+use self::metrics::{Metrics, Totals};
 use self::monitoring::{Checkpointed, Monitoring};
 use self::read::Tables;
 use crate::config::Config;
 use crate::exit::{ExitStatus, Failure};
 use crate::report::reader::Reader;
-use crate::runtime::RunError;
+use crate::runtime::{self, RunError};
 
 /// How often a newer cut is taken, where files of the one before have gone.
 const ATTEMPTS: usize = 5;
@@ -106,8 +106,9 @@ impl Evidence {
                 Err(error) if !error.is_damage() => return Err(RunError::from(error).into()),
                 Err(_) if attempt < ATTEMPTS && Cut::find(&reader).versions != cut.versions => {}
                 Err(error) => {
-                    let check = Check::of("tables.readable", READABLE, epoch_in_words(&cut), vec![error.to_string()]);
-                    break (cut, vec![check], Series::default());
+                    let mut checks = unmade("not every table can be read");
+                    checks[0] = Check::of("tables.readable", READABLE, epoch_in_words(&cut), vec![error.to_string()]);
+                    break (cut, checks, Series::default());
                 }
             }
         };
@@ -117,7 +118,10 @@ impl Evidence {
         let pipeline = report.as_ref().and_then(|report| report.identity.as_ref()).map(|id| id.pipeline.as_str());
         checks.extend(commits::check(&cut, pipeline));
         match &report {
-            Some(report) => checks.extend(checkpoint(report, &cut, before)),
+            Some(report) => {
+                checks.extend(checkpoint(report, &cut, before));
+                checks.push(lineage(config)?);
+            }
             None => checks.push(no_checkpoint(config, &cut)),
         }
         let state = |log: &Log| TableState {
@@ -138,15 +142,19 @@ fn files(reader: &Reader, cut: &Cut, quick: bool) -> Result<Check, Failure> {
     if quick {
         return Ok(Check::skipped(NAME, CLAIM, "left out by --quick"));
     }
-    let mut findings = Vec::new();
-    for (table, version) in &cut.versions {
-        match reader.damaged_files(table, *version) {
+    let (mut findings, mut tables) = (Vec::new(), 0);
+    for log in &cut.logs {
+        // Where there is no epoch that all tables hold, each is looked at as it is.
+        let Some(version) = cut.versions.get(log.name).copied().or_else(|| log.newest()) else { continue };
+        tables += 1;
+        match reader.damaged_files(log.name, version) {
             Ok(found) => findings.extend(found),
             Err(error) if error.is_damage() => findings.push(error.to_string()),
             Err(error) => return Err(RunError::from(error).into()),
         }
     }
-    Ok(Check::of(NAME, CLAIM, epoch_in_words(cut), findings))
+    let figures = format!("{} of {} tables, {}", tables, cut.logs.len(), epoch_in_words(cut));
+    Ok(Check::of(NAME, CLAIM, figures, findings))
 }
 
 const READABLE: &str = "every table can be read as of the epoch";
@@ -163,7 +171,8 @@ fn tables(
     past: Option<&Past>,
 ) -> Result<(Vec<Check>, Series), Error> {
     let Some(epoch) = cut.epoch.filter(|_| cut.versions.len() == cut.logs.len()) else {
-        return Ok((Vec::new(), Series::default()));
+        let why = if cut.is_torn() { "the commits of a table cannot be read" } else { "no epoch is in all tables" };
+        return Ok((unmade(why), Series::default()));
     };
     let tables = Tables { reader, versions: &cut.versions };
     let metrics = Metrics::read(tables)?;
@@ -174,6 +183,17 @@ fn tables(
     checks.extend(watermark::checks(tables, &monitoring.health, epoch, past)?);
     checks.push(monitoring.checkpointed(checkpoint));
     Ok((checks, Series::of(&monitoring.health, epoch)))
+}
+
+/// The checks on what tables hold, each skipped: so that none is missing where it cannot be made.
+fn unmade(why: &str) -> Vec<Check> {
+    let monitoring = Monitoring::default();
+    let mut checks = vec![Check::skipped("tables.readable", READABLE, "")];
+    checks.extend(Metrics::default().checks());
+    checks.extend(monitoring.checks(Totals::default()));
+    checks.extend(watermark::unmade());
+    checks.push(monitoring.checkpointed(Checkpointed::default()));
+    checks.into_iter().map(|check| Check::skipped(check.name, check.claim, why)).collect()
 }
 
 /// What is stored of the pipeline, where it can be read.
@@ -233,7 +253,7 @@ fn checkpoint(report: &Report, cut: &Cut, before: Checkpointed) -> Vec<Check> {
     let ahead = held().filter(|(_, held)| *held > cut_up_to);
     let ahead = ahead.map(|(name, held)| format!("{name} holds epoch {held}, which was never cut"));
     let lags = |log: &&Log| log.held().unwrap_or(0) < i64::try_from(from).unwrap_or(i64::MAX);
-    let behind = cut.logs.iter().filter(lags);
+    let behind = cut.logs.iter().filter(|log| log.commits.is_ok()).filter(lags);
     let behind = behind.map(|log| format!("{} does not hold epoch {from}, of which there is a checkpoint", log.name));
     let (least, most) = (held().map(|(_, held)| held).min(), held().map(|(_, held)| held).max());
     let figures = format!(
@@ -244,6 +264,26 @@ fn checkpoint(report: &Report, cut: &Cut, before: Checkpointed) -> Vec<Check> {
     let claim = "tables hold every epoch that a checkpoint covers, and none that was not cut";
     checks.push(Check::of("checkpoint.tables", claim, figures, ahead.chain(behind).collect()));
     checks
+}
+
+/// Whose all of it is.
+fn lineage(config: &Config) -> Result<Check, Failure> {
+    const NAME: &str = "checkpoint.lineage";
+    const CLAIM: &str = "output, tables and checkpoint are of one pipeline";
+    match runtime::probe::lineage(config) {
+        Ok(lineage) => {
+            Ok(Check::of(NAME, CLAIM, lineage.unwrap_or("from before there were lineages".to_owned()), vec![]))
+        }
+        Err(
+            error @ (RunError::Strange { .. }
+            | RunError::LockDamaged { .. }
+            | RunError::Checkpoint(tidemark_checkpoint::Error::Version { .. })),
+        ) => Ok(Check::of(NAME, CLAIM, "not one lineage", vec![error.to_string()])),
+        Err(error) if error.status() == ExitStatus::Corrupt => {
+            Ok(Check::skipped(NAME, CLAIM, "they cannot be compared while something of them is lost or damaged"))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn words(about: About) -> (&'static str, &'static str) {

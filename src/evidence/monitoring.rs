@@ -91,7 +91,7 @@ impl Curated {
 }
 
 /// The monitoring tables at one cut.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Monitoring {
     epoch: Epoch,
     pub(super) health: Health,

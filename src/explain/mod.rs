@@ -14,10 +14,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use tidemark_checkpoint::journal::Past;
-use tidemark_checkpoint::store::Store;
 use tidemark_dataflows::contract::Contract;
 use tidemark_dataflows::event::EventId;
 use tidemark_dataflows::watermark::Horizon;
+use tidemark_store::Store;
 
 use crate::checkpoint::remembered;
 use crate::config::Config;

@@ -5,8 +5,8 @@ use std::fmt::Write;
 
 use serde::Serialize;
 use tidemark_checkpoint::inbox::{Appended, Inbox, MAX_BYTES, MAX_EVENTS, PARTITION, Replay};
-use tidemark_checkpoint::store::Store;
 use tidemark_dataflows::event::Micros;
+use tidemark_store::Store;
 
 use super::list::{counts, json_line};
 use super::{RejectedRow, Selection, Unplayable, rows};

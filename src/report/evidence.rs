@@ -22,7 +22,11 @@ pub fn text(evidence: &Evidence) -> String {
 
 /// As of when.
 pub(super) fn as_of(evidence: &Evidence) -> String {
-    evidence.epoch.map_or("nothing published yet".to_owned(), |epoch| format!("as of epoch {}", grouped(epoch)))
+    match evidence.epoch {
+        Some(epoch) => format!("as of epoch {}", grouped(epoch)),
+        None if evidence.failed() > 0 => "without an epoch that all tables hold".to_owned(),
+        None => "nothing published yet".to_owned(),
+    }
 }
 
 /// The outcome of all checks in one sentence.

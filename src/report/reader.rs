@@ -1,21 +1,28 @@
 //! Reads tables back, and hands out their columns as plain values.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, RecordBatch, StringArray, new_null_array,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type};
 use tidemark_delta::{Commit, Error, Location, Predicate, Scan, damaged_files, exists, history, standing};
+use tidemark_store::Patience;
 
 use crate::config::Config;
-use crate::runtime::RunError;
+use crate::runtime::{RunError, build};
 use crate::sink::publisher::SinkError;
 use crate::storage::{Storage, Stores};
+
+/// Nobody waits here but the one who asked.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
 
 /// Reads the tables of a configuration.
 pub(crate) struct Reader {
     location: Location,
-    runtime: tokio::runtime::Runtime,
+    runtime: &'static tokio::runtime::Runtime,
     pipeline: String,
 }
 
@@ -35,11 +42,11 @@ impl Reader {
     ///
     /// As for [`Self::new`].
     pub(crate) fn with(config: &Config, stores: Stores) -> Result<Self, RunError> {
-        let location = Storage::with(config, stores).tables()?;
-        // The reader blocks inside its own tasks: a runtime of one thread could wait for itself.
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        let pipeline = config.pipeline.name.clone();
-        Ok(Reader { location, runtime: runtime.map_err(SinkError::Start)?, pipeline })
+        let patience = build::patience(config, &Arc::default());
+        let patience = Patience { give_up_after: patience.give_up_after.min(GIVE_UP_AFTER), ..patience };
+        let location = Storage::with(config, stores).tables(patience)?;
+        let runtime = tidemark_store::io().map_err(SinkError::Start)?;
+        Ok(Reader { location, runtime, pipeline: config.pipeline.name.clone() })
     }
 
     /// Folds the rows that a scan hands out, in no order; anew from `start` where storage fails in between.

@@ -81,8 +81,7 @@ fn connection_string(config: &Config) -> Result<Option<Secret>, SourceError> {
     }
     let Some(url) = &wanted.connection_string_vault else { return Ok(None) };
     let (url, identity) = (SecretUrl::parse(url)?, identity(config)?);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| SourceError::unavailable("Key Vault", "asked", error))?;
+    let runtime = tidemark_store::io().map_err(|error| SourceError::unavailable("Key Vault", "asked", error))?;
     Ok(Some(runtime.block_on(url.read(&identity, wanted.request_timeout))?))
 }
 

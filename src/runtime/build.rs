@@ -6,14 +6,14 @@ use std::time::Duration;
 use tidemark_checkpoint::inbox;
 use tidemark_checkpoint::journal::{self, Past};
 use tidemark_checkpoint::records::{Identity, Position};
-use tidemark_checkpoint::store::{Patience, Store};
 use tidemark_dataflows::arrangement::{Settings as IndexSettings, SweepRate};
 use tidemark_dataflows::contract::Contract;
 use tidemark_dataflows::event::{Micros, PartitionId};
 use tidemark_dataflows::payloads::PayloadCap;
 use tidemark_dataflows::pipeline::Settings;
 use tidemark_dataflows::watermark::Horizon;
-use tidemark_delta::{Lake, Policy, Retry};
+use tidemark_delta::{Lake, Policy};
+use tidemark_store::{Patience, Store};
 
 use super::backpressure::Limits;
 use super::epochs::CutRule;
@@ -189,7 +189,7 @@ pub fn limits(config: &Config) -> Limits {
     }
 }
 
-/// How a checkpoint's folder that fails is met.
+/// How storage that fails is met.
 pub fn patience(config: &Config, health: &Arc<Health>) -> Patience {
     Patience {
         give_up_after: config.store.give_up_after,
@@ -237,7 +237,6 @@ pub(super) fn publishing(
         compact_after_files: sink.compact_after_files,
         target_file_bytes: sink.compact_target,
         sync: sink.sync,
-        retry: Retry { attempts: 3, ..Retry::default() },
         ..Policy::default()
     };
     let policy = if storage.is_dry() { in_memory(policy) } else { policy };
@@ -246,13 +245,11 @@ pub(super) fn publishing(
     let generation = i64::try_from(generation).unwrap_or(i64::MAX);
     let identity = tidemark_delta::Identity { pipeline: config.pipeline.name.clone(), generation, lineage };
     Ok(Options {
-        lake: Lake::new(storage.tables()?, identity, policy)?,
+        lake: Lake::new(storage.tables(context.patience(config))?, identity, policy)?,
         specs: specs(config.output.curated),
         pace,
         workers,
-        give_up_after: config.store.give_up_after,
-        health: Arc::clone(&context.health),
-        stopped_early: Arc::clone(&context.stopped_early),
+        patience: context.patience(config),
         permit: context.permit.clone(),
         breaker: breaker(config, storage.is_dry()),
         telemetry: Arc::clone(&context.telemetry),

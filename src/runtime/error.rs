@@ -59,10 +59,21 @@ pub enum RunError {
         /// What does not fit, in words.
         what: String,
     },
+    /// What says whose output it is cannot be read.
+    #[error(
+        "{lock} is damaged: {what}; it says whose output this is. Restore it from a copy, or, if no other pipeline writes there, \
+         remove it: the next start writes it anew"
+    )]
+    LockDamaged {
+        /// Where it is.
+        lock: String,
+        /// What is wrong with it.
+        what: String,
+    },
     /// A table is not there, though the checkpoint is that of a pipeline that had made it.
     #[error(
-        "the checkpoint {checkpoint} is that of a pipeline that has begun, but there is no table {table} below {output}, it holds \
-         none; restore the tables from a copy, name the --output that this checkpoint was written with, or start a new pipeline \
+        "the checkpoint {checkpoint} is that of a pipeline that has begun, but there is no table {table} below {output}; restore \
+         the tables from a copy, name the --output that this checkpoint was written with, or start a new pipeline \
          with another --checkpoint"
     )]
     TableMissing {
@@ -78,8 +89,8 @@ pub enum RunError {
     Stopped(Box<RunError>),
     /// The tables hold more than the checkpoint knows of, or nothing is kept to go on from.
     #[error(
-        "the tables below {output} hold epoch {epoch}, but {checkpoint} knows of {known}; restore it from a copy, or choose \
-         another --output"
+        "the tables below {output} hold epoch {epoch}, but {checkpoint} knows of {known}; restore it from a copy, with all of its \
+         cuts and adoptions, or choose another --output"
     )]
     TablesAhead {
         /// The tables.
@@ -117,6 +128,12 @@ pub enum RunError {
     Worker(String),
 }
 
+impl From<tidemark_store::Error> for RunError {
+    fn from(error: tidemark_store::Error) -> RunError {
+        RunError::Checkpoint(error.into())
+    }
+}
+
 impl From<RunError> for Failure {
     fn from(error: RunError) -> Failure {
         if error.status() == ExitStatus::Done {
@@ -149,6 +166,7 @@ impl RunError {
             RunError::Cluster(error) => error.status(),
             RunError::Changed { .. }
             | RunError::Strange { .. }
+            | RunError::LockDamaged { .. }
             | RunError::TableMissing { .. }
             | RunError::TablesAhead { .. }
             | RunError::TablesBehind { .. } => ExitStatus::Corrupt,
@@ -170,7 +188,10 @@ fn delta_status(error: &tidemark_delta::Error) -> ExitStatus {
 fn checkpoint_status(error: &tidemark_checkpoint::Error) -> ExitStatus {
     use tidemark_checkpoint::Error;
     match error {
-        Error::Taken { .. } | Error::Held { .. } | Error::Lost { .. } | Error::Fenced { .. } => ExitStatus::Refused,
+        Error::Store(tidemark_store::Error::Taken { .. })
+        | Error::Held { .. }
+        | Error::Lost { .. }
+        | Error::Fenced { .. } => ExitStatus::Refused,
         Error::Damaged { .. } | Error::Missing { .. } | Error::Version { .. } => ExitStatus::Corrupt,
         _ => ExitStatus::Unavailable,
     }

@@ -8,9 +8,9 @@ use std::thread::JoinHandle;
 
 use tidemark_checkpoint::journal;
 use tidemark_checkpoint::records::Counters;
-use tidemark_checkpoint::store::Store;
 use tidemark_dataflows::event::{Offset, PartitionId, Position as At};
 use tidemark_dataflows::watermark::Horizon;
+use tidemark_store::Store;
 
 use super::lanes::{Announcer, lanes};
 use super::leader_link::{LEADER, LeaderLink, Mailbox, Stop};

@@ -1,11 +1,14 @@
 //! What keeps other instances away from a checkpoint, as a courtesy: a lock on a local disk, a lease in an object store.
 
-use tidemark_checkpoint::Error;
-use tidemark_checkpoint::lease::LocalLock;
+use std::fs;
+use std::path::Path;
+
+use tidemark_checkpoint::lease::{Holder, LocalLock};
+use tidemark_checkpoint::{Error, names};
 
 use super::RunError;
 use super::lease::Lease;
-use super::lock::InstanceLock;
+use super::lock::{InstanceLock, host};
 use super::run_context::RunContext;
 use crate::cluster::ending::GiveBack;
 use crate::config::Config;
@@ -14,8 +17,9 @@ use crate::storage::Storage;
 
 /// What keeps other instances away.
 pub(super) enum Guard {
-    /// On a local disk.
-    Lock(InstanceLock),
+    /// On a local disk: the lock of the checkpoint, and, where that lies elsewhere, the one of the output, so that a copy of the
+    /// checkpoint is no way past. The first one decides who is at work.
+    Lock { checkpoint: InstanceLock, _output: Option<LocalLock> },
     /// In an object store.
     Lease(Lease),
     /// Nothing: a dry run is in nobody's way.
@@ -35,7 +39,10 @@ impl Guard {
         context: &RunContext,
     ) -> Result<Guard, RunError> {
         Ok(match config.checkpoint_path().local() {
-            Some(folder) => Guard::Lock(InstanceLock::take(folder, take_over, &context.faults)?),
+            Some(folder) => {
+                let lock = InstanceLock::take(folder, take_over, &context.faults)?;
+                Guard::Lock { checkpoint: lock, _output: of_output(config, folder, take_over)? }
+            }
             None => Guard::Lease(Lease::take(config, storage, take_over, context)?),
         })
     }
@@ -54,7 +61,7 @@ impl Guard {
     /// Gives it back early, from another thread; none where the operating system does so.
     pub(super) fn give_back(&self) -> Option<GiveBack> {
         match self {
-            Guard::Lock(_) | Guard::Nobody => None,
+            Guard::Lock { .. } | Guard::Nobody => None,
             Guard::Lease(lease) => Some(lease.give_back()),
         }
     }
@@ -66,7 +73,7 @@ impl Guard {
     /// [`Error::Lost`] then, or when that cannot be found out.
     pub(super) fn still_held(&self) -> Result<(), Error> {
         match self {
-            Guard::Lock(lock) => lock.still_held(),
+            Guard::Lock { checkpoint, .. } => checkpoint.still_held(),
             Guard::Lease(lease) => lease.still_held(),
             Guard::Nobody => Ok(()),
         }
@@ -75,9 +82,29 @@ impl Guard {
     /// Says which generation this process has won.
     pub(super) fn set_generation(&self, generation: u64) {
         match self {
-            Guard::Lock(lock) => lock.set_generation(generation),
+            Guard::Lock { checkpoint, .. } => checkpoint.set_generation(generation),
             Guard::Lease(lease) => lease.set_generation(generation),
             Guard::Nobody => {}
         }
     }
+}
+
+/// Takes the lock of a local output whose checkpoint lies elsewhere.
+///
+/// # Errors
+///
+/// While another process holds it, or when it cannot be written.
+fn of_output(config: &Config, checkpoint: &Path, take_over: bool) -> Result<Option<LocalLock>, RunError> {
+    let Some(folder) = config.output.path.local().map(|output| output.join(names::IN_OUTPUT)) else { return Ok(None) };
+    let unwritable = |error| RunError::Output { output: config.output.path.to_string(), error };
+    fs::create_dir_all(&folder).map_err(unwritable)?;
+    if fs::canonicalize(&folder).ok() == fs::canonicalize(checkpoint).ok() {
+        return Ok(None);
+    }
+    let holder = Holder::this_process(&host(), None);
+    let lock = match LocalLock::take(&folder, holder.clone()) {
+        Err(Error::Held { .. }) if take_over => LocalLock::take_over(&folder, holder),
+        taken => taken,
+    };
+    Ok(Some(lock?))
 }

@@ -7,9 +7,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tidemark_checkpoint::reach::reach;
 use tidemark_checkpoint::records::Cut;
 use tidemark_dataflows::event::Epoch;
+use tidemark_store::failpoint;
 
 use super::RunError;
 use super::clock;
@@ -155,7 +155,7 @@ impl Leader {
                     writer.begin(epoch, positions);
                     self.parts.telemetry.ask_for_checkpoint(epoch, clock::now());
                     self.parts.cuts.write(Announced::Checkpoint(epoch));
-                    reach("checkpoint-asked");
+                    failpoint("checkpoint-asked");
                 }
             }
             Action::Join(joined) => {
@@ -172,7 +172,7 @@ impl Leader {
             }
             Action::OthersOver => self.parts.mailbox.put(Message::OthersOver),
             Action::Finish(ended, last) => {
-                reach("source-ended");
+                failpoint("source-ended");
                 self.tell_all(Message::Drain);
                 return Some((ended, last));
             }

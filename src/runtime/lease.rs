@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use tidemark_checkpoint::Error;
 use tidemark_checkpoint::lease::{Heartbeat, Holder, SystemClock};
-use tidemark_checkpoint::store::{Patience, Watch};
+use tidemark_store::{Patience, Watch};
 
 use super::lock::host;
 use super::run_context::RunContext;
@@ -100,7 +100,7 @@ fn beat(heartbeat: &Heartbeat, done: &AtomicBool, faults: &Faults) {
         match heartbeat.renew() {
             Ok(()) => {}
             // The store was told to wait no more.
-            Err(Error::Unavailable { .. }) if done.load(Ordering::Acquire) => {}
+            Err(Error::Store(tidemark_store::Error::Unavailable { .. })) if done.load(Ordering::Acquire) => {}
             Err(error) => {
                 faults.report(error);
                 return heartbeat.forsake();

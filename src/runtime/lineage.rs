@@ -4,23 +4,19 @@
 //! table, and in the lock of the output. What does not belong together is refused and left as it was, so that an instance
 //! that runs there does not notice.
 
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
-
 use futures::future::join_all;
 use tidemark_checkpoint::Error;
 use tidemark_checkpoint::journal::{self, Past};
 use tidemark_checkpoint::names;
 use tidemark_checkpoint::records::{OutputLock, Record};
-use tidemark_checkpoint::store::Store;
 use tidemark_dataflows::event::Epoch;
-use tidemark_delta::{Cause, Location, Standing};
-use tokio::runtime::Runtime;
+use tidemark_delta::{Location, Standing};
+use tidemark_store::Store;
 
 use super::run_context::RunContext;
 use super::{RunError, clock};
 use crate::config::{Config, Place};
-use crate::sink::patience::PAUSE;
+use crate::sink::publisher::SinkError;
 use crate::sink::tables::specs;
 use crate::storage::Storage;
 
@@ -50,7 +46,7 @@ impl Found {
         let store = storage.existing_checkpoint(context.patience(config))?;
         let (past, generation, lineage) = stored(store.as_ref())?;
         let manifest = past.as_ref().map(newest_manifest);
-        let tables = standings(config, &storage.tables()?, context)?;
+        let tables = standings(config, &storage.tables(context.patience(config))?)?;
         let lock = output_lock(config, storage, context)?;
         let mut found = Found { past, generation, lineage, manifest, tables, lock };
         if found.check_lineage(config).and_then(|()| found.check_progress(config)).is_err() {
@@ -58,6 +54,23 @@ impl Found {
             (found.past, found.generation, found.lineage) = stored(store.as_ref())?;
         }
         Ok(found)
+    }
+
+    /// Looks and compares, for those who write nothing.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read, or do not belong together or do not fit.
+    pub(super) fn compared(config: &Config, storage: &Storage<'_>, context: &RunContext) -> Result<Found, RunError> {
+        let found = Found::look(config, storage, context)?;
+        found.check_lineage(config)?;
+        found.check_progress(config)?;
+        Ok(found)
+    }
+
+    /// The lineage of the checkpoint, as tables have it; none before there was one.
+    pub(super) fn lineage_text(&self) -> Option<String> {
+        self.lineage.map(|lineage| format!("{lineage:016x}"))
     }
 
     /// The same for somebody who goes on from nothing.
@@ -163,7 +176,7 @@ impl Found {
         let lock = OutputLock { pipeline: config.pipeline.name.clone(), lineage, checkpoint, since_us };
         let store = storage.folder(&place(config), context.patience(config))?;
         match store.create(OutputLock::NAME, lock.to_object(OutputLock::NAME)?) {
-            Err(Error::Taken { .. }) => {
+            Err(tidemark_store::Error::Taken { .. }) => {
                 let lock = output_lock(config, storage, context)?;
                 Found { lineage: Some(lineage), lock, tables: Vec::new(), past: None, generation: 0, manifest: None }
                     .check_lineage(config)
@@ -215,29 +228,15 @@ fn newest_manifest(past: &Past) -> Epoch {
 }
 
 /// What each table says of who wrote it, in the order in which they are opened.
-fn standings(
-    config: &Config,
-    location: &Location,
-    context: &RunContext,
-) -> Result<Vec<(String, Option<Standing>)>, RunError> {
-    let runtime = Runtime::new().map_err(|error| RunError::Worker(error.to_string()))?;
-    let began = Instant::now();
-    let look = async |name: String| loop {
+fn standings(config: &Config, location: &Location) -> Result<Vec<(String, Option<Standing>)>, RunError> {
+    let look = async |name: String| {
         let found = tidemark_delta::standing(location, &config.pipeline.name, &name).await;
-        match found {
-            Err(error) if error.cause() == Cause::Passing && !error.is_damage() => {
-                if began.elapsed() >= config.store.give_up_after || context.stopped_early.load(Relaxed) {
-                    return Err(error.into());
-                }
-                tracing::warn!(place = name, %error, "cannot be read; it is tried again");
-                tokio::time::sleep(PAUSE).await;
-            }
-            found => return Ok((name, found?)),
-        }
+        found.map(|found| (name, found))
     };
     let names = specs(config.output.curated).into_iter().map(|spec| spec.name);
     // All of them to their end: the library panics where a read is dropped half-way.
-    runtime.block_on(join_all(names.map(look))).into_iter().collect()
+    let found = tidemark_store::io().map_err(SinkError::Start)?.block_on(join_all(names.map(look)));
+    Ok(found.into_iter().collect::<Result<_, _>>()?)
 }
 
 fn place(config: &Config) -> Place {
@@ -246,6 +245,12 @@ fn place(config: &Config) -> Place {
 
 fn output_lock(config: &Config, storage: &Storage<'_>, context: &RunContext) -> Result<Option<OutputLock>, RunError> {
     let Some(store) = storage.existing(&place(config), context.patience(config))? else { return Ok(None) };
-    let object = store.read(OutputLock::NAME)?;
-    Ok(object.map(|object| OutputLock::of_object(OutputLock::NAME, &object)).transpose()?)
+    let Some(object) = store.read(OutputLock::NAME)? else { return Ok(None) };
+    match OutputLock::of_object(OutputLock::NAME, &object) {
+        Err(Error::Damaged { what, .. }) => {
+            let lock = format!("{}/{}", store.describe(), OutputLock::NAME);
+            Err(RunError::LockDamaged { lock, what })
+        }
+        lock => Ok(Some(lock?)),
+    }
 }

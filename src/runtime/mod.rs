@@ -44,10 +44,10 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tidemark_checkpoint::reach::reach;
 use tidemark_checkpoint::records::Cut;
 use tidemark_dataflows::event::{Epoch, Micros};
 use tidemark_dataflows::pipeline::Settings;
+use tidemark_store::failpoint;
 
 use self::checkpoint_schedule::CheckpointSchedule;
 use self::epochs::Epochs;
@@ -349,7 +349,7 @@ fn read(
 ) -> Result<Ended, RunError> {
     // The first publication waits for the newest epoch that a table holds, and would wait for ever.
     let replayed = reader.replay(replay, held).inspect_err(|_| publisher.abandon());
-    reach("replayed");
+    failpoint("replayed");
     match replayed.and_then(|()| reader.follow()) {
         Ok(()) | Err(Stop::Drained) => {}
         Err(Stop::Failed(error)) => return Err(error),

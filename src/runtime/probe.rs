@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidemark_checkpoint::store::Patience;
+use tidemark_store::Patience;
 
 use super::lineage::Found;
 use super::run_context::RunContext;
@@ -26,12 +26,26 @@ pub struct Seen {
     pub tables: bool,
 }
 
+/// Looks whether output, tables and checkpoint are of one pipeline; the lineage, if there is one. Nothing is written.
+///
+/// # Errors
+///
+/// When they are not, or cannot be read.
+pub fn lineage(config: &Config) -> Result<Option<String>, RunError> {
+    let found = Found::look(config, &Storage::new(config), &RunContext::default())?;
+    found.check_lineage(config)?;
+    Ok(found.lineage_text())
+}
+
+/// What is written and removed.
+const PROBE: &str = ".tidemark-probe";
+
 /// Why such a place cannot be used.
 const NO_LINKS: &str = "this file system makes no hard links, which commits need: use one that does, such as ext4 or xfs, or name a \
                         container of Azure Storage by its URL and not by where it is mounted";
 
-/// Opens the source, looks whether output and checkpoint belong together, as a start does, and writes and removes a file below the output. A directory is
-/// created if need be.
+/// Opens the source, looks whether output and checkpoint belong together, as a start does, and writes and removes a file below
+/// the output. A directory is created if need be.
 ///
 /// # Errors
 ///
@@ -39,30 +53,31 @@ const NO_LINKS: &str = "this file system makes no hard links, which commits need
 pub fn probe(config: &Config) -> Result<Seen, RunError> {
     let storage = Storage::new(config);
     let mut source = build::source(config, None, &Arc::default())?;
-    let found = Found::look(config, &storage, &RunContext::default())?;
-    found.check_lineage(config)?;
-    found.check_progress(config)?;
+    let found = Found::compared(config, &storage, &RunContext::default())?;
     if config.source.kind == SourceKind::File {
         source.order(&known_at_a_look(found.past.as_ref()))?;
     }
-    let name = format!(".tidemark-probe-{}", std::process::id());
     let output = &config.output.path;
     match output {
         Place::Local(output) => {
             let unwritable = |error: io::Error| RunError::Output { output: output.display().to_string(), error };
             fs::create_dir_all(output).map_err(unwritable)?;
-            let file = output.join(&name);
+            let [file, linked] =
+                [output.join(PROBE), output.join(PROBE)].map(|place| tidemark_store::unfinished(&place));
             fs::write(&file, b"probe").map_err(unwritable)?;
             // What is written once is given its name by a hard link.
-            let linked = output.join(format!("{name}-linked"));
             let made = fs::hard_link(&file, &linked);
             [&linked, &file].into_iter().for_each(|made| drop(fs::remove_file(made)));
-            made.map_err(|error| unwritable(io::Error::other(format!("{NO_LINKS} ({error})"))))?;
+            made.map_err(|error| match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => unwritable(error),
+                _ => unwritable(io::Error::other(format!("{NO_LINKS} ({error})"))),
+            })?;
         }
         Place::Azure(_) => {
             // One attempt: whoever asks wants to know how it is now.
             let patience = Patience { give_up_after: Duration::ZERO, ..build::patience(config, &Arc::default()) };
             let store = storage.folder(output, patience)?;
+            let name = format!("{PROBE}-{}", std::process::id());
             store.replace(&name, Bytes::from_static(b"probe"))?;
             store.delete(&[name])?;
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tidemark_checkpoint::store::Patience;
+use tidemark_store::Patience;
 
 use super::{RunError, build};
 use crate::checkpoint::writer::Faults;
@@ -34,7 +34,7 @@ pub(super) struct RunContext {
 }
 
 impl RunContext {
-    /// How a checkpoint's folder that fails is met.
+    /// How storage that fails is met.
     pub(super) fn patience(&self, config: &Config) -> Patience {
         Patience { stop: Some(Arc::clone(&self.stopped_early)), ..build::patience(config, &self.health) }
     }

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use tidemark_checkpoint::Error;
 use tidemark_checkpoint::inbox::{self, Inbox};
 use tidemark_checkpoint::journal::{self, Bid, Claimed, CutLog, Journal, ManifestLog, Past, Restorable};
-use tidemark_checkpoint::reach::reach;
 use tidemark_checkpoint::records::{Change, Claimant, Counters, Cut, Identity, Joined, Manifest, Position};
-use tidemark_checkpoint::store::Store;
 use tidemark_dataflows::event::{Epoch, Micros, Offset, PartitionId, Position as At};
+use tidemark_store::Store;
+use tidemark_store::failpoint;
 
 use super::epochs::{CutRule, StartingPoint};
 use super::guard::Guard;
@@ -168,7 +168,7 @@ pub(super) fn begin(
     let claimed = journal::claim(&store, &bid)?;
     let generation = claimed.generation();
     lock.set_generation(generation);
-    reach("generation-claimed");
+    failpoint("generation-claimed");
     let won = (lock, claimed, nonce);
     go_on(config, workers, context, (&storage, &store), won, prepared)
         .map_err(|error| displaced(error, &store, generation))
@@ -211,9 +211,9 @@ fn go_on(
     let replay = in_place(replay, &positions)?;
     restored(&context.telemetry, manifest, &replay, took);
     let link = loaded.from.as_ref().map(|from| &from.link);
-    reach("before-adoption");
+    failpoint("before-adoption");
     let Journal { cuts, manifests } = claimed.adopt(identity.clone(), past.as_ref(), link)?;
-    reach("adopted");
+    failpoint("adopted");
     source.start(generation)?;
     let durable = Some(Durable { store: store.clone(), cuts, manifests });
     let nonce = Some(nonce);
@@ -253,9 +253,7 @@ fn begin_dry(
     context: &RunContext,
     stores: Stores,
 ) -> Result<(Recovered, Outputs), RunError> {
-    let found = Found::look(config, &Storage::new(config), context)?;
-    found.check_lineage(config)?;
-    found.check_progress(config)?;
+    let found = Found::compared(config, &Storage::new(config), context)?;
     let mut source = build::source_beside(config, &context.health)?;
     source.settle(None)?;
     let identity = identity::settle(config, &source.identity(), None)?;

@@ -9,7 +9,6 @@ pub mod coalesce;
 pub mod deliver;
 mod figures;
 pub mod opened;
-pub(crate) mod patience;
 pub mod publisher;
 mod ratio;
 pub mod tables;

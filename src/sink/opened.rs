@@ -2,20 +2,21 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use tidemark_checkpoint::reach::reach;
 use tidemark_dataflows::event::Epoch;
 use tidemark_delta::TableWriter;
+use tidemark_store::{Persistence, failpoint};
 use tokio::runtime::Runtime;
 
-use super::patience::{PAUSE, Patience};
 use super::publisher::{Options, SinkError};
 use crate::telemetry::TableMeter;
 
 /// The tables, opened and taken over.
 pub struct Tables {
     pub(super) writers: Vec<TableWriter>,
+    /// How failures of each are met.
+    pub(super) places: Vec<Persistence>,
     pub(super) options: Options,
-    pub(super) runtime: Runtime,
+    pub(super) runtime: &'static Runtime,
 }
 
 impl Tables {
@@ -25,24 +26,16 @@ impl Tables {
     ///
     /// When a table cannot be opened, or is not what the schema says.
     pub fn open(options: Options) -> Result<Tables, SinkError> {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("tables").enable_all().build()?;
-        let mut writers = Vec::new();
+        let (runtime, mut writers, mut places) = (tidemark_store::io()?, Vec::new(), Vec::new());
         for spec in &options.specs {
-            let mut patience = Patience::new(&options);
-            let place = format!("table {}", spec.name);
-            loop {
-                let mut opened = None;
-                let result = runtime.block_on(TableWriter::open_or_create(&options.lake, spec.clone()));
-                if patience.settle(&place, result.map(|writer| opened = Some(writer)))? {
-                    writers.extend(opened);
-                    break;
-                }
-                std::thread::sleep(PAUSE);
-            }
-            reach("table-opened");
+            let place = Persistence::new(format!("table {}", spec.name), options.patience.clone());
+            let open = async || TableWriter::open_or_create(&options.lake, spec.clone()).await;
+            let opened = runtime.block_on(place.persist("opening", tidemark_delta::Error::cause, open));
+            writers.push(opened.map_err(|gave_up| gave_up.error)?);
+            places.push(place);
+            failpoint("table-opened");
         }
-        reach("tables-fenced");
+        failpoint("tables-fenced");
         let meter = |writer: &TableWriter| {
             let meter = TableMeter::new(&writer.spec().name);
             meter.version.store(writer.version(), Relaxed);
@@ -50,7 +43,7 @@ impl Tables {
             meter
         };
         options.telemetry.tables.get_or_init(|| writers.iter().map(meter).collect());
-        Ok(Tables { writers, options, runtime })
+        Ok(Tables { writers, places, options, runtime })
     }
 
     /// The least epoch that any table holds, if all of them hold one.

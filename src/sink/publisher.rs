@@ -16,12 +16,12 @@ use tidemark_checkpoint::records::Counters;
 use tidemark_dataflows::event::{Epoch, Micros};
 use tidemark_dataflows::tally::EpochSummary;
 use tidemark_delta::{Lake, TableSpec};
+use tidemark_store::{Cause, Patience};
 use timely::scheduling::SyncActivator;
 
 use super::breaker::{Breaker, Tripped};
 use super::opened::Tables;
 use super::writer::{Pace, Writer};
-use crate::health::Health;
 use crate::permit::Permit;
 use crate::sink::tables::Clock;
 use crate::telemetry::{Stage, Telemetry};
@@ -44,6 +44,16 @@ pub enum SinkError {
     /// The writer could not be started.
     #[error("cannot start the table writer: {0}")]
     Start(#[from] std::io::Error),
+}
+
+impl SinkError {
+    /// What is behind it, by what can be done about it.
+    pub(super) fn cause(&self) -> Cause {
+        match self {
+            SinkError::Delta(error) => error.cause(),
+            _ => Cause::Lasting,
+        }
+    }
 }
 
 impl From<Tripped> for SinkError {
@@ -73,12 +83,8 @@ pub struct Options {
     pub pace: Pace,
     /// How many workers deliver.
     pub workers: usize,
-    /// How long a table that cannot be written is tried again. A full disk is waited for without end.
-    pub give_up_after: Duration,
-    /// Told of tables that cannot be written.
-    pub health: Arc<Health>,
-    /// Set while a start is asked to stop: then no table is tried again.
-    pub stopped_early: Arc<AtomicBool>,
+    /// How tables that cannot be written are met.
+    pub patience: Patience,
     /// Leave to write.
     pub permit: Permit,
     /// Ends the run when too much is rejected, if anything does.

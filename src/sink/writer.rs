@@ -10,18 +10,16 @@ use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use futures::future::join_all;
-use tidemark_checkpoint::reach::reach;
-use tidemark_checkpoint::store::Watch;
 use tidemark_dataflows::event::{Epoch, Micros};
 use tidemark_dataflows::tally::EpochSummary;
 use tidemark_delta::{Outcome, Published, TableWriter};
+use tidemark_store::{Persistence, failpoint};
 use tokio::runtime::Runtime;
 
 use super::breaker::Tripped;
 use super::coalesce::coalesce;
 use super::figures;
 use super::opened::Tables;
-use super::patience::{PAUSE, Patience};
 use super::publisher::{Delivery, Message, Options, Shared, SinkError, bytes_of, lock};
 use crate::telemetry::TableMeter;
 
@@ -58,9 +56,10 @@ struct Pending {
 /// Writes the tables until it is told to finish, or cannot go on.
 pub(super) struct Writer {
     tables: Vec<TableWriter>,
+    places: Vec<Persistence>,
     options: Options,
     shared: Arc<Shared>,
-    runtime: Runtime,
+    runtime: &'static Runtime,
     pending: BTreeMap<Epoch, Pending>,
     /// Watermark and closing time of each epoch that is not published yet.
     times: BTreeMap<Epoch, (Option<Micros>, Micros)>,
@@ -81,9 +80,10 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(tables: Tables, shared: Arc<Shared>, first_group: Option<Epoch>) -> Self {
         let judged = tables.in_all().unwrap_or(0);
-        let Tables { writers, options, runtime } = tables;
+        let Tables { writers, places, options, runtime } = tables;
         Writer {
             tables: writers,
+            places,
             options,
             shared,
             runtime,
@@ -166,7 +166,7 @@ impl Writer {
         }
         self.tripped = self.options.breaker.as_ref().and_then(|breaker| breaker.judge(summary));
         if let Some(tripped) = &self.tripped {
-            Watch::failing(self.options.health.as_ref(), "breaker", &tripped.to_string());
+            self.options.patience.watch.failing("breaker", &tripped.to_string());
         }
     }
 
@@ -210,42 +210,42 @@ impl Writer {
         self.last_took = started.elapsed();
         figures::show(&self.options, epoch, &whole);
         self.announce(epoch, self.last_took, closed);
-        reach("group-published");
+        failpoint("group-published");
         self.maintain()?;
-        reach("maintained");
+        failpoint("maintained");
         Ok(())
     }
 
-    /// Commits to every table; waits for those that cannot be written, as long as that can help.
+    /// Commits to every table; those that cannot be written are tried again, as long as that can help.
     fn commit(
         &mut self,
         epoch: Epoch,
         watermark_us: Option<i64>,
         batches: &[Option<RecordBatch>],
     ) -> Result<(), SinkError> {
-        let mut patience = Patience::new(&self.options);
-        loop {
-            reach("before-table");
-            self.options.permit.wait().map_err(SinkError::Displaced)?;
-            let meters = self.options.telemetry.tables.get().into_iter().flatten();
-            let tables = self.tables.iter_mut().zip(batches).zip(meters);
-            let commits = tables.map(|((table, batch), meter)| async move {
-                let (place, begun) = (format!("table {}", table.spec().name), Instant::now());
+        failpoint("before-table");
+        let permit = &self.options.permit;
+        permit.wait().map_err(SinkError::Displaced)?;
+        let meters = self.options.telemetry.tables.get().into_iter().flatten();
+        let tables = self.tables.iter_mut().zip(&self.places).zip(batches).zip(meters);
+        let commits = tables.map(|(((table, place), batch), meter)| async move {
+            let mut failed = false;
+            let attempt = async || {
+                if failed {
+                    permit.wait().map_err(SinkError::Displaced)?;
+                }
+                let begun = Instant::now();
                 let committed = table.publish(epoch, watermark_us, batch.as_ref()).await;
-                reach("table-committed");
+                failpoint("table-committed");
                 note(meter, epoch, batch.as_ref(), begun, &committed);
-                (place, committed)
-            });
-            let results = self.runtime.block_on(join_all(commits));
-            let mut whole = true;
-            for (place, result) in results {
-                whole &= patience.settle(&place, result.map(drop))?;
-            }
-            if whole {
-                return Ok(());
-            }
-            std::thread::sleep(PAUSE);
-        }
+                failed = committed.is_err();
+                Ok(committed?)
+            };
+            let committed = place.persist("publishing", SinkError::cause, attempt).await;
+            committed.map(drop).map_err(|gave_up| gave_up.error)
+        });
+        // All of them to their end: a commit that is dropped half-way may have been made.
+        self.runtime.block_on(join_all(commits)).into_iter().collect()
     }
 
     fn announce(&self, epoch: Epoch, took: Duration, closed: Option<Micros>) {

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidemark_checkpoint::inbox::{Inbox, PARTITION};
-use tidemark_checkpoint::reach::reach;
 use tidemark_checkpoint::{Error, inbox};
 use tidemark_dataflows::block::{Arrival, Block};
 use tidemark_dataflows::event::{Micros, Offset, PartitionId, Position};
+use tidemark_store::failpoint;
 
 use super::{
     ContentDigest, Found, MAX_BLOCK_EVENTS, PartitionInfo, PartitionStatuses, Pull, Source, SourceError,
@@ -131,7 +131,7 @@ impl WithInbox {
     fn pull_inbox(&mut self, from: u64, max_events: usize, now: Micros) -> Result<Pull, SourceError> {
         let replaying = now == Micros(i64::MAX);
         if let Some(block) = self.hand_out(from, max_events, now) {
-            reach("inbox-taken");
+            failpoint("inbox-taken");
             return Ok(Pull::Block(block));
         }
         let Some(looks) = &self.looks else { return Ok(Pull::End) };

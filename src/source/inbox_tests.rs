@@ -5,8 +5,8 @@ use std::io::Cursor;
 use std::time::Duration;
 
 use tidemark_checkpoint::inbox::{Appended, Inbox};
-use tidemark_checkpoint::store::{Patience, Store};
 use tidemark_dataflows::event::{Micros, Offset, PartitionId, Position};
+use tidemark_store::{Patience, Store};
 
 use super::{FileSource, GeneratorOptions, GeneratorSource, Pacing, Pull, ReadAhead, Source, WithInbox};
 use crate::source::EventGenerator;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -10,10 +10,10 @@ use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::client::{HttpError, HttpErrorKind, SpawnedReqwestConnector};
 use object_store::path::Path as Key;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
-use tokio::runtime::{Builder, Runtime};
+use tidemark_store::explained::{self, Account, Explained};
+use tokio::runtime::Runtime;
 
 use super::StorageError;
-use super::explained::{Account, Explained};
 use crate::config::Config;
 use crate::config::azure::{Azure, Credential};
 use crate::config::place::AzurePlace;
@@ -37,7 +37,7 @@ pub(super) fn open(config: &Config, place: &AzurePlace) -> Result<Arc<dyn Object
     let account = account(azure, place)?;
     let address = endpoint(azure, place, &account);
     let client = builder(config, place, &account, &address)?.build().map_err(|error| {
-        StorageError::Setting(format!("section azure: {}", super::explained::without_signature(&error.to_string())))
+        StorageError::Setting(format!("section azure: {}", explained::without_signature(&error.to_string())))
     })?;
     let about = Account { account, container: place.container.clone() };
     let store: Arc<dyn ObjectStore> = Arc::new(Explained::new(client, about, azure.use_emulator));
@@ -45,19 +45,12 @@ pub(super) fn open(config: &Config, place: &AzurePlace) -> Result<Arc<dyn Object
     Ok(store)
 }
 
-/// The runtime of all requests, whoever makes them: connections are shared, and outlive those who ask.
+/// The runtime of all requests.
 fn requests() -> Result<&'static Runtime, StorageError> {
-    static RUNTIME: OnceLock<Result<Runtime, String>> = OnceLock::new();
-    let started = RUNTIME.get_or_init(|| {
-        // Two are linked in, and the client takes none by itself then. A second call changes nothing.
-        tidemark_eventhubs::choose_cryptography();
-        let runtime = Builder::new_multi_thread().worker_threads(2).thread_name("azure-io").enable_all().build();
-        runtime.map_err(|error| error.to_string())
-    });
-    started.as_ref().map_err(|why| StorageError::Refused {
-        place: "requests to Azure".to_owned(),
-        problem: format!("no threads: {why}"),
-    })
+    // Two ways of cryptography are linked in, and the client takes none by itself then. A second call changes nothing.
+    tidemark_eventhubs::choose_cryptography();
+    tidemark_store::io()
+        .map_err(|error| StorageError::Refused { place: "requests to Azure".to_owned(), problem: error.to_string() })
 }
 
 fn account(azure: &Azure, place: &AzurePlace) -> Result<String, StorageError> {
@@ -178,10 +171,10 @@ fn knock(
         tokio::time::timeout(patience, first).await.unwrap_or(Ok(()))
     };
     let Err(error) = requests()?.block_on(ask()) else { return Ok(()) };
-    let words = super::explained::words(&error);
+    let words = explained::words(&error);
     let problem = if is_unreached(&error) {
         format!("nobody answers at {address}; check the name of the account, and azure.endpoint: {words}")
-    } else if super::explained::is_final(&error) {
+    } else if explained::is_final(&error) {
         words
     } else {
         return Ok(());

@@ -4,7 +4,6 @@
 //! client, its connections and its tokens.
 
 mod azure;
-mod explained;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tidemark_checkpoint::names;
-use tidemark_checkpoint::store::{Patience, Store};
 use tidemark_delta::Location;
+use tidemark_store::{Patience, Store};
 
 use crate::config::place::AzurePlace;
 use crate::config::{Config, Place};
@@ -64,7 +63,7 @@ pub enum StorageError {
     Tables(#[from] tidemark_delta::Error),
     /// The folder of the checkpoint cannot be opened.
     #[error(transparent)]
-    Checkpoint(#[from] tidemark_checkpoint::Error),
+    Checkpoint(#[from] tidemark_store::Error),
 }
 
 impl StorageError {
@@ -104,12 +103,12 @@ impl<'a> Storage<'a> {
         self.given.are_dry()
     }
 
-    /// Where the tables lie.
+    /// Where the tables lie, and how failing reads of them are met.
     ///
     /// # Errors
     ///
     /// When the account refuses us or cannot be reached, or a setting leads nowhere.
-    pub fn tables(&self) -> Result<Location, StorageError> {
+    pub fn tables(&self, patience: Patience) -> Result<Location, StorageError> {
         if let Some(store) = &self.given.dry {
             return Ok(Location::parse(DRY_ROOT, HashMap::new())?.with_store(Arc::clone(store)));
         }
@@ -126,7 +125,7 @@ impl<'a> Storage<'a> {
             (None, Some(azure)) => location.with_store(self.container(azure)?),
             (None, None) => location,
         };
-        Ok(location.with_request_timeout(self.config.store.request_timeout))
+        Ok(location.with_patience(patience))
     }
 
     /// The folder of cuts and checkpoints, to write to. A local one is created.

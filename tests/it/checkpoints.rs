@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use tidemark_checkpoint::inspect::Stored;
 use tidemark_checkpoint::records::{Adoption, Manifest, Record, Seal};
-use tidemark_checkpoint::store::{Patience, Store};
+use tidemark_store::{Patience, Store};
 
 use crate::program::{Case, Ended, Running, tidemark};
 

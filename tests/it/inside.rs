@@ -1,6 +1,6 @@
 //! The pipeline in this process, where a test can hand it its stores and see how it is.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::channel;
@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use tidemark::config::kind::Raw;
 use tidemark::config::{Config, Effective, Given, Layers, Origin};
-use tidemark::exit::ExitStatus;
 use tidemark::runtime::{Outcome, RunError, Stores, run_in};
 
 use crate::data::eventful;
@@ -64,14 +63,6 @@ impl Pipeline {
         self.case.path("out/_tidemark")
     }
 
-    /// The same input and output, copied to a place of their own.
-    pub(crate) fn moved(&self, copy: impl Fn(&Path, &Path)) -> Pipeline {
-        let case = Case::new();
-        std::fs::remove_dir(case.path("in")).unwrap();
-        ["in", "out"].iter().for_each(|name| copy(&self.case.path(name), case.root()));
-        Pipeline::of(case, self.epoch_events)
-    }
-
     /// Runs over stores that may fail. A panic, or a run without end, fails the test.
     pub(crate) fn run(
         &self,
@@ -107,23 +98,6 @@ impl Pipeline {
     /// A run that must go to its end.
     pub(crate) fn run_well(&self, checkpoint: Option<&Arc<Faulty>>, tables: Option<&Arc<Faulty>>) -> Outcome {
         self.run(checkpoint, tables).unwrap_or_else(|error| panic!("{error}\n{checkpoint:?} {tables:?}"))
-    }
-
-    /// A run that must fail with that status and these words.
-    pub(crate) fn run_badly(
-        &self,
-        checkpoint: Option<&Arc<Faulty>>,
-        tables: Option<&Arc<Faulty>>,
-        status: ExitStatus,
-        words: &[&str],
-    ) {
-        let error = self.run(checkpoint, tables).expect_err("a failure");
-        let text = error.to_string();
-        assert_eq!(error.status(), status, "{text}\n{checkpoint:?} {tables:?}");
-        assert!(
-            words.iter().all(|word| text.contains(word)),
-            "{words:?} not all in {text:?}\n{checkpoint:?} {tables:?}"
-        );
     }
 
     /// Compares the tables with the oracle.

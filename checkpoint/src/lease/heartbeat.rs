@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Holder, wall_clock};
 use crate::Error;
-use crate::store::Store;
+use tidemark_store::Store;
 
 /// Name of the object.
 const OBJECT: &str = "lease";
@@ -88,7 +88,7 @@ impl Heartbeat {
     /// # Errors
     ///
     /// [`Error::Held`] if the holder lives, or another process takes the lease at the same time and lives;
-    /// [`Error::Unavailable`] for failures of the store.
+    /// [`Error::Store`] for failures of the store.
     pub fn acquire(
         store: &Store,
         holder: Holder,
@@ -115,7 +115,7 @@ impl Heartbeat {
             };
             match taken {
                 // Renewed, given back or taken by another meanwhile.
-                Err(Error::Taken { .. }) => {}
+                Err(tidemark_store::Error::Taken { .. }) => {}
                 taken => break taken.map(|()| began)?,
             }
         };
@@ -133,7 +133,7 @@ impl Heartbeat {
     ///
     /// # Errors
     ///
-    /// [`Error::Lost`], then and ever after, if the lease is not ours any more; [`Error::Unavailable`] for failures of
+    /// [`Error::Lost`], then and ever after, if the lease is not ours any more; [`Error::Store`] for failures of
     /// the store, after which the next call may succeed.
     pub fn renew(&self) -> Result<(), Error> {
         let began = self.clock.now();
@@ -146,7 +146,7 @@ impl Heartbeat {
     ///
     /// # Errors
     ///
-    /// [`Error::Lost`], then and ever after, if it is not; [`Error::Unavailable`] for failures of the store.
+    /// [`Error::Lost`], then and ever after, if it is not; [`Error::Store`] for failures of the store.
     pub fn ask(&self) -> Result<(), Error> {
         let nonce = self.lease.lock().unwrap_or_else(PoisonError::into_inner).nonce.clone();
         let found = self.store.read(OBJECT)?;
@@ -195,7 +195,7 @@ impl Heartbeat {
     ///
     /// # Errors
     ///
-    /// [`Error::Lost`] if it is not ours any more, [`Error::Unavailable`] for failures of the store.
+    /// [`Error::Lost`] if it is not ours any more, [`Error::Store`] for failures of the store.
     pub fn release(&self) -> Result<(), Error> {
         let given_back = self.write(|lease| lease.ttl_ms = 0);
         self.lost.store(true, Ordering::Release);
@@ -220,11 +220,11 @@ impl Heartbeat {
         // Not a later one of another thread of ours, which may have given it back.
         let ours = |now: &Lease| now.nonce == next.nonce && now.counter < next.counter;
         match self.store.exchange(OBJECT, to_json(&next)?, |now| Lease::read(now).is_some_and(|now| ours(&now))) {
-            Err(Error::Taken { .. }) => Err(lost(match self.store.read(OBJECT)? {
+            Err(tidemark_store::Error::Taken { .. }) => Err(lost(match self.store.read(OBJECT)? {
                 None => "somebody has removed it".to_owned(),
                 Some(found) => format!("{} has taken it over", describe(&found)),
             })),
-            written => written,
+            written => Ok(written?),
         }
     }
 }
@@ -282,13 +282,8 @@ fn place(store: &Store) -> String {
 }
 
 fn to_json(lease: &Lease) -> Result<Bytes, Error> {
-    let unavailable = |error: serde_json::Error| Error::Unavailable {
-        what: "writing the lease as JSON".to_owned(),
-        attempts: 1,
-        permanent: true,
-        source: error.into(),
-    };
-    Ok(serde_json::to_vec(lease).map_err(unavailable)?.into())
+    let text = serde_json::to_vec(lease);
+    Ok(text.map_err(|error| tidemark_store::Error::at_once("writing the lease as JSON".to_owned(), error))?.into())
 }
 
 fn nonce() -> String {

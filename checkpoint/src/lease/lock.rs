@@ -5,9 +5,10 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use tidemark_store::{sync_folder, unfinished};
+
 use super::{Holder, wall_clock};
 use crate::Error;
-use crate::store::{sync_folder, unfinished};
 
 /// Name of the file in the directory.
 const FILE: &str = "lock";
@@ -29,7 +30,7 @@ impl LocalLock {
     ///
     /// # Errors
     ///
-    /// [`Error::Held`] while another process has it, [`Error::Unavailable`] if the lock cannot be written.
+    /// [`Error::Held`] while another process has it, [`Error::Store`] if the lock cannot be written.
     pub fn take(directory: &Path, holder: Holder) -> Result<LocalLock, Error> {
         let path = directory.join(FILE);
         for _ in 0..ATTEMPTS {
@@ -65,7 +66,7 @@ impl LocalLock {
     ///
     /// # Errors
     ///
-    /// [`Error::Held`] if another process takes over at the same time, [`Error::Unavailable`] if the lock cannot be
+    /// [`Error::Held`] if another process takes over at the same time, [`Error::Store`] if the lock cannot be
     /// written.
     pub fn take_over(directory: &Path, holder: Holder) -> Result<LocalLock, Error> {
         let path = directory.join(FILE);
@@ -91,7 +92,7 @@ impl LocalLock {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] if the file cannot be written.
+    /// [`Error::Store`] if the file cannot be written.
     pub fn refresh(&mut self) -> Result<(), Error> {
         self.holder.heartbeat = wall_clock();
         self.write().map_err(|error| unavailable(&self.path, error))
@@ -101,7 +102,7 @@ impl LocalLock {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] if the file cannot be written.
+    /// [`Error::Store`] if the file cannot be written.
     pub fn set_generation(&mut self, generation: u64) -> Result<(), Error> {
         self.holder.generation = Some(generation);
         self.refresh()
@@ -142,10 +143,5 @@ fn held(path: &Path, holder: Option<Holder>) -> Error {
 }
 
 fn unavailable(path: &Path, error: io::Error) -> Error {
-    Error::Unavailable {
-        what: format!("locking '{}'", path.display()),
-        attempts: 1,
-        permanent: true,
-        source: error.into(),
-    }
+    tidemark_store::Error::at_once(format!("locking '{}'", path.display()), error).into()
 }

@@ -10,7 +10,7 @@ use object_store::memory::InMemory;
 
 use super::{Clock, Heartbeat, Holder, LocalLock};
 use crate::Error;
-use crate::store::{Patience, Store};
+use tidemark_store::{Patience, Store};
 
 const TTL: Duration = Duration::from_secs(15);
 

@@ -6,6 +6,7 @@ use tidemark_dataflows::event::Epoch;
 
 use super::partitions::Partitions;
 use super::{About, COMPLETE, Look};
+use crate::journal::OF_ANOTHER;
 use crate::names;
 use crate::records::{Adoption, Cut, Manifest, Span};
 
@@ -51,6 +52,9 @@ impl<'a> Look<'a> {
                     _ => {}
                 }
                 let Some(record) = object.written() else { continue };
+                if record.lineage.is_some_and(|of| of != adoption.identity.lineage) {
+                    self.find(About::Cuts, &object.name, OF_ANOTHER.to_owned());
+                }
                 let mut expected = number;
                 for cut in &record.cuts {
                     if cut.epoch != expected || record.generation != span.generation {

@@ -18,7 +18,7 @@ use crate::Error;
 use crate::envelope::OLDEST_VERSION;
 use crate::inspect::Stored;
 use crate::records::{Adoption, Identity, Link, Manifest};
-use crate::store::Store;
+use tidemark_store::Store;
 
 /// How often the store is looked at before a finding counts, where the store changes in between.
 const LOOKS: usize = 6;
@@ -174,12 +174,12 @@ fn settle(
 ) -> Result<Option<Report>, Error> {
     let mut report = Look::new(&Stored::read(store)?).check(store, sound, counts_offsets)?;
     if !report.findings.is_empty() && lasting.is_empty() {
-        return Err(Error::Unavailable {
+        return Err(Error::Store(tidemark_store::Error::Unavailable {
             what: "reading checkpoints".to_owned(),
             attempts: u32::try_from(LOOKS).unwrap_or(u32::MAX),
             permanent: false,
             source: "they are replaced faster than they can be read".into(),
-        });
+        }));
     }
     report.findings.retain(|finding| lasting.contains(finding));
     Ok(Some(report))

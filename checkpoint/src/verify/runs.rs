@@ -12,7 +12,7 @@ use crate::envelope::Digest;
 use crate::records::{Manifest, Run};
 use crate::runs::totals::{Key, TotalsRun};
 use crate::runs::{ids, totals};
-use crate::store::Store;
+use tidemark_store::Store;
 
 /// Runs that were found sound; they never change, so one look at each is enough.
 #[derive(Default)]

@@ -7,7 +7,7 @@ use tidemark_checkpoint::Error;
 use tidemark_checkpoint::journal::{self, Bid, Past};
 use tidemark_checkpoint::names;
 use tidemark_checkpoint::records::{Claimant, Cut};
-use tidemark_checkpoint::store::{Patience, Store};
+use tidemark_store::{Patience, Store};
 
 fn claimed(store: &Store) -> journal::Claimed {
     let by = Claimant { host: "h".to_owned(), pid: 1, started_us: 0, program: "t".to_owned() };

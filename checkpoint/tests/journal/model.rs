@@ -9,7 +9,7 @@ use tidemark_checkpoint::envelope::{self, Digest, Kind};
 use tidemark_checkpoint::journal::{self, Bid, Claimed, Journal, Past};
 use tidemark_checkpoint::names;
 use tidemark_checkpoint::records::{Behind, Claimant, Counters, Cut, EventTimes, Identity, Manifest, Run};
-use tidemark_checkpoint::store::{Patience, Store};
+use tidemark_store::{Patience, Store};
 
 use crate::wire::{InFlight, Wire};
 
@@ -308,7 +308,7 @@ impl World {
             changes: Vec::new(),
             previous: None,
         };
-        match written.and_then(|()| journal.manifests.publish(manifest)) {
+        match written.map_err(Error::from).and_then(|()| journal.manifests.publish(manifest)) {
             Ok(_) => {
                 assert!(!instance.sealed, "generation {} publishes at a sealed place", instance.generation);
                 instance.checkpointed = epoch;
@@ -384,7 +384,7 @@ impl World {
 
 /// Only that somebody else has come, or that the answer never came, ends an instance.
 fn told(error: &Error) {
-    let expected = matches!(error, Error::Fenced { .. } | Error::Taken { .. })
+    let expected = matches!(error, Error::Fenced { .. } | Error::Store(tidemark_store::Error::Taken { .. }))
         || error.to_string().contains(crate::wire::NEVER_ANSWERED);
     assert!(expected, "{error:?}");
 }

@@ -14,8 +14,8 @@ use tidemark_checkpoint::names;
 use tidemark_checkpoint::records::{
     Behind, Claimant, Counters, Cut, EventTimes, Joined, Manifest, PartitionTimes, Position, Range,
 };
-use tidemark_checkpoint::store::{Patience, Store};
 use tidemark_checkpoint::verify::verify;
+use tidemark_store::{Patience, Store};
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();

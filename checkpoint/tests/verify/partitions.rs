@@ -4,7 +4,7 @@ use tidemark_checkpoint::envelope::Digest;
 use tidemark_checkpoint::journal::{self, Journal};
 use tidemark_checkpoint::names;
 use tidemark_checkpoint::records::{Adoption, Change, Cut, Cuts, EventTimes, Joined, Manifest, PartitionTimes, Record};
-use tidemark_checkpoint::store::Store;
+use tidemark_store::Store;
 
 use crate::{cut, findings, go_on, go_on_after, golden, manifest, name};
 

@@ -4,7 +4,6 @@
 //! commit: readers would wait for that commit until its checkpoint is made, ten times as long as for any other.
 
 mod compact;
-mod leftovers;
 mod vacuum;
 
 use std::time::SystemTime;
@@ -12,8 +11,10 @@ use std::time::SystemTime;
 use chrono::{DateTime, Utc};
 use deltalake::checkpoints::{cleanup_expired_logs_for, create_checkpoint};
 use deltalake::{DeltaResult, DeltaTableError};
+use tidemark_store::clean_unfinished;
 
 use crate::Error;
+use crate::damage::LogCheckpoint;
 use crate::txn::{Kind, Stamp};
 use crate::writer::TableWriter;
 
@@ -57,7 +58,7 @@ impl TableWriter {
     /// the interval has passed twice.
     ///
     /// # Errors
-    /// [`Error::Unavailable`]: nothing was lost, the next call tries again.
+    /// [`Error::Unavailable`]: nothing was lost, the next call tries again. [`Error::StateMismatch`] for a damaged log.
     pub async fn checkpoint_log(&mut self, in_turn: bool) -> Result<bool, Error> {
         let interval = self.lake.policy.checkpoint_interval_commits;
         if self.commits_since_checkpoint() < if in_turn { interval } else { interval.saturating_mul(2) } {
@@ -68,9 +69,8 @@ impl TableWriter {
 
     /// Writes a checkpoint of the log as of the version that we know.
     pub(crate) async fn write_log_checkpoint(&mut self) -> Result<(), Error> {
-        let unavailable = |failure| Error::unavailable(&self.spec.name, 1, failure);
-        let table = self.lake.location.table(&self.spec.name)?;
-        let (table, _) = match self.lake.location.load(&self.spec.name, table, Some(self.version())).await {
+        let unavailable = |failure| Error::unavailable(&self.spec.name, failure);
+        let table = match self.load(Some(self.version())).await {
             Err(Error::Unavailable { source, .. }) => return Err(self.lease_after(*source).await),
             loaded => loaded?,
         };
@@ -83,6 +83,8 @@ impl TableWriter {
         }
         create_checkpoint(&table, None).await.map_err(unavailable)?;
         self.schedule.checkpointed = self.version();
+        let store = self.log.store.object_store(None);
+        self.log.checkpoint = LogCheckpoint::made(store.as_ref(), self.version()).await.map_err(unavailable)?;
         Ok(())
     }
 
@@ -95,7 +97,7 @@ impl TableWriter {
     /// [`Error::StateMismatch`] as for a publication.
     pub async fn maintain(&mut self, now: SystemTime) -> Result<Maintained, Error> {
         let mut done = Maintained::default();
-        self.know().await?.map_err(|failure| Error::unavailable(&self.spec.name, 1, failure))?;
+        self.know().await?.map_err(|failure| Error::unavailable(&self.spec.name, failure))?;
         match self.compact().await {
             Ok(files) => done.files_compacted = files,
             Err(failure) => return Err(self.lease_after(failure).await),
@@ -124,8 +126,8 @@ impl TableWriter {
             Err(failure) => return Err(self.lease_after(failure).await),
         }
         let directory = self.lake.location.directory(&self.spec.name);
-        let leftovers = directory.map_or(Ok(0), |directory| leftovers::delete(&directory, expired(retention)));
-        done.leftovers_deleted = leftovers.map_err(|failure| Error::unavailable(&self.spec.name, 1, failure))?;
+        let leftovers = directory.map_or(Ok(0), |directory| clean_unfinished(&directory, expired(retention)));
+        done.leftovers_deleted = leftovers.map_err(|failure| Error::unavailable(&self.spec.name, failure.into()))?;
         Ok(())
     }
 
@@ -145,7 +147,7 @@ impl TableWriter {
     async fn lease_after(&mut self, failure: DeltaTableError) -> Error {
         match self.reload().await {
             Err(error) if !error.is_retryable() => error,
-            _ => Error::unavailable(&self.spec.name, 1, failure),
+            _ => Error::unavailable(&self.spec.name, failure),
         }
     }
 }

@@ -56,16 +56,23 @@ pub struct Commit {
 /// # Errors
 /// [`Error::Unavailable`] when the table is missing or cannot be read.
 pub async fn history(location: &Location, table: &str) -> Result<Vec<Commit>, Error> {
-    patiently(async || history_now(location, table).await).await
+    patiently(location, table, async || history_now(location, table).await).await
 }
 
 async fn history_now(location: &Location, table: &str) -> Result<Vec<Commit>, Error> {
     let store = existing(location, table)?.log_store().object_store(None);
-    let unavailable = |error| Error::unavailable(table, 1, error);
+    let unavailable = |error| Error::unavailable(table, error);
     let listed = list(store.as_ref()).await.map_err(unavailable)?;
     let (Some(first), Some(last)) = (listed.iter().min(), listed.iter().max()) else {
         return Err(unavailable(DeltaTableError::NotATable(table.to_owned())));
     };
+    // One file of a number that does not follow would let us look for all those in between.
+    if *last - *first > 2 * listed.len() as u64 + OTHERS_MAX {
+        return Err(Error::mismatch(
+            table,
+            format!("_delta_log/{last:020}.json does not follow on the commits before it"),
+        ));
+    }
     // A listing is no snapshot: a version between two that were listed may have come, or gone, meanwhile.
     let reads = stream::iter(*first..=*last).map(|version| commit(store.as_ref(), version)).buffered(READ_AHEAD);
     let unbroken = reads.try_fold(Vec::new(), |mut commits, commit| async move {

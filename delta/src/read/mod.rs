@@ -4,46 +4,35 @@ mod history;
 mod predicate;
 mod scan;
 
-use std::time::Duration;
-
 use deltalake::logstore::object_store::{Error as StoreError, ObjectStoreExt, PutPayload};
 use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use deltalake::{DeltaTable, DeltaTableError};
 use futures::StreamExt;
+use tidemark_store::{Cause, Persistence};
 
 pub(crate) use self::history::name_others;
 pub use self::history::{Commit, history};
 pub use self::predicate::Predicate;
 pub use self::scan::Scan;
 pub(crate) use self::scan::with_schema;
+use crate::damage::{self, Damage};
+use crate::lake::Sound;
 use crate::log::LiveFile;
 use crate::open::lineage;
 use crate::txn::Held;
-use crate::{Error, Location, Retry, damage};
+use crate::{Error, Location};
 
 type Bytes = <PutPayload as IntoIterator>::Item;
 
-/// Nobody waits here but the one who asked: a few attempts, over some seconds.
-const PATIENCE: Retry =
-    Retry { attempts: 5, first_wait: Duration::from_millis(200), longest_wait: Duration::from_secs(3) };
-
 /// Reads again what failed for a reason that may pass.
-async fn patiently<T>(read: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
-    let mut attempt = 1;
-    loop {
-        let error = match read().await {
-            Err(error) if !error.is_damage() => error,
-            settled => return settled,
-        };
-        let wait = match &error {
-            Error::Unavailable { source, .. } => PATIENCE.wait_after(attempt, source),
-            _ => None,
-        };
-        let Some(wait) = wait else { return Err(error) };
-        tracing::debug!(attempt, wait_ms = wait.as_millis(), %error, "reading failed, trying again");
-        tokio::time::sleep(wait).await;
-        attempt += 1;
-    }
+async fn patiently<T>(
+    location: &Location,
+    table: &str,
+    read: impl AsyncFnMut() -> Result<T, Error>,
+) -> Result<T, Error> {
+    let cause = |error: &Error| if error.is_damage() { Cause::Lasting } else { error.cause() };
+    let persistence = Persistence::new(format!("table {table}"), location.patience().clone());
+    persistence.persist("reading", cause, read).await.map_err(|gave_up| gave_up.error)
 }
 
 async fn load(location: &Location, name: &str, version: Option<u64>) -> Result<DeltaTable, Error> {
@@ -51,7 +40,7 @@ async fn load(location: &Location, name: &str, version: Option<u64>) -> Result<D
 }
 
 fn existing(location: &Location, name: &str) -> Result<DeltaTable, Error> {
-    let missing = || Error::unavailable(name, 1, DeltaTableError::NotATable(name.to_owned()));
+    let missing = || Error::unavailable(name, DeltaTableError::NotATable(name.to_owned()));
     location.existing(name)?.ok_or_else(missing)
 }
 
@@ -74,19 +63,18 @@ pub struct Standing {
 /// [`Error::StateMismatch`] when its protocol is not known, or its log makes no sense, [`Error::Unavailable`] when it cannot be
 /// read.
 pub async fn standing(location: &Location, pipeline: &str, table: &str) -> Result<Option<Standing>, Error> {
-    patiently(async || standing_now(location, pipeline, table).await).await
+    patiently(location, table, async || standing_now(location, pipeline, table).await).await
 }
 
 async fn standing_now(location: &Location, pipeline: &str, table: &str) -> Result<Option<Standing>, Error> {
-    let unavailable = |error| Error::unavailable(table, 1, error);
+    let unavailable = |error| Error::unavailable(table, error);
     let Some(handle) = location.existing(table)? else {
         return Ok(None);
     };
     if !handle.verify_deltatable_existence().await.map_err(unavailable)? {
         return Ok(None);
     }
-    let (handle, _) = location.load(table, handle, None).await?;
-    let damage = damage::of_table(&handle).await.map_err(unavailable)?;
+    let Sound { table: handle, damage, .. } = location.load_sound(table, handle).await?;
     let held = Held::read(&handle, pipeline).await.map_err(unavailable)?;
     let metadata = handle.snapshot().and_then(|state| Ok(serde_json::to_value(state.metadata())?));
     let unsigned = |number: i64| u64::try_from(number).unwrap_or_default();
@@ -104,11 +92,15 @@ async fn standing_now(location: &Location, pipeline: &str, table: &str) -> Resul
 /// # Errors
 /// [`Error::StateMismatch`] when the log is damaged, [`Error::Unavailable`] when storage does not answer.
 pub async fn damaged_files(location: &Location, table: &str, version: u64) -> Result<Vec<String>, Error> {
-    patiently(async || {
-        let unavailable = |error| Error::unavailable(table, 1, error);
+    patiently(location, table, async || {
+        let unavailable = |error| Error::unavailable(table, error);
         let loaded = load(location, table, Some(version)).await?;
         let store = loaded.log_store().object_store(None);
         let mut findings = Vec::new();
+        if let (Some(Damage::Passable(names)), _) = damage::of_table(&loaded).await.map_err(unavailable)? {
+            let first = names.first().map_or("", String::as_str);
+            findings.push(format!("{table}/_delta_log/{first} is not what was written; the commits say the same"));
+        }
         for file in loaded.snapshot().map_err(unavailable)?.log_data().iter() {
             let file = LiveFile::of(&file).map_err(unavailable)?;
             match store.get(&file.place()).await {
@@ -144,14 +136,14 @@ fn undecodable(file: &LiveFile, bytes: Bytes) -> Option<String> {
 /// # Errors
 /// [`Error::Unavailable`] when that cannot be found out.
 pub async fn exists(location: &Location, table: &str) -> Result<bool, Error> {
-    patiently(async || {
+    patiently(location, table, async || {
         let Some(handle) = location.existing(table)? else { return Ok(false) };
         if location.is_local() {
             return Ok(true);
         }
         let store = handle.log_store().object_store(None);
         let first = store.list(None).next().await.transpose();
-        first.map(|found| found.is_some()).map_err(|error| Error::unavailable(table, 1, error.into()))
+        first.map(|found| found.is_some()).map_err(|error| Error::unavailable(table, error.into()))
     })
     .await
 }

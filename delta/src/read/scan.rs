@@ -1,6 +1,5 @@
 //! A scan: the rows of a table at a version, file by file, as far as they are meant, in batches of the columns asked for.
 
-use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -57,21 +56,19 @@ impl Scan<'_> {
         &self,
         location: &Location,
         start: impl Fn() -> T,
-        step: impl FnMut(&mut T, &RecordBatch),
+        mut step: impl FnMut(&mut T, &RecordBatch),
     ) -> Result<T, Error> {
-        // `patiently` may call again, and cannot know that it does not call twice at once.
-        let step = RefCell::new(step);
-        patiently(async || {
+        patiently(location, self.table, async || {
             let table = load(location, self.table, self.version).await?;
             let mut value = start();
-            self.each(&table, |batch| (step.borrow_mut())(&mut value, batch)).await?;
+            self.each(&table, |batch| step(&mut value, batch)).await?;
             Ok(value)
         })
         .await
     }
 
     async fn each(&self, table: &DeltaTable, mut take: impl FnMut(&RecordBatch)) -> Result<(), Error> {
-        let unavailable = |error: DeltaTableError| Error::unavailable(self.table, 1, error);
+        let unavailable = |error: DeltaTableError| Error::unavailable(self.table, error);
         let state = table.snapshot().map_err(unavailable)?;
         let schema: Schema = state.schema().as_ref().try_into_arrow().map_err(|error| unavailable(error.into()))?;
         let indices: Result<Vec<usize>, _> = self.columns.iter().map(|name| schema.index_of(name)).collect();

@@ -6,6 +6,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use tempfile::TempDir;
 use tidemark_delta::{Check, Error, Identity, Lake, Outcome, Policy, TableSpec, TableWriter};
 
+use crate::points::Template;
 use crate::support::*;
 
 async fn refused(lake: &Lake, spec: TableSpec) -> Error {
@@ -103,4 +104,52 @@ async fn another_schema_constraint_or_pipeline_is_refused() {
     let foreign = Lake::new(ours.location().clone(), foreign, policy()).unwrap();
     let error = refused(&foreign, keyed()).await;
     assert!(matches!(error, Error::StateMismatch { .. }), "{error}");
+}
+
+/// Parquet itself would not notice most of these: a bound of a key that is another would hide rows from a MERGE.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_checkpoint_that_is_not_what_was_written_is_passed_over() {
+    let dir = TempDir::new().unwrap();
+    let mut writer = TableWriter::open_or_create(
+        &lake_with(&dir, 1, Policy { checkpoint_interval_commits: 2, ..policy() }),
+        keyed(),
+    )
+    .await
+    .unwrap();
+    for epoch in 1..4 {
+        writer.publish(epoch, None, Some(&users(&[("a", 1, 1), ("b", epoch.into(), 1)]))).await.unwrap();
+        writer.checkpoint_log(true).await.unwrap();
+    }
+    writer.publish(4, None, None).await.unwrap();
+    let template = Template::of(dir);
+    let name = "_delta_log/00000000000000000002.checkpoint.parquet";
+    let bytes = std::fs::metadata(path(template.dir(), &keyed()).join(name)).unwrap().len();
+    for (round, at) in (0..usize::try_from(bytes).unwrap()).step_by(211).enumerate() {
+        let dir = template.copy();
+        let table = path(&dir, &keyed());
+        let mut content = std::fs::read(table.join(name)).unwrap();
+        content[at] ^= 1 << (round % 8);
+        std::fs::write(table.join(name), content).unwrap();
+        let alone = round % 4 == 3;
+        if alone {
+            std::fs::remove_file(table.join("_delta_log/00000000000000000001.json")).unwrap();
+        }
+        match TableWriter::open_or_create(&lake(&dir, 2), keyed()).await {
+            Ok(mut writer) => {
+                assert!(!alone, "byte {at}: nothing else tells what it says");
+                writer.publish(5, None, Some(&users(&[("b", 5, 5)]))).await.unwrap();
+                let rows = [("a", 1, 1), ("b", 5, 5)].map(|(id, pence, n)| (id.to_owned(), pence, n));
+                assert_eq!(read_users(&dir, None).await, rows, "byte {at}");
+                assert_eq!(
+                    told(&table, writer.version())["logCheckpoint"]["version"],
+                    writer.version() - 1,
+                    "byte {at}"
+                );
+            }
+            Err(error) => {
+                assert!(alone && matches!(error, Error::StateMismatch { .. }), "byte {at}: {error}");
+                assert!(error.to_string().contains(name), "byte {at}: {error}");
+            }
+        }
+    }
 }

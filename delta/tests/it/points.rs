@@ -84,6 +84,10 @@ impl Template {
         Template(dir)
     }
 
+    pub(crate) fn dir(&self) -> &TempDir {
+        &self.0
+    }
+
     pub(crate) fn copy(&self) -> TempDir {
         let dir = TempDir::new().unwrap();
         copy(self.0.path(), dir.path());

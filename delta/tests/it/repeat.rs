@@ -5,7 +5,8 @@ use std::time::SystemTime;
 
 use arrow::array::RecordBatch;
 use tempfile::TempDir;
-use tidemark_delta::{Cause, Error, Outcome, Policy, TableSpec, TableWriter, history};
+use tidemark_delta::{Error, Outcome, Policy, TableSpec, TableWriter, history};
+use tidemark_store::Cause;
 
 use crate::points::{Point, Recorded, Template};
 use crate::store::{Gate, Judged, Kind, Verdict, full, injected, panics, refused};
@@ -174,7 +175,7 @@ async fn fail_publications(spec: TableSpec, verdicts: &[(Verdict, Cause)]) {
             publish(&mut writer, 3).await.expect(&context);
             assert_right(&dir, &spec, &context).await;
         }
-        assert_eq!(failures > 0, *cause != Cause::Passing, "{verdict:?}: what passes is tried again inside");
+        assert!(failures > 0, "{verdict:?}: nothing failed");
     }
     assert_eq!(panics(), [""; 0]);
 }
@@ -238,7 +239,6 @@ async fn a_full_disk_is_waited_out() {
                 match publish(&mut writer, 2).await {
                     Err(error) => {
                         assert_eq!(error.cause(), Cause::Full, "{error}");
-                        assert!(matches!(error, Error::Unavailable { attempts: 1, .. }), "reported at once: {error}");
                     }
                     // A commit counts, though a checkpoint of the log does not fit.
                     Ok(_) => {

@@ -15,7 +15,7 @@ use deltalake::parquet::arrow::ArrowWriter;
 use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tidemark_delta::{Check, Identity, Lake, Location, Policy, Retry, Shape, TableSpec, TableWriter};
+use tidemark_delta::{Check, Identity, Lake, Location, Policy, Shape, TableSpec, TableWriter};
 
 use crate::store::Judged;
 
@@ -24,8 +24,7 @@ pub(crate) const LINEAGE: u64 = 0x71de;
 pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
 
 pub(crate) fn policy() -> Policy {
-    let retry = Retry { attempts: 3, first_wait: Duration::from_millis(1), longest_wait: Duration::from_millis(2) };
-    Policy { retry, ..Policy::default() }
+    Policy::default()
 }
 
 pub(crate) fn lake(dir: &TempDir, generation: i64) -> Lake {

@@ -91,6 +91,9 @@ async fn until<T: Send + 'static>(
     }
 }
 
+/// On a busy machine what a writer knows of its log may have expired before it comes to the point: then it is tried again.
+const ATTEMPTS: usize = 10;
+
 /// How many requests a call makes, other than those that write, depends on time: it may end before it is paused.
 fn reached_or_read<T>(paused: Option<T>, point: Point) -> Option<T> {
     assert!(paused.is_some() || !point.writes, "{point:?} was not reached");
@@ -116,12 +119,19 @@ async fn pause_publications(spec: TableSpec, clean_up: bool) {
     let (template, points) = first_epoch(&spec).await;
     for point in points {
         let context = format!("{}, clean-up {clean_up}, paused at {point:?}", spec.name);
-        let dir = template.copy();
-        let policy = if clean_up { forgetting() } else { cleaning() };
-        let (mut old, store) = first_writer_with(&dir, &spec, policy).await;
-        let gate = Gate::closed();
-        let reached = store.judge_only(point, Verdict::Hold(gate.clone()));
-        let paused = until(&reached, async move { (publish(&mut old, 1, 2).await, old) }).await;
+        let mut attempts = 0;
+        let (dir, store, gate, paused) = loop {
+            let dir = template.copy();
+            let policy = if clean_up { forgetting() } else { cleaning() };
+            let (mut old, store) = first_writer_with(&dir, &spec, policy).await;
+            let gate = Gate::closed();
+            let reached = store.judge_only(point, Verdict::Hold(gate.clone()));
+            let paused = until(&reached, async move { (publish(&mut old, 1, 2).await, old) }).await;
+            attempts += 1;
+            if paused.is_some() || !clean_up || attempts == ATTEMPTS {
+                break (dir, store, gate, paused);
+            }
+        };
         let Some(paused) = reached_or_read(paused, point) else { continue };
         let (mut new, adopted) = take_over(&dir, &spec, clean_up).await;
         let (left, version) = (all_rows(&dir, &spec).await, new.version());
@@ -236,15 +246,22 @@ async fn pause_maintenance(spec: TableSpec, clean_up: bool) {
     let (pauses, mut finished) = (points.len(), 0);
     for point in points {
         let context = format!("{}, clean-up {clean_up}, paused at {point:?}", spec.name);
-        let dir = template.copy();
-        if clean_up {
-            age(&dir, &spec);
-        }
-        let policy = if clean_up { forgetting() } else { cleaning() };
-        let (mut old, store) = first_writer_with(&dir, &spec, policy).await;
-        let gate = Gate::closed();
-        let reached = store.judge_only(point, Verdict::Hold(gate.clone()));
-        let paused = until(&reached, async move { (old.maintain(now).await, old) }).await;
+        let mut attempts = 0;
+        let (dir, gate, paused) = loop {
+            let dir = template.copy();
+            if clean_up {
+                age(&dir, &spec);
+            }
+            let policy = if clean_up { forgetting() } else { cleaning() };
+            let (mut old, store) = first_writer_with(&dir, &spec, policy).await;
+            let gate = Gate::closed();
+            let reached = store.judge_only(point, Verdict::Hold(gate.clone()));
+            let paused = until(&reached, async move { (old.maintain(now).await, old) }).await;
+            attempts += 1;
+            if paused.is_some() || !clean_up || attempts == ATTEMPTS {
+                break (dir, gate, paused);
+            }
+        };
         let Some(paused) = reached_or_read(paused, point) else { continue };
         let mut new = second_writer(&dir, &spec).await;
         for epoch in 5..7 {

@@ -10,7 +10,7 @@ use clap::Args;
 use std::ffi::OsString;
 
 /// The log of the processes that say what process 0 says as well: warnings and errors.
-const QUIET: &str = "warn,deltalake_core=error,buoyant_kernel=off,azure_messaging_eventhubs=off,azure_core_amqp=off,\
+const QUIET: &str = "warn,deltalake_core=off,buoyant_kernel=off,azure_messaging_eventhubs=off,azure_core_amqp=off,\
                      fe2o3_amqp=off";
 
 /// Arguments of `cluster`.

@@ -21,7 +21,7 @@ const EXAMPLES: &str = "Examples:
 const EVERY: Duration = Duration::from_secs(1);
 
 /// Clears a terminal and goes to its first line.
-const CLEAR: &str = "\x1b[2J\x1b[H";
+const CLEAR: &[u8] = b"\x1b[2J\x1b[H";
 
 /// Arguments of `status`.
 #[derive(Debug, Clone, Args)]
@@ -54,6 +54,10 @@ impl Status {
         let client = self.client(&config)?;
         loop {
             let all = client.everything()?;
+            if self.watch && !self.json && std::io::stdout().is_terminal() {
+                // Not through `out`, which lets nothing pass that steers a terminal.
+                std::io::stdout().write_all(CLEAR).map_err(Failure::output)?;
+            }
             print(out, self.picture(&all)?)?;
             if !self.watch {
                 return Ok(if all.status.ready { ExitStatus::Done } else { ExitStatus::CheckFailed });
@@ -72,7 +76,6 @@ impl Status {
             let text = if self.watch { serde_json::to_string(all) } else { serde_json::to_string_pretty(all) };
             return Ok(text.map_err(|error| Failure::new(ExitStatus::Bug, error))? + "\n");
         }
-        let clear = if self.watch && std::io::stdout().is_terminal() { CLEAR } else { "" };
-        Ok(clear.to_owned() + &status::text(all))
+        Ok(status::text(all))
     }
 }

@@ -31,6 +31,11 @@ use crate::source::SourceIdentity;
 /// Findings that are told; those after them follow from the first, most of the time.
 const TOLD: usize = 10;
 
+/// Both checks, where they could not be made.
+pub(super) fn unmade() -> [Check; 2] {
+    [rises(&Health::default()), Check::skipped(NAME, CLAIM, "")]
+}
+
 /// Both checks, as of `epoch`.
 pub(super) fn checks(
     tables: Tables<'_>,
@@ -38,16 +43,19 @@ pub(super) fn checks(
     epoch: Epoch,
     past: Option<&Past>,
 ) -> Result<[Check; 2], Error> {
+    Ok([rises(health), follows(tables, health, epoch, past)?])
+}
+
+fn rises(health: &Health) -> Check {
     let with_watermark = health.epochs.values().filter(|row| row.watermark.is_some()).count();
     let falls = health.falls();
     let first = falls.first().map(|first| format!("it falls {} times, first in epoch {first}", falls.epochs));
-    let rises = Check::of(
+    Check::of(
         "health.watermark",
         "the watermark of stream_health never falls, and never goes once it is there",
         format!("{with_watermark} of {} epochs have one", health.rows),
         first.into_iter().collect(),
-    );
-    Ok([rises, follows(tables, health, epoch, past)?])
+    )
 }
 
 const NAME: &str = "watermark.follows";

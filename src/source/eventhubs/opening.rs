@@ -3,10 +3,10 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use futures::future::try_join_all;
-use tidemark_eventhubs::backoff::Backoff;
 use tidemark_eventhubs::hub::{HubProperties, PartitionProperties};
 use tidemark_eventhubs::receive::first_at;
 use tidemark_eventhubs::{Error, ErrorKind};
+use tidemark_store::Backoff;
 use tokio::time::{Instant, sleep};
 
 use super::{EventHubsOptions, StartAt};
@@ -24,7 +24,7 @@ pub(super) struct Opened {
 
 /// Asks until there is an answer, an error that stays, or the time is up.
 pub(super) async fn open(options: &EventHubsOptions) -> Result<Opened, SourceError> {
-    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5), 1);
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     let begun = Instant::now();
     loop {
         match ask(options).await {

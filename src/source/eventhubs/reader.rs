@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tidemark_checkpoint::store::Watch;
 use tidemark_dataflows::event::PartitionId;
 use tidemark_eventhubs::Error;
 use tidemark_eventhubs::batch::Batch;
 use tidemark_eventhubs::receive::{PartitionReader, Receive};
+use tidemark_store::Watch;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{Sender, channel};
 

@@ -45,6 +45,8 @@ fn folders_are_read_with_all_below_and_names_begin_below_what_was_named() {
     // A folder that matches stands for what is in it.
     assert_eq!(names(&open(&[&path(&directory, "dt=*")]).unwrap()), expected);
     assert_eq!(names(&open(&[&path(&directory, "*")]).unwrap()).len(), expected.len() + 4);
+    assert_eq!(names(&open(&[&path(&directory, "**/part-0.ndjson")]).unwrap()), &expected[2..]);
+    assert_eq!(names(&open(&[&path(&directory, "dt=?/../dt=1/hour*/**")]).unwrap()).len(), 1);
     assert_eq!(names(&open(&[&path(&directory, "dt=1/*=*")]).unwrap()), ["hour=3/a.jsonl.gz"]);
     assert_eq!(names(&open(&[&path(&directory, "./dt=1/*/*.gz")]).unwrap()), ["hour=3/a.jsonl.gz"]);
     assert_eq!(names(&open(&[&path(&directory, "_delta_log/c.ndjson")]).unwrap()), ["c.ndjson"]);
@@ -80,7 +82,7 @@ fn links_lead_into_no_circle_and_hide_no_name() {
     // Whoever puts a link there need not be allowed to read what it leads to.
     link("elsewhere", "data/more");
     link("elsewhere/b.ndjson", "data/dt=2/b.ndjson");
-    for input in ["data", "data/*"] {
+    for input in ["data", "data/*", "data/**", "data/**/*.ndjson", "data/*/*.ndjson", "data/../data/d*/**/a.ndjson"] {
         assert_eq!(names(&open(&[&path(&directory, input)]).unwrap()).len(), 1, "{input}");
     }
     assert_eq!(names(&open(&[&path(&directory, "data/more")]).unwrap()), ["b.ndjson"]);

@@ -6,8 +6,8 @@ use std::io::Write;
 
 use tempfile::TempDir;
 use tidemark_checkpoint::inbox::Inbox;
-use tidemark_checkpoint::store::{Patience, Store};
 use tidemark_dataflows::event::{Micros, Offset, PartitionId, Position};
+use tidemark_store::{Patience, Store};
 
 use super::heads_tests::{ask, payment};
 use super::tests::{lines, names, pull, write};

@@ -1,9 +1,12 @@
 //! Finds files: those in a folder and the folders below it, and those that match a pattern.
 
 use std::collections::{HashSet, VecDeque};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirEntry};
+use std::io;
 use std::path::{Component, Path, PathBuf};
+
+use glob::{MatchOptions, Pattern, PatternError};
 
 use super::packing::{has_ending, unpacked_name};
 use crate::source::SourceError;
@@ -64,7 +67,7 @@ pub(super) fn directory(input: &str, path: &Path, name: &str) -> Result<Vec<Belo
 struct Inside(PathBuf);
 
 impl Inside {
-    fn of(folder: &Path) -> std::io::Result<Inside> {
+    fn of(folder: &Path) -> io::Result<Inside> {
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         fs::canonicalize(folder).map(Inside)
     }
@@ -133,7 +136,7 @@ impl Walk<'_> {
         }
     }
 
-    fn unlistable(&self, path: &Path, error: std::io::Error) -> SourceError {
+    fn unlistable(&self, path: &Path, error: io::Error) -> SourceError {
         let shown = if path == Path::new(self.input) { self.input.to_owned() } else { path.display().to_string() };
         SourceError::unavailable(shown, "listed", error)
     }
@@ -141,38 +144,107 @@ impl Walk<'_> {
 
 /// The files that match a pattern, and those below folders that do.
 pub(super) fn matches(pattern: &str) -> Result<Vec<Below>, SourceError> {
-    // As in a shell: `*` stays within one directory and does not find hidden files.
-    let options =
-        glob::MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
-    let paths = glob::glob_with(pattern, options).map_err(|error| {
-        SourceError::usage(pattern, format!("it is no glob pattern: {error}"), "use *, ?, [abc] and ** only")
-    })?;
-    let fixed = without_dots(Path::new(pattern)).take_while(|part| !is_pattern(&part.to_string_lossy()));
-    let inside = fixed.clone().collect::<PathBuf>();
+    let no_pattern =
+        |error| SourceError::usage(pattern, format!("it is no glob pattern: {error}"), "use *, ?, [abc] and ** only");
+    // As a whole it says more of what is wrong.
+    Pattern::new(pattern).map_err(no_pattern)?;
+    let is_fixed = |part: &&OsStr| !is_pattern(&part.to_string_lossy());
+    let folder = without_dots(Path::new(pattern)).take_while(is_fixed).collect::<PathBuf>();
+    let parts = without_dots(Path::new(pattern)).skip_while(is_fixed).map(|part| Part::of(&part.to_string_lossy()));
+    let parts = parts.collect::<Result<Vec<Part>, _>>().map_err(no_pattern)?;
     let unsearchable = |error| SourceError::unavailable(pattern, "searched", error);
-    let fixed = fixed.count();
-    let inside = match Inside::of(&inside) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+    let inside = match Inside::of(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         inside => inside.map_err(unsearchable)?,
     };
+    let mut search = Search { parts: &parts, inside, seen: HashSet::new(), found: Vec::new() };
+    search.below(&folder, "", 0, false).map_err(unsearchable)?;
     let mut found = Vec::new();
-    for path in paths {
-        let path = path.map_err(|error| unsearchable(error.into()))?;
-        let parts = without_dots(&path).skip(fixed).map(|part| part.to_string_lossy().into_owned());
-        let (name, linked) = (parts.collect::<Vec<_>>().join("/"), path.is_symlink());
-        if linked && !inside.holds(&path) {
-            continue;
+    for mut below in search.found {
+        if below.path.as_os_str().is_empty() {
+            below.path = PathBuf::from(".");
         }
-        if path.is_dir() {
-            if path.file_name().is_some_and(is_hidden) {
-                continue;
-            }
-            found.extend(directory(pattern, &path, &name)?);
-        } else {
-            found.push(Below { path, name, linked, named: false });
+        if !below.path.is_dir() {
+            found.push(below);
+        } else if !below.path.file_name().is_some_and(is_hidden) || below.name.is_empty() {
+            found.extend(directory(pattern, &below.path, &below.name)?);
         }
     }
     Ok(found)
+}
+
+/// A part of a pattern, between two slashes.
+enum Part {
+    /// `**`: any number of folders, none that begin with a dot.
+    Folders,
+    /// A name without wildcards.
+    Named(String),
+    /// As in a shell: what begins with a dot is only found by a dot.
+    Matching(Pattern),
+}
+
+impl Part {
+    fn of(text: &str) -> Result<Part, PatternError> {
+        Ok(match text {
+            "**" => Part::Folders,
+            name if !is_pattern(name) => Part::Named(name.to_owned()),
+            pattern => Part::Matching(Pattern::new(pattern)?),
+        })
+    }
+}
+
+const AS_IN_A_SHELL: MatchOptions =
+    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+
+/// Looks for what the parts of a pattern lead to, by no link out of the folder that it begins in.
+struct Search<'a> {
+    parts: &'a [Part],
+    inside: Inside,
+    /// Folders below which the parts from a place on have been looked for, so that links lead into no circle.
+    seen: HashSet<(PathBuf, usize)>,
+    found: Vec<Below>,
+}
+
+impl Search<'_> {
+    /// Looks below a folder for the parts from `at` on. `name` is what its own path adds to names, `linked` whether a link led
+    /// there.
+    fn below(&mut self, folder: &Path, name: &str, at: usize, linked: bool) -> io::Result<()> {
+        let listed = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let Some(part) = self.parts.get(at) else {
+            let (path, name) = (folder.to_owned(), name.to_owned());
+            self.found.push(Below { path, name, linked, named: false });
+            return Ok(());
+        };
+        if !listed.is_dir() || !self.seen.insert((fs::canonicalize(listed)?, at)) {
+            return Ok(());
+        }
+        if let Part::Folders = part {
+            self.below(folder, name, at + 1, linked)?;
+            // A folder stands for all below it.
+            if at + 1 == self.parts.len() {
+                return Ok(());
+            }
+        }
+        let mut names: Vec<OsString> = match part {
+            Part::Named(name) => vec![name.into()],
+            _ => fs::read_dir(listed)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?,
+        };
+        names.sort_unstable();
+        for found in names {
+            let (path, text) = (folder.join(&found), found.to_string_lossy());
+            let (leads_on, next) = match part {
+                Part::Folders => (!text.starts_with('.') && path.is_dir(), at),
+                Part::Named(_) => (path.exists(), at + 1),
+                Part::Matching(pattern) => (pattern.matches_with(&text, AS_IN_A_SHELL), at + 1),
+            };
+            let is_link = leads_on && path.is_symlink();
+            if leads_on && (!is_link || self.inside.holds(&path)) {
+                let name = if name.is_empty() { text.into_owned() } else { format!("{name}/{text}") };
+                self.below(&path, &name, next, linked || is_link)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The parts of a path, as patterns count them.

@@ -7,8 +7,8 @@ use crate::data::eventful;
 use crate::oracle::Rules;
 use bytes::Bytes;
 use tidemark::storage::Storage;
-use tidemark_checkpoint::Error;
-use tidemark_checkpoint::store::Patience;
+use tidemark_store::Error;
+use tidemark_store::Patience;
 
 #[test]
 fn a_service_that_fails_changes_nothing() {

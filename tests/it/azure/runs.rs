@@ -101,7 +101,7 @@ fn maintenance_deletes_what_is_dead_and_nothing_else() {
     let before = remote.check();
     let config = remote.config();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let location = Storage::new(&config).tables().unwrap();
+    let location = Storage::new(&config).tables(tidemark_store::Patience::default()).unwrap();
     let standing = runtime.block_on(tidemark_delta::standing(&location, &config.pipeline.name, "metrics/net_flow"));
     let lineage = standing.unwrap().unwrap().lineage.unwrap();
     let identity = Identity { pipeline: config.pipeline.name.clone(), generation: 1_000, lineage };

@@ -10,6 +10,5 @@ mod points;
 mod random;
 mod restart;
 pub(crate) mod storm;
-mod table_damage;
 pub(crate) mod watch;
 mod zombies;

@@ -1,8 +1,7 @@
 //! What Azure answers, in one line that says what to do, and under the kind of error that it is.
 //!
-//! The client knows the status of single requests for objects, and calls every failure of a listing or a deletion a
-//! generic one: who is refused there would be taken for one whom the service has no time for just now. And a container
-//! that is gone answers as an object does that never was.
+//! The client knows the status of single requests alone. It calls every failure of a listing or a deletion a generic one, so
+//! a refusal there looks like a busy service. And a missing container looks like a missing object.
 
 use std::fmt;
 use std::ops::Range;
@@ -20,14 +19,16 @@ use object_store::{
 
 /// Which container of which account.
 #[derive(Clone, Debug)]
-pub(super) struct Account {
-    pub(super) account: String,
-    pub(super) container: String,
+pub struct Account {
+    /// The storage account.
+    pub account: String,
+    /// The container.
+    pub container: String,
 }
 
 /// The client of a container.
 #[derive(Debug)]
-pub(super) struct Explained {
+pub struct Explained {
     client: Arc<MicrosoftAzure>,
     about: Arc<Account>,
     /// Azurite knows no start of a listing, and gives all of it.
@@ -35,7 +36,8 @@ pub(super) struct Explained {
 }
 
 impl Explained {
-    pub(super) fn new(client: MicrosoftAzure, about: Account, filter_listings: bool) -> Explained {
+    /// Explains what a client answers. Listings are filtered here where the service does not do it.
+    pub fn new(client: MicrosoftAzure, about: Account, filter_listings: bool) -> Explained {
         Explained { client: Arc::new(client), about: Arc::new(about), filter_listings }
     }
 
@@ -75,17 +77,17 @@ fn found(error: &Error) -> Option<&Words> {
 }
 
 /// Whether asking again is of no use before somebody has changed something.
-pub(super) fn is_final(error: &Error) -> bool {
+pub fn is_final(error: &Error) -> bool {
     found(error).is_some_and(|words| words.final_answer)
 }
 
 /// An error in one line.
-pub(super) fn words(error: &Error) -> String {
+pub fn words(error: &Error) -> String {
     found(error).map_or_else(|| one_line(&without_signature(&error.to_string())), |words| words.text.clone())
 }
 
 /// A shared access signature stands in URLs, and those in some messages.
-pub(super) fn without_signature(text: &str) -> String {
+pub fn without_signature(text: &str) -> String {
     let mut parts = text.split("sig=");
     let mut clean = parts.next().unwrap_or_default().to_owned();
     for part in parts {
@@ -155,7 +157,8 @@ impl Account {
         }
     }
 
-    /// Nobody gave us a token. That it was refused is final, that nobody answered may pass.
+    /// Nobody gave us a token. At the start that is final, refused or unanswered; later only a refusal ends a call, and silence
+    /// is tried again.
     fn no_token(&self, text: &str) -> Error {
         let answered = ["400 Bad Request", "401 Unauthorized", "403 Forbidden", "404 Not Found"];
         let refused = answered.iter().any(|status| text.contains(status)) || !text.contains(NO_TOKEN[0]);

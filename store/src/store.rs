@@ -1,39 +1,27 @@
 //! One folder of objects: create once, replace, read, list, delete.
 //!
-//! Calls block, and are made from plain threads; a small runtime of its own does the work. Failures that may pass are
-//! met with [`Patience`]. What the objects hold is the business of [`crate::envelope`] and of those who write them.
-
-mod local;
-mod retry;
-#[cfg(test)]
-mod tests;
+//! Calls block, and are made from plain threads; the [runtime](crate::io) does the work. Failures that may pass are met with
+//! [`Patience`]. What the objects hold is the business of those who write them.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path as Key;
-use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion};
-use tokio::runtime::{self, Runtime};
-use tokio::time::{sleep, timeout};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion};
+use tokio::time::sleep;
 
-pub(crate) use self::local::{sync_folder, unfinished};
-pub use self::retry::{Patience, Silent, Watch};
-
-use self::local::SyncedFiles;
-use self::retry::{Deadline, Persistence, TimedOut};
-use crate::Error;
+use crate::disk::{self, Disk};
+use crate::{BoxedError, Deadline, Error, Patience, Persistence, cause};
 
 /// Requests under way at once in calls that make several.
 const PARALLEL: usize = 16;
 /// How often a name is found taken and then free before that is called a failure, and the pause in between.
 const ROUNDS: u32 = 8;
 const BETWEEN_ROUNDS: Duration = Duration::from_millis(20);
-/// Slowest transfer that does not count as a stall.
-const BYTES_PER_SECOND_MIN: u64 = 1 << 20;
 
 /// A folder of objects. Clones share it.
 #[derive(Clone)]
@@ -42,12 +30,11 @@ pub struct Store {
 }
 
 struct Shared {
-    objects: Arc<dyn ObjectStore>,
+    objects: Deadline,
     prefix: Key,
     /// The directory, if it is one of this machine.
     root: Option<PathBuf>,
     persistence: Persistence,
-    runtime: OwnRuntime,
 }
 
 /// An object as a listing shows it.
@@ -73,16 +60,8 @@ impl Store {
     ///
     /// [`Error::Unavailable`] if the directory cannot be created or synced.
     pub fn local(directory: &Path, patience: Patience) -> Result<Store, Error> {
-        let unavailable = |source: io::Error| Error::Unavailable {
-            what: format!("opening '{}'", directory.display()),
-            attempts: 1,
-            permanent: true,
-            source: source.into(),
-        };
-        let files = SyncedFiles::open(directory).map_err(unavailable)?;
-        let root = files.root().to_owned();
-        let place = directory.display().to_string();
-        Ok(Store::over(Arc::new(files), "", Some(root), Persistence::new(place, patience), own_runtime()))
+        let disk = Disk::create(directory).map_err(|error| cannot_open(directory, error))?;
+        Ok(Store::on_disk(disk, directory, patience))
     }
 
     /// A directory of this machine as it is, for those who only read; `None` where there is none. Nothing is created.
@@ -91,17 +70,16 @@ impl Store {
     ///
     /// [`Error::Unavailable`] if it cannot be looked at.
     pub fn existing(directory: &Path, patience: Patience) -> Result<Option<Store>, Error> {
-        let files = match SyncedFiles::look_at(directory) {
-            Ok(files) => files,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => {
-                let what = format!("opening '{}'", directory.display());
-                return Err(Error::Unavailable { what, attempts: 1, permanent: true, source: source.into() });
-            }
-        };
-        let root = files.root().to_owned();
-        let persistence = Persistence::new(directory.display().to_string(), patience);
-        Ok(Some(Store::over(Arc::new(files), "", Some(root), persistence, own_runtime())))
+        match Disk::open(directory, true) {
+            Ok(disk) => Ok(Some(Store::on_disk(disk, directory, patience))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(cannot_open(directory, error)),
+        }
+    }
+
+    fn on_disk(disk: Disk, directory: &Path, patience: Patience) -> Store {
+        let place = directory.display().to_string();
+        Store::over(Arc::new(disk), "", Some(directory.to_owned()), place, patience)
     }
 
     /// The objects below a prefix of an object store. How durable they are is up to that store.
@@ -112,18 +90,19 @@ impl Store {
 
     /// The same, called `place` in messages.
     pub fn at(objects: Arc<dyn ObjectStore>, prefix: &str, place: String, patience: Patience) -> Store {
-        Store::over(objects, prefix, None, Persistence::new(place, patience), own_runtime())
+        Store::over(objects, prefix, None, place, patience)
     }
 
     fn over(
         objects: Arc<dyn ObjectStore>,
         prefix: &str,
         root: Option<PathBuf>,
-        persistence: Persistence,
-        runtime: io::Result<Runtime>,
+        place: String,
+        patience: Patience,
     ) -> Store {
-        let runtime = OwnRuntime(runtime.map_err(|error| error.to_string()));
-        Store { shared: Arc::new(Shared { objects, prefix: Key::from(prefix), root, persistence, runtime }) }
+        let objects = Deadline::new(objects, patience.request_timeout);
+        let persistence = Persistence::new(place, patience);
+        Store { shared: Arc::new(Shared { objects, prefix: Key::from(prefix), root, persistence }) }
     }
 
     /// Writes an object under a name that nobody has used. If it is there already with exactly these bytes, that is
@@ -224,16 +203,10 @@ impl Store {
     pub fn list(&self, folder: &str) -> Result<Vec<Listed>, Error> {
         let below = if folder.is_empty() { self.shared.prefix.clone() } else { self.key(folder)? };
         let what = format!("listing '{folder}'");
-        let persistence = &self.shared.persistence;
-        let mut listed = self.block_on(persistence.persist(&what, Deadline::OfItsOwn, async || {
-            let mut found = Vec::new();
-            let mut objects = self.shared.objects.list(Some(&below));
-            // A long listing takes many requests: the deadline is for each.
-            while let Some(object) = timeout(persistence.request_timeout(), objects.next()).await.map_err(stalled)? {
-                let object = object?;
-                found.extend(self.listed(&object.location, object.size));
-            }
-            Ok(found)
+        let mut listed: Vec<Listed> = self.block_on(self.persist(&what, async || {
+            let objects = self.shared.objects.list(Some(&below));
+            let listed = objects.try_filter_map(async |object| Ok(self.listed(&object.location, object.size)));
+            listed.try_collect().await
         }))?;
         listed.sort_unstable();
         Ok(listed)
@@ -248,9 +221,7 @@ impl Store {
         let keys = self.keys(names)?;
         self.block_on(async {
             let deletions = keys.iter().map(async |(name, key)| {
-                let what = format!("deleting '{name}'");
-                let persistence = &self.shared.persistence;
-                persistence.persist(&what, Deadline::Extra(Duration::ZERO), async || self.delete_one(key).await).await
+                self.persist(&format!("deleting '{name}'"), async || self.delete_one(key).await).await
             });
             stream::iter(deletions).buffered(PARALLEL).try_collect::<Vec<()>>().await.map(|_| ())
         })
@@ -265,7 +236,8 @@ impl Store {
     /// [`Error::Unavailable`].
     pub fn clean_leftovers(&self, older_than: Duration) -> Result<usize, Error> {
         let Some(root) = &self.shared.root else { return Ok(0) };
-        local::clean_leftovers(root, older_than).map_err(|source| Error::Unavailable {
+        let expired = SystemTime::now().checked_sub(older_than).unwrap_or(SystemTime::UNIX_EPOCH);
+        disk::clean_unfinished(root, expired).map_err(|source| Error::Unavailable {
             what: format!("cleaning '{}'", root.display()),
             attempts: 1,
             permanent: false,
@@ -288,11 +260,21 @@ impl Store {
     }
 
     fn block_on<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        self.shared.runtime.block_on(work)
+        let runtime = crate::io().map_err(|error| Error::at_once(format!("asking {}", self.describe()), error))?;
+        runtime.block_on(work)
+    }
+
+    async fn persist<T>(&self, what: &str, attempt: impl AsyncFnMut() -> object_store::Result<T>) -> Result<T, Error> {
+        let persisted = self.shared.persistence.persist(what, |error| cause::of(error), attempt).await;
+        persisted.map_err(|gave_up| Error::Unavailable {
+            what: format!("{what} in {}", self.describe()),
+            attempts: gave_up.attempts,
+            permanent: matches!(gave_up.cause, cause::Cause::Refused | cause::Cause::Lasting),
+            source: gave_up.error.into(),
+        })
     }
 
     async fn put(&self, what: &str, key: &Key, bytes: &Bytes, mode: PutMode) -> Result<Written, Error> {
-        let extra = Duration::from_secs(bytes.len() as u64 / BYTES_PER_SECOND_MIN);
         let attempt = async || {
             let payload = PutPayload::from_bytes(bytes.clone());
             match self.shared.objects.put_opts(key, payload, PutOptions::from(mode.clone())).await {
@@ -307,44 +289,19 @@ impl Store {
                 Err(error) => Err(error),
             }
         };
-        self.shared.persistence.persist(what, Deadline::Extra(extra), attempt).await
+        self.persist(what, attempt).await
     }
 
     async fn get(&self, what: &str, key: &Key) -> Result<Option<(Bytes, UpdateVersion)>, Error> {
-        let persistence = &self.shared.persistence;
-        let read = async || match self.read_once(key).await {
+        let read = async || match self.shared.objects.get(key).await {
             Err(object_store::Error::NotFound { .. }) => Ok(None),
-            other => other.map(Some),
+            found => {
+                let found = found?;
+                let version = UpdateVersion { e_tag: found.meta.e_tag.clone(), version: found.meta.version.clone() };
+                Ok(Some((found.bytes().await?, version)))
+            }
         };
-        persistence.persist(what, Deadline::OfItsOwn, read).await
-    }
-
-    /// One attempt. The deadline is for each piece that the store sends, so a large object may take its time.
-    async fn read_once(&self, key: &Key) -> object_store::Result<(Bytes, UpdateVersion)> {
-        let patience = self.shared.persistence.request_timeout();
-        let found = timeout(patience, self.shared.objects.get(key)).await.map_err(stalled)??;
-        let size = found.meta.size;
-        let version = UpdateVersion { e_tag: found.meta.e_tag.clone(), version: found.meta.version.clone() };
-        if let GetResultPayload::File(..) = found.payload {
-            let patience = patience.saturating_add(Duration::from_secs(size / BYTES_PER_SECOND_MIN));
-            return Ok((timeout(patience, found.bytes()).await.map_err(stalled)??, version));
-        }
-        let mut pieces = found.into_stream();
-        let mut first = Bytes::new();
-        let mut rest = BytesMut::new();
-        while let Some(piece) = timeout(patience, pieces.next()).await.map_err(stalled)? {
-            let piece = piece?;
-            if first.is_empty() {
-                first = piece;
-                continue;
-            }
-            if rest.is_empty() {
-                rest.reserve(usize::try_from(size).unwrap_or(0).max(first.len() + piece.len()));
-                rest.extend_from_slice(&first);
-            }
-            rest.extend_from_slice(&piece);
-        }
-        Ok((if rest.is_empty() { first } else { rest.freeze() }, version))
+        self.persist(what, read).await
     }
 
     async fn delete_one(&self, key: &Key) -> object_store::Result<()> {
@@ -360,14 +317,14 @@ impl Store {
 
     /// The place of a name in the object store.
     fn key(&self, name: &str) -> Result<Key, Error> {
-        let unusable = |source: crate::BoxedError| Error::Unavailable {
+        let unusable = |source: BoxedError| Error::Unavailable {
             what: format!("using '{name}' as a name"),
             attempts: 0,
             permanent: true,
             source,
         };
-        if name.contains('#') {
-            return Err(unusable("'#' marks files that are still being written".into()));
+        if name.contains('#') || disk::is_unfinished(name.rsplit('/').next().unwrap_or(name)) {
+            return Err(unusable("it is that of a file that is still being written".into()));
         }
         let relative = Key::parse(name).map_err(|error| unusable(error.into()))?;
         if relative.as_ref().is_empty() {
@@ -379,7 +336,7 @@ impl Store {
     fn listed(&self, location: &Key, bytes: u64) -> Option<Listed> {
         let parts: Vec<_> = location.prefix_match(&self.shared.prefix)?.collect();
         let name = parts.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join("/");
-        (!name.contains('#')).then_some(Listed { name, bytes })
+        Some(Listed { name, bytes })
     }
 }
 
@@ -389,35 +346,10 @@ impl std::fmt::Debug for Store {
     }
 }
 
-fn stalled(_: tokio::time::error::Elapsed) -> object_store::Error {
-    object_store::Error::Generic { store: "checkpoint", source: Box::new(TimedOut) }
+fn cannot_open(directory: &Path, error: io::Error) -> Error {
+    Error::at_once(format!("opening '{}'", directory.display()), error)
 }
 
-fn own_runtime() -> io::Result<Runtime> {
-    runtime::Builder::new_multi_thread().worker_threads(2).thread_name("checkpoint-io").enable_all().build()
-}
-
-/// A runtime that does not wait for requests that never end when it goes; or why there is none.
-struct OwnRuntime(Result<Runtime, String>);
-
-impl OwnRuntime {
-    fn block_on<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        match &self.0 {
-            Ok(runtime) => runtime.block_on(work),
-            Err(why) => Err(Error::Unavailable {
-                what: "starting threads for the checkpoint store".to_owned(),
-                attempts: 1,
-                permanent: true,
-                source: why.clone().into(),
-            }),
-        }
-    }
-}
-
-impl Drop for OwnRuntime {
-    fn drop(&mut self) {
-        if let Ok(runtime) = std::mem::replace(&mut self.0, Err("it is closed".to_owned())) {
-            runtime.shutdown_background();
-        }
-    }
-}
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,4 +1,4 @@
-//! Properties of a store, over stores that fail. Time is the runtime's own, so no back-off is waited for.
+//! Properties of a store, over stores that fail. Waits are a hundredth of the real ones.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -17,6 +17,7 @@ use object_store::{
 };
 
 use super::*;
+use crate::{Watch, unfinished};
 
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +44,7 @@ impl fmt::Display for Faulty {
     }
 }
 
-fn failed(source: impl Into<crate::BoxedError>) -> object_store::Error {
+fn failed(source: impl Into<BoxedError>) -> object_store::Error {
     object_store::Error::Generic { store: "faulty", source: source.into() }
 }
 
@@ -95,7 +96,10 @@ struct Told(Mutex<Vec<&'static str>>);
 
 impl Watch for Told {
     fn failing(&self, _: &str, _: &str) {
-        self.0.lock().unwrap().push("failing");
+        let mut told = self.0.lock().unwrap();
+        if told.last() != Some(&"failing") {
+            told.push("failing");
+        }
     }
     fn recovered(&self, _: &str) {
         self.0.lock().unwrap().push("recovered");
@@ -119,9 +123,7 @@ impl Bench {
             stop: Some(Arc::clone(&stop)),
         };
         let objects = Faulty { faults: Mutex::new(faults.into_iter().collect()), ..Faulty::default() };
-        let runtime = runtime::Builder::new_current_thread().enable_all().build();
-        let persistence = Persistence::new("faulty".to_owned(), patience);
-        Bench { store: Store::over(Arc::new(objects), "a/b", None, persistence, runtime), told, stop }
+        Bench { store: Store::at(Arc::new(objects), "a/b", "faulty".to_owned(), patience), told, stop }
     }
 
     /// How much time a call takes, and what comes of it. The machine may be busy: only a least time means anything.
@@ -231,14 +233,14 @@ fn throttling_is_met_with_growing_waits_until_patience_ends() {
     let bench = Bench::new([Fault::Throttled; 4]);
     let (took, outcome) = bench.timed(|| bench.store.replace("x", Bytes::new()));
     outcome.unwrap();
-    // 1 + 2 + 4 + 8 ms, give or take a quarter.
-    assert!(took > Duration::from_millis(11), "{took:?}");
+    // 1 + 2 + 4 + 8 ms, up to a half less.
+    assert!(took > Duration::from_millis(7), "{took:?}");
 
     let bench = Bench::new([Fault::Throttled; 1000]);
     let (took, outcome) = bench.timed(|| bench.store.replace("x", Bytes::new()));
     let Err(Error::Unavailable { attempts, permanent: false, .. }) = outcome else { panic!("{outcome:?}") };
     assert!(took >= Duration::from_millis(600), "{took:?}");
-    assert!((2..15).contains(&attempts), "{attempts}");
+    assert!((2..25).contains(&attempts), "{attempts}");
     assert_eq!(bench.told(), ["failing"]);
 }
 

@@ -12,29 +12,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deltalake::ObjectStore;
-use deltalake::logstore::object_store::path::Path;
-use deltalake::logstore::object_store::{
-    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
+use bytes::Bytes;
+use futures::future;
+use futures::stream::{self, BoxStream, StreamExt};
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
-use futures::stream::{self, BoxStream, StreamExt};
 use tokio::time::timeout;
-
-type Bytes = <PutPayload as IntoIterator>::Item;
 
 /// Slowest transfer that does not count as a stall.
 const BYTES_PER_SECOND_MIN: u64 = 1 << 20;
 
-/// The store of one table handle.
+/// A store, and how long each of its requests may take.
 #[derive(Debug, Clone)]
-pub(crate) struct Deadline {
+pub struct Deadline {
     store: Arc<dyn ObjectStore>,
     limit: Duration,
 }
 
 impl Deadline {
-    pub(crate) fn new(store: Arc<dyn ObjectStore>, limit: Duration) -> Self {
+    /// Gives up requests that are not answered within `limit`, and pieces of long answers that do not come.
+    pub fn new(store: Arc<dyn ObjectStore>, limit: Duration) -> Self {
         Deadline { store, limit }
     }
 
@@ -114,10 +114,18 @@ impl ObjectStore for Deadline {
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
+        let head = options.head;
         let mut found = within(self.limit, self.store.get_opts(path, options)).await?;
         found.payload = match found.payload {
             GetResultPayload::Stream(pieces) => GetResultPayload::Stream(self.each(pieces)),
-            file @ GetResultPayload::File(..) => file,
+            file @ GetResultPayload::File(..) if head => file,
+            // Read here: afterwards nobody would look at the time.
+            payload @ GetResultPayload::File(..) => {
+                let (meta, range, attributes) = (found.meta.clone(), found.range.clone(), found.attributes.clone());
+                let limit = for_bytes(self.limit, range.end.saturating_sub(range.start));
+                let bytes = within(limit, GetResult { payload, meta, range, attributes }.bytes()).await?;
+                GetResultPayload::Stream(stream::once(future::ready(Ok(bytes))).boxed())
+            }
         };
         Ok(found)
     }

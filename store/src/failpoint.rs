@@ -5,7 +5,7 @@
 //! for the third time.
 
 /// Every place, in the order in which an epoch and a checkpoint come to them.
-pub const PLACES: [&str; 24] = [
+const PLACES: [&str; 24] = [
     "generation-numbered",
     "generation-claimed",
     "table-opened",
@@ -33,10 +33,10 @@ pub const PLACES: [&str; 24] = [
 ];
 
 /// Stops here if a test asks for it: for good, or for so many milliseconds (`adopted=1*return(500)->off`).
-pub fn reach(place: &str) {
+pub fn failpoint(place: &str) {
     debug_assert!(PLACES.contains(&place), "{place} is not in the list");
     #[cfg(feature = "failpoints")]
-    stop::reach(place);
+    stop::at(place);
 }
 
 #[cfg(feature = "failpoints")]
@@ -45,7 +45,7 @@ mod stop {
     use std::sync::Once;
     use std::time::{Duration, Instant};
 
-    pub(super) fn reach(place: &str) {
+    pub(super) fn at(place: &str) {
         static FROM_ENVIRONMENT: Once = Once::new();
         // Dropping it would forget what the environment asks for.
         FROM_ENVIRONMENT.call_once(|| forget(fail::FailScenario::setup()));
