@@ -1,11 +1,11 @@
 //! Generations: numbers that are given once, and the lineage that all of one pipeline share.
 
+use tidemark_store::{Store, failpoint};
+
 use crate::error::Error;
 use crate::journal::Claimed;
 use crate::names;
 use crate::records::{Adoption, Claim, Claimant, Record};
-use tidemark_store::Store;
-use tidemark_store::failpoint;
 
 /// What an instance claims a generation with.
 pub struct Bid<'a> {

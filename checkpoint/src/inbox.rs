@@ -9,11 +9,11 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tidemark_dataflows::event::Micros;
+use tidemark_store::{Listed, Store};
 
 use crate::envelope::{self, Builder, Kind, u64_at};
 use crate::error::Error;
 use crate::names;
-use tidemark_store::{Listed, Store};
 
 /// Name of the partition.
 pub const PARTITION: &str = "replay";

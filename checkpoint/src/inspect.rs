@@ -3,12 +3,12 @@
 //! Runs are not read here; manifests name them. Nothing is written, and nothing is decided about what counts.
 
 use bytes::Bytes;
+use tidemark_store::{Listed, Store};
 
 use crate::Error;
 use crate::envelope::Digest;
 use crate::names;
 use crate::records::{Adoption, Claim, Cuts, Manifest, Record, Seal};
-use tidemark_store::{Listed, Store};
 
 /// An object and what it says.
 #[derive(Debug)]

@@ -12,11 +12,12 @@ use bytes::Bytes;
 use tidemark_dataflows::event::Epoch;
 
 pub use crate::claims::{Bid, check_newest, claim, claim_of, displaced, lineage, newest_generation};
+use tidemark_store::Store;
+
 use crate::envelope::Digest;
 use crate::error::Error;
 use crate::names;
 use crate::records::{Adoption, Change, Cut, Cuts, Identity, Link, Manifest, Record, Seal, Span};
-use tidemark_store::Store;
 
 /// A generation that was won.
 #[derive(Clone)]

@@ -7,11 +7,11 @@
 
 use std::collections::HashSet;
 
+use tidemark_store::{Listed, failpoint};
+
 use crate::error::Error;
 use crate::journal::{Kept, ManifestLog, check_newest};
 use crate::names;
-use tidemark_store::Listed;
-use tidemark_store::failpoint;
 
 /// How many generations leave their claim, adoption and seals behind, for those who look for what happened.
 pub(crate) const REMEMBERED_GENERATIONS: u64 = 16;

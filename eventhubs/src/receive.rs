@@ -13,13 +13,13 @@ use azure_messaging_eventhubs::models::ReceivedEventData;
 use azure_messaging_eventhubs::{ConsumerClient, EventHubsError, OpenReceiverOptions, StartLocation, StartPosition};
 use futures::StreamExt;
 use futures::future::BoxFuture;
+use tidemark_store::Backoff;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::batch::{Batch, Builder, Limits};
 use crate::error::{Error, ErrorKind};
 use crate::hub::{Hub, PartitionProperties, micros};
 use crate::status::PartitionStatus;
-use tidemark_store::Backoff;
 
 /// Most events that are taken from the client at once.
 const CHUNK: usize = 512;

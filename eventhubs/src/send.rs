@@ -3,11 +3,11 @@
 use azure_messaging_eventhubs::models::EventData;
 use azure_messaging_eventhubs::{EventDataBatchOptions, ProducerClient};
 use std::time::Duration;
+use tidemark_store::Backoff;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::{Error, ErrorKind};
 use crate::hub::Hub;
-use tidemark_store::Backoff;
 
 /// The first wait after a fault.
 const FIRST_WAIT: Duration = Duration::from_millis(100);

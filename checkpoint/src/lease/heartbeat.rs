@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tidemark_store::Store;
 
 use super::{Holder, wall_clock};
 use crate::Error;
-use tidemark_store::Store;
 
 /// Name of the object.
 const OBJECT: &str = "lease";

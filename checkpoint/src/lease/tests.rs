@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::memory::InMemory;
+use tidemark_store::{Patience, Store};
 
 use super::{Clock, Heartbeat, Holder, LocalLock};
 use crate::Error;
-use tidemark_store::{Patience, Store};
 
 const TTL: Duration = Duration::from_secs(15);
 

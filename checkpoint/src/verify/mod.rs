@@ -12,13 +12,13 @@ mod runs;
 use std::fmt;
 
 use tidemark_dataflows::event::Epoch;
+use tidemark_store::Store;
 
 use self::runs::SoundRuns;
 use crate::Error;
 use crate::envelope::OLDEST_VERSION;
 use crate::inspect::Stored;
 use crate::records::{Adoption, Identity, Link, Manifest};
-use tidemark_store::Store;
 
 /// How often the store is looked at before a finding counts, where the store changes in between.
 const LOOKS: usize = 6;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 use tidemark_dataflows::event::UserId;
 use tidemark_dataflows::metrics::{ChannelKey, Totals};
+use tidemark_store::Store;
 
 use super::{About, COMPLETE, Look};
 use crate::Error;
@@ -12,7 +13,6 @@ use crate::envelope::Digest;
 use crate::records::{Manifest, Run};
 use crate::runs::totals::{Key, TotalsRun};
 use crate::runs::{ids, totals};
-use tidemark_store::Store;
 
 /// Runs that were found sound; they never change, so one look at each is enough.
 #[derive(Default)]
