@@ -65,6 +65,13 @@ impl LogFiles {
     fn within(&self, versions: RangeInclusive<u64>) -> impl DoubleEndedIterator<Item = &u64> {
         self.commits.iter().filter(move |version| versions.contains(version))
     }
+
+    /// Whether the commits up to `last` say what a checkpoint says: all since the one before it are there.
+    fn repeats(&self, checkpoint: u64, last: u64) -> bool {
+        let before = self.checkpoints.range(..checkpoint).next_back();
+        let first = before.map_or(0, |(version, _)| version.saturating_add(1));
+        first <= last && self.within(first..=last).count() as u64 == (last - first).saturating_add(1)
+    }
 }
 
 /// What is wrong with a log.
@@ -72,6 +79,8 @@ impl LogFiles {
 pub(crate) enum Damage {
     /// Log checkpoints, and what points to them: the log says the same without these files.
     Passable(BTreeSet<String>),
+    /// A log checkpoint, and what points to it, which no commit vouches for: the log says the same without.
+    Unvouched(BTreeSet<String>),
     /// An object without which nothing can be said, and what to do.
     Fatal(String),
 }
@@ -88,14 +97,17 @@ async fn read(store: &dyn ObjectStore, name: &str) -> DeltaResult<Option<Bytes>>
     }
 }
 
-/// Looks for what keeps the log of a table from being read; none where nothing does.
+/// Looks for what keeps the log of a table from being read; none where nothing does. As it cannot be read, a checkpoint that no
+/// commit vouches for is to blame, if the commits say the same.
 pub(crate) async fn of_log(store: &dyn ObjectStore) -> DeltaResult<Option<Damage>> {
     let files = LogFiles::list(store).await?;
     let told = told_checkpoint(store, files.commits.iter()).await?;
     let mut hidden = BTreeSet::new();
     let mut base = None;
     for (version, parts) in files.checkpoints.iter().rev() {
-        let mut whole = true;
+        let vouched = told.as_ref().is_some_and(|told| told.version == *version);
+        let last = files.commits.last().copied().unwrap_or(0);
+        let mut whole = vouched || !files.repeats(*version, last);
         for part in parts {
             let told = told.as_ref().filter(|told| LogCheckpoint::name(told.version) == *part);
             let sound =
@@ -219,6 +231,14 @@ pub(crate) async fn of_table(table: &DeltaTable) -> DeltaResult<(Option<Damage>,
         && let Some(files) = told.damaged(store.as_ref()).await?
     {
         return Ok((Some(Damage::Passable(files)), Some(told.clone())));
+    }
+    if let Some(version) = base.and_then(|first| first.checked_sub(1))
+        && told.as_ref().is_none_or(|told| told.version != version)
+        && files.repeats(version, state.version())
+    {
+        let parts = files.checkpoints[&version].iter().cloned();
+        let hidden = parts.chain([HINT.to_owned()]).collect();
+        return Ok((Some(Damage::Unvouched(hidden)), told));
     }
     let gone = |what: String| Ok((Some(Damage::Fatal(format!("{what}: {REMEDY}"))), None));
     let mut sizes = BTreeMap::new();

@@ -13,7 +13,7 @@ use url::Url;
 
 use crate::damage::{self, Damage, LogCheckpoint, Without};
 use crate::open::unreadable;
-use crate::{Error, Policy, cause};
+use crate::{Error, Policy, cause, log};
 
 /// How long a failing read is repeated, unless somebody says otherwise.
 const READING: Duration = Duration::from_secs(5);
@@ -128,8 +128,8 @@ impl Location {
         Ok(Arc::new(Disk::open(directory, self.sync)?))
     }
 
-    /// Reads a table, as of a version or the newest. A damaged log checkpoint is passed over where the commits say the same, and
-    /// whether one was is told.
+    /// Reads a table, as of a version or the newest. A damaged log checkpoint is passed over where the commits say the same: its
+    /// files are returned.
     ///
     /// # Errors
     /// [`Error::StateMismatch`] for a protocol that is not known, and for damage, with the name of the object;
@@ -139,21 +139,24 @@ impl Location {
         name: &str,
         table: DeltaTable,
         version: Option<u64>,
-    ) -> Result<(DeltaTable, bool), Error> {
+    ) -> Result<(DeltaTable, BTreeSet<String>), Error> {
         let failure = match loaded(table.clone(), version).await {
             Err(failure) if is_the_log_to_blame(&failure) => failure,
-            settled => return settled.map(|table| (table, false)).map_err(|failure| unreadable(name, failure)),
+            settled => {
+                return settled.map(|table| (table, BTreeSet::new())).map_err(|failure| unreadable(name, failure));
+            }
         };
         let unavailable = |failure| Error::unavailable(name, failure);
         let store = table.log_store().object_store(None);
         let hidden = match damage::of_log(store.as_ref()).await.map_err(unavailable)? {
             Some(Damage::Passable(hidden)) => hidden,
             Some(Damage::Fatal(what)) => return Err(Error::mismatch(name, what)),
-            None => return Err(unreadable(name, failure)),
+            _ => return Err(unreadable(name, failure)),
         };
-        tracing::warn!(table = name, files = ?hidden, error = %failure, "damaged, and passed over: the commits say the same");
         let table = self.handle_without(name, self.url(name)?, &hidden)?;
-        loaded(table, version).await.map(|table| (table, true)).map_err(|failure| unreadable(name, failure))
+        let table = loaded(table, version).await.map_err(|failure| unreadable(name, failure))?;
+        tracing::warn!(table = name, files = ?hidden, error = %failure, "damaged, and passed over: the commits say the same");
+        Ok((table, hidden))
     }
 
     /// Reads the newest version of a table, and looks whether it is what was written. A log checkpoint that is not is passed over
@@ -164,24 +167,28 @@ impl Location {
     pub(crate) async fn load_sound(&self, name: &str, table: DeltaTable) -> Result<Sound, Error> {
         let unavailable = |failure| Error::unavailable(name, failure);
         let (table, passed_over) = self.load(name, table, None).await?;
-        let (hidden, checkpoint) = match damage::of_table(&table).await.map_err(unavailable)? {
-            (None, checkpoint) => return Ok(Sound { table, passed_over, damage: None, checkpoint }),
-            (Some(Damage::Fatal(what)), _) => {
-                return Ok(Sound { table, passed_over, damage: Some(what), checkpoint: None });
-            }
-            (Some(Damage::Passable(hidden)), checkpoint) => (hidden, checkpoint),
+        let sound = |table, passed_over, damage, checkpoint| Ok(Sound { table, passed_over, damage, checkpoint });
+        let found = damage::of_table(&table).await.map_err(unavailable)?;
+        let unvouched = matches!(found, (Some(Damage::Unvouched(_)), _));
+        let (hidden, checkpoint) = match found {
+            (None, checkpoint) => return sound(table, passed_over, None, checkpoint),
+            (Some(Damage::Fatal(what)), _) => return sound(table, passed_over, Some(what), None),
+            (Some(Damage::Passable(hidden) | Damage::Unvouched(hidden)), checkpoint) => (hidden, checkpoint),
         };
         match self.load_without(name, &hidden, None).await {
-            Ok(table) if damage::of_table(&table).await.map_err(unavailable)?.0.is_none() => {
-                tracing::warn!(table = name, files = ?hidden, "not what was written, and passed over: the commits say the same");
-                return Ok(Sound { table, passed_over: true, damage: None, checkpoint });
+            Ok(again) if damage::of_table(&again).await.map_err(unavailable)?.0.is_none() => {
+                // What else it holds is not compared: the commits are read in its place, and it is written anew.
+                if !unvouched || !log::say_the_same(&table, &again).unwrap_or(false) {
+                    tracing::warn!(table = name, files = ?hidden, "not what was written, and passed over: the commits say the same");
+                }
+                return sound(again, hidden, None, checkpoint);
             }
             Err(error) if !error.is_damage() => return Err(error),
             _ => {}
         }
         let what =
             format!("{} is damaged: {}", damage::named(hidden.first().map_or("", String::as_str)), damage::REMEDY);
-        Ok(Sound { table, passed_over, damage: Some(what), checkpoint: None })
+        sound(table, passed_over, Some(what), None)
     }
 
     /// Reads a table as if some files of its log were not there, with all others that are damaged.
@@ -207,7 +214,7 @@ impl Location {
                 loaded(table, version).await.map_err(|failure| unreadable(name, failure))
             }
             Some(Damage::Fatal(what)) => Err(Error::mismatch(name, what)),
-            None => Err(unreadable(name, failure)),
+            _ => Err(unreadable(name, failure)),
         }
     }
 
@@ -239,8 +246,8 @@ impl Location {
 /// A table as it was read, and what is known of how it is stored.
 pub(crate) struct Sound {
     pub(crate) table: DeltaTable,
-    /// A log checkpoint was damaged.
-    pub(crate) passed_over: bool,
+    /// The files of a log checkpoint that was not read: it is to be written anew.
+    pub(crate) passed_over: BTreeSet<String>,
     /// What is wrong with it, in words.
     pub(crate) damage: Option<String>,
     /// What commits say of the newest log checkpoint: those to come say it too, until there is another.

@@ -267,6 +267,19 @@ impl Log {
     }
 }
 
+/// Whether two readings of a table found the same: metadata, protocol, and live files with what is said of them. An error where
+/// one of them makes no sense.
+pub(crate) fn say_the_same(one: &DeltaTable, other: &DeltaTable) -> DeltaResult<bool> {
+    let said = |table: &DeltaTable| -> DeltaResult<_> {
+        let state = table.snapshot()?;
+        let data = state.log_data();
+        let files = data.iter().map(|file| LiveFile::of(&file).map(|file| (file.path.clone(), file)));
+        let files = files.collect::<DeltaResult<BTreeMap<_, _>>>()?;
+        Ok((serde_json::to_value(state.metadata())?, serde_json::to_value(state.protocol())?, files))
+    };
+    Ok(said(one)? == said(other)?)
+}
+
 /// Makes version 0 of a table.
 pub(crate) async fn create(
     store: &LogStoreRef,

@@ -93,7 +93,9 @@ async fn try_open(lake: &Lake, spec: &TableSpec) -> Result<TableWriter, Error> {
         writer.commit(stamp, operation, changes).await.map_err(unavailable)?;
     }
     // Others cannot read the table before there is a log checkpoint that can be read.
-    if passed_over && let Err(error) = writer.write_log_checkpoint().await {
+    if !passed_over.is_empty()
+        && let Err(error) = writer.write_log_checkpoint(&passed_over).await
+    {
         warn!(table = spec.name, %error, "the damaged log checkpoint is still there");
     }
     Ok(writer)

@@ -4,6 +4,8 @@
 //! anyone else in between makes ours fail, and then the log decides (see [`TableWriter::reload`]).
 //! Opening is in `open`, rows are written by `merge` and `append`, files are kept by `maintain`.
 
+use std::collections::BTreeSet;
+
 use arrow::record_batch::RecordBatch;
 use deltalake::{DeltaResult, DeltaTable, DeltaTableError};
 use tracing::warn;
@@ -210,11 +212,12 @@ impl TableWriter {
         }
     }
 
-    /// Reads the log, as of a version or the newest, without a checkpoint of it that is not what we have written.
+    /// Reads the log, as of a version or the newest, without the `passed_over` files, and without a checkpoint of it that is not
+    /// what we have written.
     ///
     /// # Errors
     /// As for [`Location::load`](crate::Location); [`Error::StateMismatch`] where the table is gone.
-    pub(crate) async fn load(&self, version: Option<u64>) -> Result<DeltaTable, Error> {
+    pub(crate) async fn load(&self, passed_over: &BTreeSet<String>, version: Option<u64>) -> Result<DeltaTable, Error> {
         let (location, name) = (&self.lake.location, &self.spec.name);
         let table = location.existing(name)?.ok_or_else(|| Error::mismatch(name, "the table is gone"))?;
         let store = self.log.store.object_store(None);
@@ -222,10 +225,11 @@ impl TableWriter {
             Some(last) => last.damaged(store.as_ref()).await.map_err(|failure| Error::unavailable(name, failure))?,
             None => None,
         };
-        match damaged {
-            Some(hidden) => location.load_without(name, &hidden, version).await,
-            None => location.load(name, table, version).await.map(|(table, _)| table),
+        let hidden = passed_over | &damaged.unwrap_or_default();
+        if hidden.is_empty() {
+            return location.load(name, table, version).await.map(|(table, _)| table);
         }
+        location.load_without(name, &hidden, version).await
     }
 
     /// Takes the newest state of the log for ours, once it is known to be ours still: a writer that just reopens could commit
@@ -236,7 +240,7 @@ impl TableWriter {
         let gone = || Error::mismatch(name, "the table is gone");
         let asked = Log::now();
         let unavailable = |error| Error::unavailable(name, error);
-        let table = match self.load(None).await {
+        let table = match self.load(&BTreeSet::new(), None).await {
             Err(Error::Unavailable { source, .. }) if matches!(*source, DeltaTableError::NotATable(_)) => {
                 return Err(gone());
             }

@@ -6,6 +6,7 @@
 mod compact;
 mod vacuum;
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
@@ -64,13 +65,13 @@ impl TableWriter {
         if self.commits_since_checkpoint() < if in_turn { interval } else { interval.saturating_mul(2) } {
             return Ok(false);
         }
-        self.write_log_checkpoint().await.map(|()| true)
+        self.write_log_checkpoint(&BTreeSet::new()).await.map(|()| true)
     }
 
-    /// Writes a checkpoint of the log as of the version that we know.
-    pub(crate) async fn write_log_checkpoint(&mut self) -> Result<(), Error> {
+    /// Writes a checkpoint of the log as of the version that we know, from a log without the `passed_over` files.
+    pub(crate) async fn write_log_checkpoint(&mut self, passed_over: &BTreeSet<String>) -> Result<(), Error> {
         let unavailable = |failure| Error::unavailable(&self.spec.name, failure);
-        let table = match self.load(Some(self.version())).await {
+        let table = match self.load(passed_over, Some(self.version())).await {
             Err(Error::Unavailable { source, .. }) => return Err(self.lease_after(*source).await),
             loaded => loaded?,
         };

@@ -20,7 +20,7 @@ use crate::lake::Sound;
 use crate::log::LiveFile;
 use crate::open::lineage;
 use crate::txn::Held;
-use crate::{Error, Location};
+use crate::{Error, Location, log};
 
 type Bytes = <PutPayload as IntoIterator>::Item;
 
@@ -94,12 +94,24 @@ async fn standing_now(location: &Location, pipeline: &str, table: &str) -> Resul
 pub async fn damaged_files(location: &Location, table: &str, version: u64) -> Result<Vec<String>, Error> {
     patiently(location, table, async || {
         let unavailable = |error| Error::unavailable(table, error);
-        let loaded = load(location, table, Some(version)).await?;
+        let (loaded, passed_over) = location.load(table, existing(location, table)?, Some(version)).await?;
         let store = loaded.log_store().object_store(None);
         let mut findings = Vec::new();
-        if let (Some(Damage::Passable(names)), _) = damage::of_table(&loaded).await.map_err(unavailable)? {
-            let first = names.first().map_or("", String::as_str);
+        let found =
+            if !passed_over.is_empty() { None } else { damage::of_table(&loaded).await.map_err(unavailable)?.0 };
+        let altered = match &found {
+            Some(Damage::Passable(names)) => Some(names),
+            Some(Damage::Unvouched(names)) => {
+                let again = location.load_without(table, names, Some(version)).await?;
+                (!log::say_the_same(&loaded, &again).unwrap_or(false)).then_some(names)
+            }
+            _ => None,
+        };
+        if let Some(first) = altered.and_then(|names| names.first()) {
             findings.push(format!("{table}/_delta_log/{first} is not what was written; the commits say the same"));
+        }
+        if let Some(first) = passed_over.first() {
+            findings.push(format!("{table}/_delta_log/{first} cannot be read, as other readers must"));
         }
         for file in loaded.snapshot().map_err(unavailable)?.log_data().iter() {
             let file = LiveFile::of(&file).map_err(unavailable)?;
