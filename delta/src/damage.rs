@@ -89,6 +89,11 @@ pub(crate) fn named(name: &str) -> Path {
     Path::from_iter([LOG, name])
 }
 
+/// The newest checkpoint among files of a log: where several are passed over, it is why.
+pub(crate) fn newest(files: &BTreeSet<String>) -> Option<&String> {
+    files.iter().rev().find(|name| name.as_str() != HINT).or(files.first())
+}
+
 async fn read(store: &dyn ObjectStore, name: &str) -> DeltaResult<Option<Bytes>> {
     match store.get(&named(name)).await {
         Ok(found) => Ok(Some(found.bytes().await?)),

@@ -186,8 +186,11 @@ impl Location {
             Err(error) if !error.is_damage() => return Err(error),
             _ => {}
         }
-        let what =
-            format!("{} is damaged: {}", damage::named(hidden.first().map_or("", String::as_str)), damage::REMEDY);
+        let what = format!(
+            "{} is damaged: {}",
+            damage::named(damage::newest(&hidden).map_or("", String::as_str)),
+            damage::REMEDY
+        );
         sound(table, passed_over, Some(what), None)
     }
 

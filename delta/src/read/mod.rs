@@ -107,11 +107,11 @@ pub async fn damaged_files(location: &Location, table: &str, version: u64) -> Re
             }
             _ => None,
         };
-        if let Some(first) = altered.and_then(|names| names.first()) {
-            findings.push(format!("{table}/_delta_log/{first} is not what was written; the commits say the same"));
+        if let Some(newest) = altered.and_then(damage::newest) {
+            findings.push(format!("{table}/_delta_log/{newest} is not what was written; the commits say the same"));
         }
-        if let Some(first) = passed_over.first() {
-            findings.push(format!("{table}/_delta_log/{first} cannot be read, as other readers must"));
+        if let Some(newest) = damage::newest(&passed_over) {
+            findings.push(format!("{table}/_delta_log/{newest} cannot be read, as other readers must"));
         }
         for file in loaded.snapshot().map_err(unavailable)?.log_data().iter() {
             let file = LiveFile::of(&file).map_err(unavailable)?;
