@@ -175,7 +175,8 @@ impl Location {
             (Some(Damage::Fatal(what)), _) => return sound(table, passed_over, Some(what), None),
             (Some(Damage::Passable(hidden) | Damage::Unvouched(hidden)), checkpoint) => (hidden, checkpoint),
         };
-        match self.load_without(name, &hidden, None).await {
+        // The same version, as another instance may write the next one meanwhile.
+        match self.load_without(name, &hidden, table.version()).await {
             Ok(again) if damage::of_table(&again).await.map_err(unavailable)?.0.is_none() => {
                 // What else it holds is not compared: the commits are read in its place, and it is written anew.
                 if !unvouched || !log::say_the_same(&table, &again).unwrap_or(false) {
