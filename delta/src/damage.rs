@@ -79,7 +79,8 @@ impl LogFiles {
 pub(crate) enum Damage {
     /// Log checkpoints, and what points to them: the log says the same without these files.
     Passable(BTreeSet<String>),
-    /// A log checkpoint, and what points to it, which no commit vouches for: the log says the same without.
+    /// The newest log checkpoint, and what points to it, which no commit vouches for, as the last one of a run, and those of
+    /// tables of before: the one before it and the commits since say the same.
     Unvouched(BTreeSet<String>),
     /// An object without which nothing can be said, and what to do.
     Fatal(String),
@@ -102,8 +103,8 @@ async fn read(store: &dyn ObjectStore, name: &str) -> DeltaResult<Option<Bytes>>
     }
 }
 
-/// Looks for what keeps the log of a table from being read; none where nothing does. As it cannot be read, a checkpoint that no
-/// commit vouches for is to blame, if the commits say the same.
+/// Looks for what keeps the log of a table from being read; none where nothing does. As it cannot be read, a newest checkpoint
+/// that no commit vouches for is to blame, if the commits say the same.
 pub(crate) async fn of_log(store: &dyn ObjectStore) -> DeltaResult<Option<Damage>> {
     let files = LogFiles::list(store).await?;
     let told = told_checkpoint(store, files.commits.iter()).await?;
@@ -112,7 +113,8 @@ pub(crate) async fn of_log(store: &dyn ObjectStore) -> DeltaResult<Option<Damage
     for (version, parts) in files.checkpoints.iter().rev() {
         let vouched = told.as_ref().is_some_and(|told| told.version == *version);
         let last = files.commits.last().copied().unwrap_or(0);
-        let mut whole = vouched || !files.repeats(*version, last);
+        let newest = hidden.is_empty();
+        let mut whole = vouched || !newest || !files.repeats(*version, last);
         for part in parts {
             let told = told.as_ref().filter(|told| LogCheckpoint::name(told.version) == *part);
             let sound =
@@ -217,8 +219,12 @@ async fn in_commits(
 }
 
 /// What is wrong with what the library has read: a commit that says nothing, a log checkpoint that is not what was written, or a
-/// data file that is gone or of another size. And what commits say of the newest log checkpoint.
-pub(crate) async fn of_table(table: &DeltaTable) -> DeltaResult<(Option<Damage>, Option<LogCheckpoint>)> {
+/// data file that is gone or of another size. And what commits say of the newest log checkpoint. One that no commit vouches for
+/// is told, unless it is to be `trusting`: each is held against the one before it.
+pub(crate) async fn of_table(
+    table: &DeltaTable,
+    trusting: bool,
+) -> DeltaResult<(Option<Damage>, Option<LogCheckpoint>)> {
     let (state, store) = (table.snapshot()?, table.log_store().object_store(None));
     let version = state.version();
     let files = LogFiles::list(store.as_ref()).await?;
@@ -238,6 +244,7 @@ pub(crate) async fn of_table(table: &DeltaTable) -> DeltaResult<(Option<Damage>,
         return Ok((Some(Damage::Passable(files)), Some(told.clone())));
     }
     if let Some(version) = base.and_then(|first| first.checked_sub(1))
+        && !trusting
         && told.as_ref().is_none_or(|told| told.version != version)
         && files.repeats(version, state.version())
     {

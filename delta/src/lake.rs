@@ -168,7 +168,7 @@ impl Location {
         let unavailable = |failure| Error::unavailable(name, failure);
         let (table, passed_over) = self.load(name, table, None).await?;
         let sound = |table, passed_over, damage, checkpoint| Ok(Sound { table, passed_over, damage, checkpoint });
-        let found = damage::of_table(&table).await.map_err(unavailable)?;
+        let found = damage::of_table(&table, false).await.map_err(unavailable)?;
         let unvouched = matches!(found, (Some(Damage::Unvouched(_)), _));
         let (hidden, checkpoint) = match found {
             (None, checkpoint) => return sound(table, passed_over, None, checkpoint),
@@ -177,7 +177,7 @@ impl Location {
         };
         // The same version, as another instance may write the next one meanwhile.
         match self.load_without(name, &hidden, table.version()).await {
-            Ok(again) if damage::of_table(&again).await.map_err(unavailable)?.0.is_none() => {
+            Ok(again) if damage::of_table(&again, true).await.map_err(unavailable)?.0.is_none() => {
                 // What else it holds is not compared: the commits are read in its place, and it is written anew.
                 if !unvouched || !log::say_the_same(&table, &again).unwrap_or(false) {
                     tracing::warn!(table = name, files = ?hidden, "not what was written, and passed over: the commits say the same");

@@ -20,6 +20,7 @@ use crate::checkpoint::cuts::{Announced, CutWriter};
 use crate::checkpoint::writer::CheckpointWriter;
 use crate::cluster::links::Links;
 use crate::cluster::messages::Message;
+use crate::health::Health;
 use crate::sink::publisher::{Publisher, SinkError};
 use crate::sink::tables::PartitionNames;
 use crate::telemetry::{Stage, Telemetry};
@@ -47,6 +48,8 @@ pub(super) struct Parts {
     pub(super) publisher: Publisher,
     /// Set when the run should end.
     pub(super) stop: Arc<AtomicBool>,
+    /// What an end waits for.
+    pub(super) health: Arc<Health>,
 }
 
 /// How a leader has ended: why, and after which epoch.
@@ -99,8 +102,16 @@ impl Leader {
                 actions.extend(self.epochs.on(Event::Checkpointed(epoch), Instant::now(), clock::now()));
             }
             if self.parts.stop.load(Ordering::Acquire) && !std::mem::replace(&mut stopping, true) {
+                self.say_stopping();
                 actions.extend(self.epochs.on(Event::Stop, Instant::now(), clock::now()));
             }
+        }
+    }
+
+    /// An end that waits for storage looks like one that never comes.
+    fn say_stopping(&self) {
+        for (place, why) in self.parts.health.failing() {
+            tracing::warn!(place, why, "stopping once this works again; a second signal ends at once, and loses nothing");
         }
     }
 

@@ -241,6 +241,7 @@ fn run_among(
         links,
         publisher: publisher.clone(),
         stop: Arc::clone(stop),
+        health: Arc::clone(&context.health),
     };
     let schedule = schedule(config, &writers);
     let epochs = Epochs::new(build::cut_rule(config), config.cluster.processes, schedule, starting_point);

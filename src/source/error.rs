@@ -71,8 +71,7 @@ impl SourceError {
     pub(crate) fn unavailable(input: impl Into<String>, what: &str, cause: io::Error) -> Self {
         let remedy = match cause.kind() {
             io::ErrorKind::NotFound => "check the spelling and the directory that the path starts from",
-            io::ErrorKind::PermissionDenied => "grant the user that runs tidemark the right to it",
-            _ => "check the disk or mount behind it",
+            _ => tidemark_store::remedy(&cause).unwrap_or("check the disk or mount behind it"),
         };
         let problem = format!("it cannot be {what}: {cause}");
         Self::new(SourceErrorKind::Unavailable, input.into(), problem, remedy.into(), Some(Arc::new(cause)))

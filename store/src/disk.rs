@@ -285,6 +285,11 @@ impl ObjectStore for Disk {
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
+        // To open a pipe waits for somebody who writes to it.
+        let kind = tokio::fs::metadata(self.files.path_to_filesystem(path)?).await;
+        if kind.is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+            return Err(failed(io::Error::new(ErrorKind::Unsupported, format!("{path} is no regular file"))));
+        }
         self.files.get_opts(path, options).await
     }
 

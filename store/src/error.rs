@@ -36,15 +36,23 @@ pub enum Error {
 /// What helps, by what the operating system or the service says.
 fn advice(permanent: bool, source: &(dyn std::error::Error + 'static)) -> &'static str {
     let of_system = cause::chain(source).filter_map(|error| error.downcast_ref::<io::Error>());
-    match of_system.filter_map(io::Error::raw_os_error).last() {
-        Some(23 | 24) => "raise the limit of open files (ulimit -n, LimitNOFILE=), then start again",
-        Some(1 | 13) => "grant this account the right to it, then start again",
-        Some(30) => "it is mounted read-only: mount it for writing, or choose another place",
-        Some(20) => "a part of the path is no directory: choose another place",
-        Some(28 | 122) => "make room, then start again; nothing that was acknowledged is lost",
-        _ if permanent => "check the place, its permissions and the credentials, then start again",
-        _ => "start again once the store can be reached; nothing that was acknowledged is lost",
+    match of_system.filter_map(remedy).last() {
+        Some(remedy) => remedy,
+        None if permanent => "check the place, its permissions and the credentials, then start again",
+        None => "start again once the store can be reached; nothing that was acknowledged is lost",
     }
+}
+
+/// What helps against a failure of the operating system, where its number says so.
+pub fn remedy(error: &io::Error) -> Option<&'static str> {
+    Some(match error.raw_os_error()? {
+        23 | 24 => "raise the limit of open files (ulimit -n, LimitNOFILE=), then start again",
+        1 | 13 => "grant this account the right to it, then start again",
+        30 => "it is mounted read-only: mount it for writing, or choose another place",
+        20 => "a part of the path is no directory: choose another place",
+        28 | 122 => "make room, then start again; nothing that was acknowledged is lost",
+        _ => return None,
+    })
 }
 
 impl Error {

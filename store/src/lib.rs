@@ -21,7 +21,7 @@ pub use backoff::Backoff;
 pub use cause::Cause;
 pub use deadline::Deadline;
 pub use disk::{Disk, clean_unfinished, create_dir_all, sync_folder, unfinished};
-pub use error::{BoxedError, Error};
+pub use error::{BoxedError, Error, remedy};
 pub use failpoint::failpoint;
 pub use patience::{GaveUp, Patience, Persistence, Silent, Watch};
 pub use runtime::io;

@@ -303,3 +303,14 @@ fn leftovers_of_killed_writers_are_never_listed_and_cleaned_once_they_are_old() 
     assert_eq!(std::fs::read_dir(directory.path().join("cuts")).unwrap().count(), 1);
     store.create("cuts/2", Bytes::new()).unwrap();
 }
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_told_and_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::local(dir.path(), Patience::default()).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(dir.path().join("pipe")).status().unwrap();
+    assert!(made.success());
+    let refused = store.read("pipe").unwrap_err().to_string();
+    assert!(refused.contains("no regular file"), "{refused}");
+}

@@ -98,7 +98,7 @@ pub async fn damaged_files(location: &Location, table: &str, version: u64) -> Re
         let store = loaded.log_store().object_store(None);
         let mut findings = Vec::new();
         let found =
-            if !passed_over.is_empty() { None } else { damage::of_table(&loaded).await.map_err(unavailable)?.0 };
+            if !passed_over.is_empty() { None } else { damage::of_table(&loaded, false).await.map_err(unavailable)?.0 };
         let altered = match &found {
             Some(Damage::Passable(names)) => Some(names),
             Some(Damage::Unvouched(names)) => {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
+use serde_json::Value;
 use tempfile::TempDir;
 use tidemark_delta::{Check, Error, Identity, Lake, Outcome, Policy, TableSpec, TableWriter};
 
@@ -169,4 +170,35 @@ async fn a_log_checkpoint_that_no_commit_vouches_for_is_held_against_the_commits
     let writer = open(&dir, 2, keyed()).await;
     let log = path(&dir, &keyed()).join("_delta_log");
     assert_eq!((files(&log, ".checkpoint.parquet").len(), writer.version()), (2, 3), "another one in its place");
+    // Nor does any commit vouch for that one: whoever comes next has the same to do.
+    for generation in 3..6 {
+        drop(open(&dir, generation, keyed()).await);
+    }
+}
+
+/// Versions of before told no digests of log checkpoints, and their tables have many.
+#[tokio::test(flavor = "multi_thread")]
+async fn log_checkpoints_of_before_are_trusted() {
+    let dir = TempDir::new().unwrap();
+    let lake_of_one = lake_with(&dir, 1, Policy { checkpoint_interval_commits: 2, ..policy() });
+    let mut writer = TableWriter::open_or_create(&lake_of_one, keyed()).await.unwrap();
+    for epoch in 1..12 {
+        writer.publish(epoch, None, Some(&users(&[("a", 1, 1), ("b", epoch.into(), 1)]))).await.unwrap();
+        writer.checkpoint_log(true).await.unwrap();
+    }
+    let table = path(&dir, &keyed());
+    for version in 0..=writer.version() {
+        let name = table.join(format!("_delta_log/{version:020}.json"));
+        let commit = std::fs::read_to_string(&name).unwrap();
+        let (info, rest) = commit.split_once('\n').unwrap();
+        let mut info: Value = serde_json::from_str(info).unwrap();
+        let mut metadata = told(&table, version);
+        metadata.as_object_mut().unwrap().remove("logCheckpoint");
+        info["commitInfo"]["userMetadata"] = metadata.to_string().into();
+        std::fs::write(name, format!("{info}\n{rest}")).unwrap();
+    }
+    let mut writer = open(&dir, 2, keyed()).await;
+    writer.publish(12, None, Some(&users(&[("b", 12, 12)]))).await.unwrap();
+    let rows = [("a", 1, 1), ("b", 12, 12)].map(|(id, pence, n)| (id.to_owned(), pence, n));
+    assert_eq!(read_users(&dir, None).await, rows);
 }
