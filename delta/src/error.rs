@@ -13,7 +13,7 @@ use crate::cause;
 pub enum Error {
     /// Storage failed. Whether the operation took effect is not known, and need not be: the same call on the same writer finds
     /// out.
-    #[error("table {table}: not available: {source}")]
+    #[error("table {table}: not available: {}", words(.source))]
     Unavailable {
         /// Name of the table below the root.
         table: String,
@@ -103,6 +103,14 @@ impl Error {
 
     pub(crate) fn bug(table: &str, what: impl Into<String>) -> Self {
         Error::Bug { table: table.to_owned(), what: what.into() }
+    }
+}
+
+/// The library calls every failure of storage one of reading.
+fn words(failure: &DeltaTableError) -> String {
+    match failure {
+        DeltaTableError::ObjectStore { source } => tidemark_store::explained::words(source),
+        failure => failure.to_string(),
     }
 }
 

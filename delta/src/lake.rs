@@ -307,9 +307,9 @@ impl Identity {
     /// The table property that holds the lineage.
     pub const LINEAGE: &str = "tidemark.lineage";
 
-    /// The lineage as tables have it: 16 hexadecimal digits.
-    pub(crate) fn lineage_text(&self) -> String {
-        format!("{:016x}", self.lineage)
+    /// A lineage as tables have it: 16 hexadecimal digits.
+    pub fn lineage_text(lineage: u64) -> String {
+        format!("{lineage:016x}")
     }
 }
 

@@ -140,7 +140,7 @@ async fn create(lake: &Lake, spec: &TableSpec, table: &DeltaTable) -> DeltaResul
 
 /// Properties, constraints and the lineage included.
 fn properties(lake: &Lake, spec: &TableSpec) -> impl Iterator<Item = (String, Value)> {
-    let lineage = (Identity::LINEAGE.to_owned(), lake.identity.lineage_text().into());
+    let lineage = (Identity::LINEAGE.to_owned(), Identity::lineage_text(lake.identity.lineage).into());
     spec.properties(&lake.policy).into_iter().chain([lineage])
 }
 

@@ -77,7 +77,7 @@ impl Identity {
             "kind": stamp.kind.as_str(),
             "pipeline": self.pipeline,
             "generation": self.generation,
-            "lineage": self.lineage_text(),
+            "lineage": Identity::lineage_text(self.lineage),
             "digest": digest,
         });
         let numbers = [("epoch", stamp.epoch), ("watermark", stamp.watermark)];

@@ -101,10 +101,5 @@ fn of_output(config: &Config, checkpoint: &Path, take_over: bool) -> Result<Opti
     if fs::canonicalize(&folder).ok() == fs::canonicalize(checkpoint).ok() {
         return Ok(None);
     }
-    let holder = Holder::this_process(&host(), None);
-    let lock = match LocalLock::take(&folder, holder.clone()) {
-        Err(Error::Held { .. }) if take_over => LocalLock::take_over(&folder, holder),
-        taken => taken,
-    };
-    Ok(Some(lock?))
+    Ok(Some(LocalLock::take_or_over(&folder, Holder::this_process(&host(), None), take_over)?))
 }

@@ -111,7 +111,11 @@ impl Leader {
     /// An end that waits for storage looks like one that never comes.
     fn say_stopping(&self) {
         for (place, why) in self.parts.health.failing() {
-            tracing::warn!(place, why, "stopping once this works again; a second signal ends at once, and loses nothing");
+            tracing::warn!(
+                place,
+                why,
+                "stopping once this works again; a second signal ends at once, and loses nothing"
+            );
         }
     }
 

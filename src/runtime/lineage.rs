@@ -10,7 +10,7 @@ use tidemark_checkpoint::journal::{self, Past};
 use tidemark_checkpoint::names;
 use tidemark_checkpoint::records::{OutputLock, Record};
 use tidemark_dataflows::event::Epoch;
-use tidemark_delta::{Location, Standing};
+use tidemark_delta::{Identity, Location, Standing};
 use tidemark_store::Store;
 
 use super::run_context::RunContext;
@@ -70,7 +70,7 @@ impl Found {
 
     /// The lineage of the checkpoint, as tables have it; none before there was one.
     pub(super) fn lineage_text(&self) -> Option<String> {
-        self.lineage.map(|lineage| format!("{lineage:016x}"))
+        self.lineage.map(Identity::lineage_text)
     }
 
     /// The same for somebody who goes on from nothing.

@@ -31,12 +31,8 @@ impl InstanceLock {
     ///
     /// While another process holds it, or when the lock cannot be written.
     pub(super) fn take(folder: &Path, take_over: bool, faults: &Arc<Faults>) -> Result<Self, RunError> {
-        let holder = Holder::this_process(&host(), None);
-        let lock = match LocalLock::take(folder, holder.clone()) {
-            Err(Error::Held { .. }) if take_over => LocalLock::take_over(folder, holder),
-            taken => taken,
-        };
-        let lock = Arc::new(Mutex::new(lock?));
+        let lock = LocalLock::take_or_over(folder, Holder::this_process(&host(), None), take_over)?;
+        let lock = Arc::new(Mutex::new(lock));
         let done = Arc::new(AtomicBool::new(false));
         let (beating, ended, faults) = (Arc::clone(&lock), Arc::clone(&done), Arc::clone(faults));
         let thread = std::thread::Builder::new().name("heartbeat".to_owned());

@@ -13,8 +13,8 @@ use crate::telemetry::TableMeter;
 /// The tables, opened and taken over.
 pub struct Tables {
     pub(super) writers: Vec<TableWriter>,
-    /// How failures of each are met.
-    pub(super) places: Vec<Persistence>,
+    /// How failures are met: one place for all tables, as what fails for one of them mostly fails for all.
+    pub(super) place: Persistence,
     pub(super) options: Options,
     pub(super) runtime: &'static Runtime,
 }
@@ -26,13 +26,12 @@ impl Tables {
     ///
     /// When a table cannot be opened, or is not what the schema says.
     pub fn open(options: Options) -> Result<Tables, SinkError> {
-        let (runtime, mut writers, mut places) = (tidemark_store::io()?, Vec::new(), Vec::new());
+        let (runtime, mut writers) = (tidemark_store::io()?, Vec::new());
+        let place = Persistence::new("the tables", options.patience.clone());
         for spec in &options.specs {
-            let place = Persistence::new(format!("table {}", spec.name), options.patience.clone());
             let open = async || TableWriter::open_or_create(&options.lake, spec.clone()).await;
             let opened = runtime.block_on(place.persist("opening", tidemark_delta::Error::cause, open));
             writers.push(opened.map_err(|gave_up| gave_up.error)?);
-            places.push(place);
             failpoint("table-opened");
         }
         failpoint("tables-fenced");
@@ -43,7 +42,7 @@ impl Tables {
             meter
         };
         options.telemetry.tables.get_or_init(|| writers.iter().map(meter).collect());
-        Ok(Tables { writers, places, options, runtime })
+        Ok(Tables { writers, place, options, runtime })
     }
 
     /// The least epoch that any table holds, if all of them hold one.

@@ -56,7 +56,7 @@ struct Pending {
 /// Writes the tables until it is told to finish, or cannot go on.
 pub(super) struct Writer {
     tables: Vec<TableWriter>,
-    places: Vec<Persistence>,
+    place: Persistence,
     options: Options,
     shared: Arc<Shared>,
     runtime: &'static Runtime,
@@ -80,10 +80,10 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(tables: Tables, shared: Arc<Shared>, first_group: Option<Epoch>) -> Self {
         let judged = tables.in_all().unwrap_or(0);
-        let Tables { writers, places, options, runtime } = tables;
+        let Tables { writers, place, options, runtime } = tables;
         Writer {
             tables: writers,
-            places,
+            place,
             options,
             shared,
             runtime,
@@ -227,8 +227,9 @@ impl Writer {
         let permit = &self.options.permit;
         permit.wait().map_err(SinkError::Displaced)?;
         let meters = self.options.telemetry.tables.get().into_iter().flatten();
-        let tables = self.tables.iter_mut().zip(&self.places).zip(batches).zip(meters);
-        let commits = tables.map(|(((table, place), batch), meter)| async move {
+        let place = &self.place;
+        let tables = self.tables.iter_mut().zip(batches).zip(meters);
+        let commits = tables.map(|((table, batch), meter)| async move {
             let mut failed = false;
             let attempt = async || {
                 if failed {

@@ -51,6 +51,18 @@ impl LocalLock {
         Err(held(&path, None))
     }
 
+    /// Takes the directory, by force if it is held and `take_over` says so.
+    ///
+    /// # Errors
+    ///
+    /// As for [`LocalLock::take`] and [`LocalLock::take_over`].
+    pub fn take_or_over(directory: &Path, holder: Holder, take_over: bool) -> Result<LocalLock, Error> {
+        match LocalLock::take(directory, holder.clone()) {
+            Err(Error::Held { .. }) if take_over => LocalLock::take_over(directory, holder),
+            taken => taken,
+        }
+    }
+
     /// Who holds the directory, if another process does. Nothing is written.
     pub fn held_by_another(directory: &Path) -> Option<Error> {
         let path = directory.join(FILE);
