@@ -4,7 +4,7 @@
 //! of events or metrics, decides no epoch, holds no queue and runs no thread: a runtime calls it, one table at a time.
 //!
 //! Every commit carries two application transactions, `<pipeline>/epoch` and `<pipeline>/fence` (the writer's generation),
-//! and user metadata as JSON: `kind`, `pipeline`, `generation`, `lineage`, `epoch` and `watermark`.
+//! and user metadata as JSON: `kind`, `pipeline`, `generation`, `lineage`, `epoch`, `watermark`, and what others have changed.
 //!
 //! Files on a local disk are not synced unless [`Policy::sync`] says so: by default they are safe against a killed process,
 //! not against a power failure.
@@ -18,6 +18,7 @@ mod damage;
 mod error;
 mod files;
 mod fits;
+mod foreign;
 mod lake;
 mod log;
 mod maintain;
@@ -31,6 +32,7 @@ mod txn;
 mod writer;
 
 pub use error::Error;
+pub use foreign::{ForeignChanges, OnForeignChanges};
 pub use lake::{Identity, Lake, Location};
 pub use maintain::Maintained;
 pub use policy::{Policy, RETENTION_MIN};

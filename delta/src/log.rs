@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::damage::LogCheckpoint;
+use crate::foreign::ForeignChanges;
 use crate::lake::{Identity, Lake};
 use crate::policy::RETENTION_MIN;
 use crate::txn::Stamp;
@@ -151,6 +152,8 @@ pub(crate) struct Log {
     files: BTreeMap<String, LiveFile>,
     /// The newest checkpoint, if we know its digest.
     pub(crate) checkpoint: Option<LogCheckpoint>,
+    /// What others have changed, and nobody has settled.
+    pub(crate) foreign: Option<ForeignChanges>,
     /// A live file of which somebody has deleted rows, if there is one.
     pub(crate) with_deletion_vector: Option<String>,
     /// When that was known: by a clock that never jumps, and by one that goes on while a machine sleeps. None in doubt.
@@ -180,6 +183,7 @@ impl Log {
             protocol: serde_json::to_value(state.protocol())?,
             files,
             checkpoint: None,
+            foreign: None,
             with_deletion_vector,
             known: Some(asked),
             good_for: lake.policy.log_retention.min(RETENTION_MIN) / 2,
@@ -200,6 +204,11 @@ impl Log {
     /// The files that are part of the table, in the order of their paths.
     pub(crate) fn files(&self) -> impl ExactSizeIterator<Item = &LiveFile> {
         self.files.values()
+    }
+
+    /// The same by path.
+    pub(crate) fn by_path(&self) -> &BTreeMap<String, LiveFile> {
+        &self.files
     }
 
     /// Whether a file is part of the table.
@@ -315,9 +324,7 @@ fn entry(identity: &Identity, stamp: Stamp, operation: Operation, changes: &Chan
     actions.extend(changes.added.iter().map(|file| file.added(changes.rows)));
     let rest: String = actions.iter().map(|action| format!("{action}\n")).collect();
     let version = before.map_or(0, |before| before.version + 1);
-    let (digest, checkpoint) =
-        (commit_digest(version, rest.as_bytes()), before.and_then(|log| log.checkpoint.as_ref()));
-    info["userMetadata"] = identity.user_metadata(stamp, &digest, checkpoint).into();
+    info["userMetadata"] = identity.user_metadata(stamp, &commit_digest(version, rest.as_bytes()), before).into();
     format!("{}\n{rest}", json!({ "commitInfo": info }))
 }
 

@@ -1,5 +1,7 @@
 //! Opening: create the table in one commit if it is not there, check that it fits, take it over.
 
+use std::collections::BTreeMap;
+
 use arrow::error::ArrowError;
 use deltalake::DeltaTableError;
 use deltalake::{DeltaResult, DeltaTable};
@@ -9,13 +11,14 @@ use uuid::Uuid;
 
 use crate::files::Resident;
 use crate::fits::{Terms, kernel_schema};
+use crate::foreign::{ForeignChanges, Found};
 use crate::lake::{Identity, Lake, Sound};
-use crate::log::{self, Changes, Log, Operation, now_ms};
+use crate::log::{self, Changes, LiveFile, Log, Operation, now_ms};
 use crate::maintain::Schedule;
 use crate::spec::TableSpec;
 use crate::txn::{Held, Kind, Stamp};
 use crate::writer::TableWriter;
-use crate::{Error, cause, read};
+use crate::{Error, cause};
 
 /// The least writer version that enforces CHECK constraints; readers need nothing beyond version 1.
 const WRITER_VERSION_WITH_CHECKS: u8 = 3;
@@ -73,8 +76,7 @@ async fn try_open(lake: &Lake, spec: &TableSpec) -> Result<TableWriter, Error> {
     if let Some(what) = damage {
         return Err(Error::mismatch(&spec.name, what));
     }
-    let pipeline = Some(&lake.identity.pipeline);
-    read::name_others(&table, &spec.name, log.version, |_, commit| commit.pipeline.as_ref() == pipeline).await;
+    log.foreign = foreign(lake, spec, &table, log.version).await?;
     let mut writer = TableWriter {
         lake: lake.clone(),
         spec: spec.clone(),
@@ -85,9 +87,10 @@ async fn try_open(lake: &Lake, spec: &TableSpec) -> Result<TableWriter, Error> {
         attempted: None,
         resident: Resident::default(),
     };
+    let accepted = writer.log.foreign.take_if(|_| lake.policy.accept_changes);
     if fence < ours {
         let stamp = Stamp { kind: Kind::Fence, epoch: held.epoch, watermark: None };
-        let metadata = changed_metadata(lake, spec, &writer.log.metadata).map_err(unavailable)?;
+        let metadata = changed_metadata(lake, spec, &writer.log.metadata, accepted.as_ref()).map_err(unavailable)?;
         let operation = Operation::transaction_only(&lake.identity.pipeline, held.epoch.unwrap_or_default());
         let changes = Changes { metadata, ..Changes::default() };
         writer.commit(stamp, operation, changes).await.map_err(unavailable)?;
@@ -99,6 +102,43 @@ async fn try_open(lake: &Lake, spec: &TableSpec) -> Result<TableWriter, Error> {
         warn!(table = spec.name, %error, "the damaged log checkpoint is still there");
     }
     Ok(writer)
+}
+
+/// What others have changed since the last commit of ours, and before it, if that is not settled.
+///
+/// # Errors
+/// [`Error::StateMismatch`] where that is refused, and not accepted.
+async fn foreign(
+    lake: &Lake,
+    spec: &TableSpec,
+    table: &DeltaTable,
+    version: u64,
+) -> Result<Option<ForeignChanges>, Error> {
+    let found = Found::since_ours(table, version, &lake.identity.pipeline).await;
+    let first = found.commits.first().and_then(|first| first.version.checked_sub(1));
+    let files = match (first, spec.shape.epoch()) {
+        (Some(before), Some(_)) => files_of(lake, spec, before).await,
+        _ => BTreeMap::new(),
+    };
+    let together = found.together(&files, spec.shape.epoch());
+    if lake.policy.accept_changes {
+        if let Some(accepted) = &together {
+            tracing::warn!(table = spec.name, "accepted: {accepted}");
+        }
+        return Ok(together);
+    }
+    found.report(&spec.name, lake.policy.foreign_changes, together.as_ref());
+    lake.refuse_foreign(&spec.name, together.as_ref())?;
+    Ok(together)
+}
+
+/// The files that a table had at a version; none, where that cannot be read any more.
+async fn files_of(lake: &Lake, spec: &TableSpec, version: u64) -> BTreeMap<String, LiveFile> {
+    let read = async || {
+        let (table, _) = lake.location.load(&spec.name, lake.location.table(&spec.name)?, Some(version)).await?;
+        Log::of(&table, Log::now(), lake, &spec.name).map_err(|error| Error::unavailable(&spec.name, error))
+    };
+    read().await.map_or_else(|_| BTreeMap::new(), |log| log.by_path().clone())
 }
 
 /// The lineage that a table's properties name; none in tables of before.
@@ -145,9 +185,18 @@ fn properties(lake: &Lake, spec: &TableSpec) -> impl Iterator<Item = (String, Va
 }
 
 /// The metadata with the properties that the policy asks for now, and comments on columns that have none, if the table has
-/// others. Properties that we do not set stay, and so do comments of somebody else.
-fn changed_metadata(lake: &Lake, spec: &TableSpec, stored: &Value) -> Result<Option<Value>, DeltaTableError> {
+/// others, and with what is accepted from now on. Properties that we do not set stay, and so do comments of somebody else.
+fn changed_metadata(
+    lake: &Lake,
+    spec: &TableSpec,
+    stored: &Value,
+    accepted: Option<&ForeignChanges>,
+) -> Result<Option<Value>, DeltaTableError> {
     let mut metadata = stored.clone();
+    if let Some(accepted) = accepted {
+        let all = ForeignChanges::accepted_in(stored).into_iter().chain([accepted.clone()]).collect::<Vec<_>>();
+        metadata["configuration"][ForeignChanges::ACCEPTED] = serde_json::to_string(&all)?.into();
+    }
     for (key, value) in properties(lake, spec) {
         metadata["configuration"][key] = value;
     }

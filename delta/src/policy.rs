@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::Error;
+use crate::foreign::OnForeignChanges;
 
 /// Readers and writers in flight must outlive no retention shorter than this.
 pub const RETENTION_MIN: Duration = Duration::from_secs(3_600);
@@ -25,6 +26,10 @@ pub struct Policy {
     /// Rows that a file of a keyed table holds at most; above, MERGE splits it by ranges of the key. An epoch rewrites the
     /// files that can hold its keys: large files make few of them, small ones spare a large table when few keys change.
     pub merged_file_rows: usize,
+    /// What is done about changes of others to rows.
+    pub foreign_changes: OnForeignChanges,
+    /// Whether those that an opening finds are taken as they are.
+    pub accept_changes: bool,
     /// Allows retentions below [`RETENTION_MIN`]. For tests: a reader may find its files gone.
     pub allow_short_retention: bool,
     /// Syncs every file on a local disk, and its directory, before it counts as written: safe against a power failure too,
@@ -42,6 +47,8 @@ impl Default for Policy {
             compact_after_files: 64,
             target_file_bytes: 64 << 20,
             merged_file_rows: 1 << 18,
+            foreign_changes: OnForeignChanges::Report,
+            accept_changes: false,
             allow_short_retention: false,
             sync: false,
         }

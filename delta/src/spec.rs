@@ -39,6 +39,16 @@ pub enum Shape {
     },
 }
 
+impl Shape {
+    /// The column that holds the epochs of an append table.
+    pub(crate) fn epoch(&self) -> Option<&str> {
+        match self {
+            Shape::Keyed { .. } => None,
+            Shape::Append { epoch } => Some(epoch),
+        }
+    }
+}
+
 /// A CHECK constraint, which every writer of the table has to hold its rows against.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {

@@ -3,8 +3,8 @@
 use deltalake::{DeltaResult, DeltaTable};
 use serde_json::{Value, json};
 
-use crate::damage::LogCheckpoint;
 use crate::lake::Identity;
+use crate::log::Log;
 
 /// Why a commit was made; stored in its user metadata as `kind`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,10 +17,12 @@ pub enum Kind {
     Publish,
     /// Files were rewritten or deleted; no row changed.
     Maintenance,
+    /// The table was written anew after somebody else had changed its rows.
+    Repair,
 }
 
 impl Kind {
-    const ALL: [Kind; 4] = [Kind::Create, Kind::Fence, Kind::Publish, Kind::Maintenance];
+    const ALL: [Kind; 5] = [Kind::Create, Kind::Fence, Kind::Publish, Kind::Maintenance, Kind::Repair];
 
     /// The kind that a word in the metadata names.
     pub(crate) fn from_word(word: &str) -> Option<Self> {
@@ -34,6 +36,7 @@ impl Kind {
             Kind::Fence => "fence",
             Kind::Publish => "publish",
             Kind::Maintenance => "maintenance",
+            Kind::Repair => "repair",
         }
     }
 }
@@ -71,8 +74,8 @@ impl Identity {
     }
 
     /// What the commit says of itself, as JSON: the one member of a commit that every engine shows, and keeps. `digest` is that of
-    /// the rest, `checkpoint` the last one of the log.
-    pub(crate) fn user_metadata(&self, stamp: Stamp, digest: &str, checkpoint: Option<&LogCheckpoint>) -> String {
+    /// the rest; `before` is what it comes after.
+    pub(crate) fn user_metadata(&self, stamp: Stamp, digest: &str, before: Option<&Log>) -> String {
         let mut told = json!({
             "kind": stamp.kind.as_str(),
             "pipeline": self.pipeline,
@@ -84,8 +87,11 @@ impl Identity {
         for (name, number) in numbers.into_iter().filter_map(|(name, number)| Some((name, number?))) {
             told[name] = number.into();
         }
-        if let Some(checkpoint) = checkpoint {
+        if let Some(checkpoint) = before.and_then(|log| log.checkpoint.as_ref()) {
             told["logCheckpoint"] = checkpoint.to_value();
+        }
+        if let Some(foreign) = before.and_then(|log| log.foreign.as_ref()) {
+            told["foreign"] = json!(foreign);
         }
         told.to_string()
     }

@@ -12,12 +12,13 @@ use tracing::warn;
 
 use crate::files::Resident;
 use crate::fits::Terms;
+use crate::foreign::{ForeignChanges, Found};
 use crate::lake::Lake;
 use crate::log::{Changes, Log, Operation};
 use crate::maintain::Schedule;
 use crate::spec::{Shape, TableSpec};
 use crate::txn::{Held, Kind, Stamp};
-use crate::{Error, append, merge, read};
+use crate::{Error, append, merge};
 
 /// The only writer of a table, as long as its generation is the greatest.
 ///
@@ -78,6 +79,11 @@ impl TableWriter {
     /// The version of the table that this writer made or found last.
     pub fn version(&self) -> u64 {
         self.log.version
+    }
+
+    /// What others have changed, as far as it was met, and nobody has settled.
+    pub fn foreign_changes(&self) -> Option<&ForeignChanges> {
+        self.log.foreign.as_ref()
     }
 
     /// Brings the table to `epoch` in exactly one commit: with the rows of `batch`, or, where nothing changed, with the
@@ -268,7 +274,10 @@ impl TableWriter {
         if held.epoch > self.epoch.max(self.attempted) {
             return Err(Error::Fenced { table: name.clone(), held: ours, ours });
         }
-        read::name_others(&table, name, log.version, |version, _| version <= self.log.version).await;
+        let found = Found::since(&table, log.version, self.log.version, self.log.foreign.clone()).await;
+        log.foreign = found.together(self.log.by_path(), self.spec.shape.epoch());
+        found.report(name, self.lake.policy.foreign_changes, log.foreign.as_ref());
+        self.lake.refuse_foreign(name, log.foreign.as_ref())?;
         self.terms = Terms::of(&self.spec, &log)?;
         self.log = log;
         self.epoch = held.epoch;

@@ -2,6 +2,7 @@
 //!
 //! The files that can hold one of the keys are read and written anew.
 
+mod anew;
 mod keys;
 mod plan;
 mod rewrite;

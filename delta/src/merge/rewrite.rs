@@ -103,7 +103,7 @@ impl Rewrite {
 }
 
 /// Rows of each file: as few files as can be, and equal ones, so they are at least half full.
-fn part_rows(rows: usize, most: usize) -> usize {
+pub(super) fn part_rows(rows: usize, most: usize) -> usize {
     rows.div_ceil(rows.div_ceil(most).max(1)).max(1)
 }
 

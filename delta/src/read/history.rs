@@ -8,6 +8,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 
 use super::{existing, patiently};
+use crate::foreign::ForeignChanges;
 use crate::txn::{Kind, epoch_app, fence_app};
 use crate::{Error, Location, damage};
 
@@ -44,6 +45,14 @@ pub struct Commit {
     pub rows_changed: u64,
     /// Whether it adds or removes files, or parts of files, and rows with them.
     pub changes_rows: bool,
+    /// Rows that it inserted, replaced or deleted, if it says so in any of the ways that are known.
+    pub rows_affected: Option<u64>,
+    /// What it says of changes of others that are not settled.
+    pub foreign: Option<ForeignChanges>,
+    /// Paths of the files that it removes.
+    pub(crate) files_removed: Vec<String>,
+    /// Statistics of the files that it adds.
+    pub(crate) statistics_added: Vec<Value>,
     /// What it is called.
     pub operation: Option<String>,
     /// The program that made it.
@@ -117,26 +126,23 @@ async fn commit(store: &dyn ObjectStore, version: u64) -> DeltaResult<Option<Com
     Ok(Some(parse(version, &actions)))
 }
 
-/// Says which commits of others have changed rows, from the newest one back to the last that is known.
-pub(crate) async fn name_others(table: &DeltaTable, name: &str, newest: u64, known: impl Fn(u64, &Commit) -> bool) {
+/// The commits from `newest` back to the first that is `known`, and that one.
+pub(crate) async fn commits_back_from(
+    table: &DeltaTable,
+    newest: u64,
+    known: impl Fn(u64, &Commit) -> bool,
+) -> (Vec<Commit>, Option<Commit>) {
     let store = table.log_store().object_store(None);
+    let mut commits = Vec::new();
     for version in (newest.saturating_sub(OTHERS_MAX)..=newest).rev() {
         // That one cannot be read, or is gone already, keeps nobody from going on.
-        let Ok(Some(commit)) = commit(store.as_ref(), version).await else { return };
+        let Ok(Some(commit)) = commit(store.as_ref(), version).await else { break };
         if known(version, &commit) {
-            return;
+            return (commits, Some(commit));
         }
-        if commit.kind.is_none() && commit.changes_rows {
-            let (operation, engine) = (commit.operation.as_deref(), commit.engine.as_deref());
-            tracing::warn!(
-                table = name,
-                version,
-                operation = operation.unwrap_or("unknown"),
-                engine = engine.unwrap_or("unknown"),
-                "somebody else has changed rows of this table"
-            );
-        }
+        commits.push(commit);
     }
+    (commits, None)
 }
 
 fn parse(version: u64, actions: &[Value]) -> Commit {
@@ -146,7 +152,11 @@ fn parse(version: u64, actions: &[Value]) -> Commit {
         |action: &Value| Some((action["txn"]["appId"].as_str()?.to_owned(), action["txn"]["version"].as_i64()?));
     let transactions: HashMap<String, i64> = actions.iter().filter_map(transaction).collect();
     let held = |app: fn(&str) -> String| transactions.get(&app(told.pipeline.as_ref()?)).copied();
-    let files = actions.iter().filter_map(|action| action.get("add").or(action.get("remove")).or(action.get("cdc")));
+    let named = |name: &'static str| actions.iter().filter_map(move |action| action.get(name));
+    let changes = |file: &Value| file["dataChange"] != false;
+    let statistics = |file: &Value| serde_json::from_str(file["stats"].as_str()?).ok();
+    let path = |file: &Value| file["path"].as_str().map(ToOwned::to_owned);
+    let statistics_added: Vec<Value> = named("add").filter(|file| changes(file)).filter_map(statistics).collect();
     let text = |name: &str| info[name].as_str().map(ToOwned::to_owned);
     Commit {
         version,
@@ -159,7 +169,11 @@ fn parse(version: u64, actions: &[Value]) -> Commit {
         epoch_txn: held(epoch_app),
         fence_txn: held(fence_app),
         rows_changed: rows_changed(info),
-        changes_rows: files.into_iter().any(|file| file["dataChange"] != false),
+        changes_rows: ["add", "remove", "cdc"].into_iter().flat_map(named).any(changes),
+        rows_affected: rows_affected(info, &statistics_added),
+        foreign: told.foreign,
+        files_removed: named("remove").filter(|file| changes(file)).filter_map(path).collect(),
+        statistics_added,
         operation: text("operation"),
         engine: text("engineInfo").or_else(|| text("clientVersion")),
         pipeline: told.pipeline,
@@ -180,6 +194,28 @@ fn rows_changed(info: &Value) -> u64 {
     names.iter().filter_map(number).sum()
 }
 
+/// Rows that were inserted, replaced or deleted, by the names that engines have for their numbers; else those that were added.
+fn rows_affected(info: &Value, added: &[Value]) -> Option<u64> {
+    const OUTPUT: [&str; 2] = ["numOutputRows", "num_added_rows"];
+    const CHANGED: [&str; 10] = [
+        "numDeletedRows",
+        "num_deleted_rows",
+        "numUpdatedRows",
+        "num_updated_rows",
+        "numTargetRowsInserted",
+        "num_target_rows_inserted",
+        "numTargetRowsUpdated",
+        "num_target_rows_updated",
+        "numTargetRowsDeleted",
+        "num_target_rows_deleted",
+    ];
+    let metrics = &info["operationMetrics"];
+    let number = |name: &&str| metrics[*name].as_u64().or_else(|| metrics[*name].as_str()?.parse().ok());
+    let sum = |names: &[&str]| names.iter().filter_map(number).reduce(|a, b| a + b);
+    let by_files = || added.iter().map(|statistics| statistics["numRecords"].as_u64()).sum::<Option<u64>>();
+    sum(&CHANGED).or_else(|| sum(&OUTPUT)).or_else(|| by_files().filter(|rows| *rows > 0))
+}
+
 /// What a commit of ours says of itself.
 #[derive(Default)]
 struct Told {
@@ -189,6 +225,7 @@ struct Told {
     lineage: Option<String>,
     epoch: Option<i64>,
     watermark: Option<i64>,
+    foreign: Option<ForeignChanges>,
 }
 
 impl Told {
@@ -214,6 +251,7 @@ impl Told {
             lineage: member("lineage").as_str().map(ToOwned::to_owned),
             epoch: number("epoch"),
             watermark: number("watermark"),
+            foreign: serde_json::from_value(member("foreign")).ok(),
         }
     }
 }

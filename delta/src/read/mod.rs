@@ -4,18 +4,21 @@ mod history;
 mod predicate;
 mod scan;
 
+use std::collections::BTreeMap;
+
 use deltalake::logstore::object_store::{Error as StoreError, ObjectStoreExt, PutPayload};
 use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use deltalake::{DeltaTable, DeltaTableError};
 use futures::StreamExt;
 use tidemark_store::{Cause, Persistence};
 
-pub(crate) use self::history::name_others;
+pub(crate) use self::history::commits_back_from;
 pub use self::history::{Commit, history};
 pub use self::predicate::Predicate;
 pub use self::scan::Scan;
 pub(crate) use self::scan::with_schema;
 use crate::damage::{self, Damage};
+use crate::foreign::{ForeignChanges, Found};
 use crate::lake::Sound;
 use crate::log::LiveFile;
 use crate::open::lineage;
@@ -55,6 +58,8 @@ pub struct Standing {
     pub epoch: Option<u64>,
     /// What is wrong with what is stored of it, in words.
     pub damage: Option<String>,
+    /// What others have changed, and nobody has settled.
+    pub foreign: Option<ForeignChanges>,
 }
 
 /// What a table says of who wrote it, as far as `pipeline` is concerned; `None` where there is no table.
@@ -83,6 +88,9 @@ async fn standing_now(location: &Location, pipeline: &str, table: &str) -> Resul
         fence: held.fence.map(unsigned),
         epoch: held.epoch.map(unsigned),
         damage,
+        foreign: Found::since_ours(&handle, handle.version().unwrap_or_default(), pipeline)
+            .await
+            .together(&BTreeMap::new(), None),
     }))
 }
 

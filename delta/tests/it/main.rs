@@ -11,6 +11,7 @@ mod publish;
 mod read;
 mod repeat;
 mod store;
+mod strangers;
 mod support;
 mod terms;
 mod zombie;

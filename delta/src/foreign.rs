@@ -1,0 +1,182 @@
+//! What others have done to the rows of a table: noticed where our commit meets theirs, reported once, and kept in the log, in
+//! each commit of ours, until somebody has settled it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use deltalake::DeltaTable;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::Error;
+use crate::lake::Lake;
+use crate::log::LiveFile;
+use crate::read::{Commit, commits_back_from};
+
+/// What is done about changes of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnForeignChanges {
+    /// They are reported, and stay.
+    #[default]
+    Report,
+    /// Nothing is written any more.
+    Refuse,
+    /// They are reported until the caller has [written the table anew](crate::TableWriter::rewrite).
+    Repair,
+}
+
+/// Commits of others that have changed rows of a table, and that nobody has settled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForeignChanges {
+    /// How many.
+    pub commits: u64,
+    /// Version of the newest one.
+    pub version: u64,
+    /// What that one is called.
+    pub operation: String,
+    /// The program that made it.
+    pub engine: String,
+    /// Rows that it has changed, if it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
+    /// Of an append table, the first and the last epoch whose rows they may have changed, as far as files tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<(i64, i64)>,
+}
+
+impl ForeignChanges {
+    /// The table property that holds those that were accepted, as a JSON list.
+    pub(crate) const ACCEPTED: &str = "tidemark.acceptedChanges";
+
+    /// Those that a table's metadata says were accepted.
+    pub(crate) fn accepted_in(metadata: &Value) -> Vec<ForeignChanges> {
+        let text = metadata["configuration"][Self::ACCEPTED].as_str().unwrap_or_default();
+        serde_json::from_str(text).unwrap_or_default()
+    }
+}
+
+impl Lake {
+    /// Refuses a table that others have changed, where the policy says so.
+    ///
+    /// # Errors
+    /// [`Error::StateMismatch`] then.
+    pub(crate) fn refuse_foreign(&self, table: &str, changes: Option<&ForeignChanges>) -> Result<(), Error> {
+        match changes.filter(|_| self.policy.foreign_changes == OnForeignChanges::Refuse) {
+            Some(changes) => Err(Error::mismatch(table, format!("{changes}; {}", remedy(OnForeignChanges::Refuse)))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for ForeignChanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "somebody else has changed rows of it: {} by {} in version {}",
+            self.operation, self.engine, self.version
+        )?;
+        if let Some(rows) = self.rows {
+            write!(f, ", {rows} row(s)")?;
+        }
+        if let Some((first, last)) = self.epochs {
+            write!(f, ", of epochs {first} to {last}")?;
+        }
+        match self.commits {
+            0 | 1 => Ok(()),
+            commits => write!(f, ", and {} commit(s) before it", commits - 1),
+        }
+    }
+}
+
+/// What the newest commits of a table say of others.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// Commits of others that change rows, the oldest first.
+    pub(crate) commits: Vec<Commit>,
+    /// What our last commit before them says is not settled.
+    pub(crate) left: Option<ForeignChanges>,
+}
+
+impl Found {
+    /// Looks back from the version of `table` to the last commit of `pipeline`.
+    pub(crate) async fn since_ours(table: &DeltaTable, newest: u64, pipeline: &str) -> Found {
+        let ours = |_, commit: &Commit| commit.pipeline.as_deref() == Some(pipeline);
+        let (commits, last) = commits_back_from(table, newest, ours).await;
+        Found { left: last.and_then(|ours| ours.foreign), commits: by_others(commits) }
+    }
+
+    /// Looks back from the version of `table` to one that is known, of which this is left.
+    pub(crate) async fn since(table: &DeltaTable, newest: u64, known: u64, left: Option<ForeignChanges>) -> Found {
+        let (commits, _) = commits_back_from(table, newest, |version, _| version <= known).await;
+        Found { left, commits: by_others(commits) }
+    }
+
+    /// All of it in one. `files` are those that the table had before, and `epoch` is the column that holds the epochs of an
+    /// append table.
+    pub(crate) fn together(&self, files: &BTreeMap<String, LiveFile>, epoch: Option<&str>) -> Option<ForeignChanges> {
+        let newest = self.commits.last();
+        let epochs = epoch.and_then(|epoch| self.epochs(files, epoch));
+        let left = self.left.as_ref();
+        let Some(newest) = newest else { return left.cloned() };
+        let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".to_owned());
+        Some(ForeignChanges {
+            commits: left.map_or(0, |left| left.commits) + self.commits.len() as u64,
+            version: newest.version,
+            operation: text(&newest.operation),
+            engine: text(&newest.engine),
+            rows: newest.rows_affected,
+            epochs: span(left.and_then(|left| left.epochs).into_iter().chain(epochs)),
+        })
+    }
+
+    /// The epochs of the files that came and went.
+    fn epochs(&self, files: &BTreeMap<String, LiveFile>, epoch: &str) -> Option<(i64, i64)> {
+        let bounds = |statistics: &Value| {
+            let bound = |which: &str| statistics[which][epoch].as_i64();
+            bound("minValues").zip(bound("maxValues"))
+        };
+        let removed = |path: &String| files.get(path).map(|file| file.statistics.clone());
+        let gone = self.commits.iter().flat_map(|commit| &commit.files_removed).filter_map(removed);
+        let came = self.commits.iter().flat_map(|commit| commit.statistics_added.iter().cloned());
+        span(gone.chain(came).filter_map(|statistics| bounds(&statistics)))
+    }
+
+    /// Says of each commit what it was: once, since the next commit of ours comes after it.
+    pub(crate) fn report(&self, table: &str, policy: OnForeignChanges, together: Option<&ForeignChanges>) {
+        let epochs = together.and_then(|together| together.epochs);
+        for commit in &self.commits {
+            let (operation, engine) = (commit.operation.as_deref(), commit.engine.as_deref());
+            tracing::warn!(
+                table,
+                version = commit.version,
+                operation = operation.unwrap_or("unknown"),
+                engine = engine.unwrap_or("unknown"),
+                rows = commit.rows_affected,
+                epochs = epochs.map(|(first, last)| format!("{first} to {last}")),
+                "somebody else has changed rows of this table: {}",
+                remedy(policy)
+            );
+        }
+    }
+}
+
+/// What can be done about changes of others, in words.
+pub(crate) fn remedy(policy: OnForeignChanges) -> &'static str {
+    match policy {
+        OnForeignChanges::Report => {
+            "run once with sink.foreign_changes = repair to undo it, or start with --accept-changes to keep it"
+        }
+        OnForeignChanges::Refuse => {
+            "nothing more is written: start with sink.foreign_changes = repair to undo it, or with --accept-changes to keep it"
+        }
+        OnForeignChanges::Repair => "the table is written anew, if it is a merged one",
+    }
+}
+
+fn by_others(commits: Vec<Commit>) -> Vec<Commit> {
+    commits.into_iter().rev().filter(|commit| commit.kind.is_none() && commit.changes_rows).collect()
+}
+
+fn span(ranges: impl Iterator<Item = (i64, i64)>) -> Option<(i64, i64)> {
+    ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+}
