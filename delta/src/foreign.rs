@@ -14,7 +14,8 @@ use crate::log::LiveFile;
 use crate::read::{Commit, commits_back_from};
 
 /// What is done about changes of others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum OnForeignChanges {
     /// They are reported, and stay.
     #[default]
@@ -23,6 +24,25 @@ pub enum OnForeignChanges {
     Refuse,
     /// They are reported until the caller has [written the table anew](crate::TableWriter::rewrite).
     Repair,
+}
+
+impl OnForeignChanges {
+    /// What follows, and what can be done, in words.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            OnForeignChanges::Report => {
+                "run once with sink.foreign_changes = repair to undo it, or start with --accept-changes to keep it"
+            }
+            OnForeignChanges::Refuse => {
+                "nothing more is written: start with sink.foreign_changes = repair to undo it, or with --accept-changes to \
+                 keep it"
+            }
+            OnForeignChanges::Repair => {
+                "a merged table is written anew from the state; an append table stays as it is until a start with \
+                 --accept-changes"
+            }
+        }
+    }
 }
 
 /// Commits of others that have changed rows of a table, and that nobody has settled.
@@ -62,7 +82,7 @@ impl Lake {
     /// [`Error::StateMismatch`] then.
     pub(crate) fn refuse_foreign(&self, table: &str, changes: Option<&ForeignChanges>) -> Result<(), Error> {
         match changes.filter(|_| self.policy.foreign_changes == OnForeignChanges::Refuse) {
-            Some(changes) => Err(Error::mismatch(table, format!("{changes}; {}", remedy(OnForeignChanges::Refuse)))),
+            Some(changes) => Err(Error::mismatch(table, format!("{changes}; {}", OnForeignChanges::Refuse.remedy()))),
             None => Ok(()),
         }
     }
@@ -154,22 +174,9 @@ impl Found {
                 rows = commit.rows_affected,
                 epochs = epochs.map(|(first, last)| format!("{first} to {last}")),
                 "somebody else has changed rows of this table: {}",
-                remedy(policy)
+                policy.remedy()
             );
         }
-    }
-}
-
-/// What can be done about changes of others, in words.
-pub(crate) fn remedy(policy: OnForeignChanges) -> &'static str {
-    match policy {
-        OnForeignChanges::Report => {
-            "run once with sink.foreign_changes = repair to undo it, or start with --accept-changes to keep it"
-        }
-        OnForeignChanges::Refuse => {
-            "nothing more is written: start with sink.foreign_changes = repair to undo it, or with --accept-changes to keep it"
-        }
-        OnForeignChanges::Repair => "the table is written anew, if it is a merged one",
     }
 }
 

@@ -36,7 +36,7 @@ pub use foreign::{ForeignChanges, OnForeignChanges};
 pub use lake::{Identity, Lake, Location};
 pub use maintain::Maintained;
 pub use policy::{Policy, RETENTION_MIN};
-pub use read::{Commit, Predicate, Scan, Standing, damaged_files, exists, history, standing};
+pub use read::{Commit, Predicate, Scan, Standing, accepted_changes, damaged_files, exists, history, standing};
 pub use spec::{Check, Shape, TableSpec};
 pub use txn::Kind;
 pub use writer::{Outcome, Published, TableWriter};

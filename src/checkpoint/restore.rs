@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tidemark_checkpoint::Error;
 use tidemark_checkpoint::envelope::Digest;
 use tidemark_checkpoint::journal::{Past, Restorable};
-use tidemark_checkpoint::records::Run;
+use tidemark_checkpoint::records::{Manifest, Run};
 use tidemark_checkpoint::runs::ids::{self, IdRun};
 use tidemark_checkpoint::runs::totals::{self, Key};
 use tidemark_dataflows::event::UserId;
@@ -63,12 +63,9 @@ impl Loaded {
         let objects = read(store, &manifest.ids)?;
         let decoded = manifest.ids.iter().zip(&objects).map(|(run, object)| ids::decode(&run.name, object));
         let id_runs = decoded.collect::<Result<Vec<_>, _>>()?;
-        Ok(Loaded {
-            from: Some(restorable.clone()),
-            ids: Arc::new(id_runs),
-            users: Arc::new(newest_totals(store, &manifest.users)?),
-            channels: Arc::new(newest_totals(store, &manifest.channels)?),
-        })
+        let (users, channels) = totals(store, manifest)?;
+        let (users, channels) = (Arc::new(users), Arc::new(channels));
+        Ok(Loaded { from: Some(restorable.clone()), ids: Arc::new(id_runs), users, channels })
     }
 
     /// What the metrics are, for those who show them.
@@ -115,6 +112,18 @@ impl Loaded {
 
 fn dealt<T: Clone>(rows: &[T], worker: usize, workers: usize) -> Vec<T> {
     rows.iter().skip(worker).step_by(workers).cloned().collect()
+}
+
+/// Totals of users and of channels, as a manifest has them.
+type AllTotals = (Vec<(UserId, Totals)>, Vec<(ChannelKey, Totals)>);
+
+/// The totals of a manifest, without what it remembers.
+///
+/// # Errors
+///
+/// When the store cannot be read, or a run is not sound.
+pub fn totals(store: &Store, manifest: &Manifest) -> Result<AllTotals, Error> {
+    Ok((newest_totals(store, &manifest.users)?, newest_totals(store, &manifest.channels)?))
 }
 
 fn newest_totals<K: Key>(store: &Store, runs: &[Run]) -> Result<Vec<(K, Totals)>, Error> {

@@ -200,6 +200,7 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Duration { min: Duration::ZERO, max: DAY, empty: Some("1s on a local disk, 10s in an object store") },
     ),
     setting("sink.sync", Kind::Switch),
+    setting("sink.foreign_changes", Kind::Choice(&["report", "refuse", "repair"])),
     setting("sink.log_checkpoint_every", integer(1, 10_000)),
     setting("sink.log_retention", millis(HOUR, DECADE)),
     setting("sink.file_retention", millis(HOUR, DECADE)),

@@ -13,6 +13,7 @@ use rustix::process::umask;
 use serde::Deserialize;
 use std::{num::NonZero, thread::available_parallelism, time::Duration};
 use tidemark_checkpoint::names;
+use tidemark_delta::OnForeignChanges;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -60,6 +61,9 @@ pub struct Config {
     pub traces: Traces,
     /// Logging.
     pub log: Log,
+    /// Whether this start takes changes as they are that others have made to the tables. No setting: a flag of one start.
+    #[serde(skip)]
+    pub accept_changes: bool,
 }
 
 /// How long a cut of few events waits for others at most.
@@ -266,6 +270,8 @@ pub struct Sink {
     pub publish_interval: Option<Duration>,
     /// Whether commits on a local disk are forced to it.
     pub sync: bool,
+    /// What is done about changes of others to rows of the tables.
+    pub foreign_changes: OnForeignChanges,
     /// Commits per checkpoint of a table's log, at least 1.
     pub log_checkpoint_every: u64,
     /// How long replaced log entries stay.

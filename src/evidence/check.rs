@@ -52,6 +52,14 @@ impl Check {
         Check { name, claim, figures: figures.to_string(), outcome, findings: Vec::new() }
     }
 
+    /// Lets it pass although it fails: somebody has accepted why.
+    pub(super) fn accept(&mut self, why: &str) {
+        if self.outcome == Outcome::Failed {
+            self.outcome = Outcome::Passed;
+            self.figures = format!("{}; accepted: {why}", self.figures);
+        }
+    }
+
     /// A check that could not be made, and why that is no violation.
     pub fn skipped(name: &'static str, claim: &'static str, why: impl Display) -> Check {
         Check { name, claim, figures: why.to_string(), outcome: Outcome::Skipped, findings: Vec::new() }

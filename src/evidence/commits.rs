@@ -14,12 +14,16 @@ pub(super) fn check(cut: &Cut, pipeline: Option<&str>) -> Vec<Check> {
     for log in &cut.logs {
         let mut last: Option<&Commit> = None;
         for commit in log.commits.iter().flatten() {
+            if commit.kind.is_none() && log.settled() >= Some(commit.version) {
+                found.settle(log.name, commit);
+                continue;
+            }
             found.look_at(log.name, commit, last, pipeline);
             // A commit of somebody else leaves the transactions of the table as they are.
             last = Some(commit).filter(|commit| commit.fence_txn.is_some()).or(last);
         }
     }
-    let Found { commits, publications, others, falls, stalls, unmarked } = found;
+    let Found { commits, publications, others, settled, falls, stalls, unmarked } = found;
     let tables = counted(cut.logs.len() as u64, "table");
     let all = format!("{} in {tables}", counted(commits, "commit"));
     vec![
@@ -33,7 +37,10 @@ pub(super) fn check(cut: &Cut, pipeline: Option<&str>) -> Vec<Check> {
         Check::of(
             "commits.marked",
             "every commit that changes rows is a publication; every one of the pipeline carries the transactions that it names",
-            format!("{all}, {} for creation, take-over and maintenance", others),
+            format!(
+                "{all}, {others} for creation, take-over and maintenance{}",
+                if settled.is_empty() { String::new() } else { format!("; settled: {}", settled.join(", ")) }
+            ),
             unmarked,
         ),
     ]
@@ -44,12 +51,22 @@ struct Found {
     commits: u64,
     publications: u64,
     others: u64,
+    /// Changes of others that were accepted, or undone.
+    settled: Vec<String>,
     falls: Vec<String>,
     stalls: Vec<String>,
     unmarked: Vec<String>,
 }
 
 impl Found {
+    fn settle(&mut self, table: &str, commit: &Commit) {
+        self.commits += 1;
+        if commit.changes_rows {
+            let operation = commit.operation.as_deref().unwrap_or("unknown");
+            self.settled.push(format!("{operation} of {table} in version {}", commit.version));
+        }
+    }
+
     fn look_at(&mut self, table: &str, commit: &Commit, before: Option<&Commit>, pipeline: Option<&str>) {
         let at = |what: String| format!("{table} version {}: {what}", commit.version);
         self.commits += 1;
@@ -83,7 +100,7 @@ impl Found {
             Kind::Fence if before.is_some() && fence <= fenced => {
                 self.stalls.push(at(format!("take-over by generation {} of {}", in_words(fence), in_words(fenced))));
             }
-            Kind::Create | Kind::Fence | Kind::Maintenance if moves => {
+            Kind::Create | Kind::Fence | Kind::Maintenance | Kind::Repair if moves => {
                 self.stalls.push(at(format!("{} changed the epoch to {}", kind.as_str(), in_words(epoch))));
             }
             Kind::Create | Kind::Fence | Kind::Maintenance if commit.changes_rows => {

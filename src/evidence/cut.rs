@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use tidemark_delta::{Commit, Error};
+use tidemark_delta::{Commit, Error, ForeignChanges, Kind};
 
 use super::check::Check;
 use super::read::Versions;
@@ -26,6 +26,8 @@ pub(super) struct Log {
     pub(super) name: &'static str,
     /// Its commits, oldest first; or why they cannot be read.
     pub(super) commits: Result<Vec<Commit>, Error>,
+    /// Changes of others that somebody has accepted.
+    pub(super) accepted: Vec<ForeignChanges>,
 }
 
 impl Log {
@@ -41,6 +43,13 @@ impl Log {
     /// Its newest version; none where its commits cannot be read.
     pub(super) fn newest(&self) -> Option<u64> {
         self.commits().last().map(|commit| commit.version)
+    }
+
+    /// The version up to which changes of others are settled: accepted, or undone.
+    pub(super) fn settled(&self) -> Option<u64> {
+        let undone =
+            self.commits().iter().filter(|commit| commit.kind == Some(Kind::Repair)).map(|commit| commit.version);
+        self.accepted.iter().map(|changes| changes.version).chain(undone).max()
     }
 
     fn epochs(&self) -> BTreeSet<i64> {
@@ -72,7 +81,8 @@ impl Cut {
         let curated = reader.exists(CURATED);
         let mut tables = vec![NET_FLOW, USERS, CHANNELS, REJECTED, HEALTH, MANIFEST];
         tables.extend(curated.then_some(CURATED));
-        let logs: Vec<Log> = tables.into_iter().map(|name| Log { name, commits: reader.history(name) }).collect();
+        let log = |name| Log { name, commits: reader.history(name), accepted: reader.accepted_changes(name) };
+        let logs: Vec<Log> = tables.into_iter().map(log).collect();
         let common = logs.iter().map(Log::epochs).reduce(|common, epochs| &common & &epochs).unwrap_or_default();
         let newest = common.last().copied();
         let at = |epoch| logs.iter().filter_map(|log| Some((log.name, log.version_at(epoch)?))).collect();
@@ -105,6 +115,15 @@ impl Cut {
     fn is_beginning(&self) -> bool {
         let first = || self.logs.iter().all(|log| log.commits.is_ok() && log.epochs().len() <= 1);
         self.is_unpublished() || first() && self.logs.iter().any(|log| log.held().is_none())
+    }
+
+    /// Lets a check of what tables hold pass, where it fails because of changes of others that were accepted: it names them.
+    pub(super) fn accept(&self, check: &mut Check) {
+        let changed = |table: &&str| self.logs.iter().find(|log| *log.name == **table && !log.accepted.is_empty());
+        let Some(log) = tables_of(check.name).iter().find_map(|table| changed(&table)) else { return };
+        if let Some(changes) = log.accepted.last() {
+            check.accept(&format!("{}: {changes}", log.name));
+        }
     }
 
     /// Whether there is such an epoch.
@@ -151,5 +170,23 @@ mod tests {
         ];
         let names = [NET_FLOW, USERS, CHANNELS, CURATED, REJECTED, HEALTH, MANIFEST];
         assert_eq!(specs.map(|spec| spec.name), names);
+    }
+}
+
+/// The tables whose rows a check looks at.
+fn tables_of(check: &str) -> &'static [&'static str] {
+    let (group, rest) = check.split_once('.').unwrap_or((check, ""));
+    match group {
+        "m1" => &[NET_FLOW],
+        "m2" => &[USERS],
+        "m3" => &[CHANNELS],
+        "cut" if rest != "epoch" => &[NET_FLOW, USERS, CHANNELS],
+        "curated" => &[CURATED, NET_FLOW],
+        "health" => &[HEALTH, NET_FLOW],
+        "rejected" => &[REJECTED, HEALTH],
+        "manifest" => &[MANIFEST, HEALTH],
+        "watermark" => &[HEALTH, CURATED, REJECTED],
+        _ if check == "checkpoint.tables_count" => &[HEALTH, NET_FLOW],
+        _ => &[],
     }
 }

@@ -112,6 +112,7 @@ impl Evidence {
                 }
             }
         };
+        checks.iter_mut().for_each(|check| cut.accept(check));
         checks.insert(0, cut.check());
         checks.insert(1, files(&reader, &cut, quick)?);
         let report = chain::verify(config)?;

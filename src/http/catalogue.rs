@@ -404,6 +404,18 @@ pub const METRICS: &[Metric] = &[
         of_vitals!(|vitals, _, to| by_table(vitals, to, |table| Value::Count(table.failures.load(Relaxed)))),
     )
     .by(&["table"]),
+    gauge(
+        "tidemark_foreign_changes",
+        "Commits of others that have changed rows of a table, until they are settled.",
+        of_vitals!(|vitals, _, to| by_table(vitals, to, |table| Value::Gauge(table.foreign.load(Relaxed) as f64))),
+    )
+    .by(&["table"]),
+    counter(
+        "tidemark_foreign_commits",
+        "Commits of others that have changed rows of a table, as this process has met them.",
+        of_vitals!(|vitals, _, to| by_table(vitals, to, |table| Value::Count(table.foreign_total.load(Relaxed)))),
+    )
+    .by(&["table"]),
     counter(
         "tidemark_committed_rows",
         "Rows written to each table.",

@@ -176,9 +176,9 @@ fn partitions(vitals: &RunStatus) -> (Vec<Partition>, usize) {
 fn services(board: &Board, vitals: &RunStatus) -> Vec<Service> {
     let mut conditions = vitals.health.conditions();
     let tables = vitals.telemetry.tables.get().into_iter().flatten();
-    let mut services: Vec<Service> = tables
-        .map(|table| {
-            let name = format!("table {}", table.name);
+    let names = ["the tables".to_owned()].into_iter().chain(tables.map(|table| format!("table {}", table.name)));
+    let mut services: Vec<Service> = names
+        .map(|name| {
             let condition = conditions.remove(&name);
             service(name, condition.as_ref(), board.facts.started.elapsed())
         })

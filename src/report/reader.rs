@@ -8,7 +8,10 @@ use arrow::array::{
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type};
-use tidemark_delta::{Commit, Error, Location, Predicate, Scan, damaged_files, exists, history, standing};
+use tidemark_delta::{
+    Commit, Error, ForeignChanges, Location, Predicate, Scan, accepted_changes, damaged_files, exists, history,
+    standing,
+};
 use tidemark_store::Patience;
 
 use crate::config::Config;
@@ -84,6 +87,11 @@ impl Reader {
     /// When the table is missing or cannot be read.
     pub(crate) fn damaged_files(&self, table: &str, version: u64) -> Result<Vec<String>, Error> {
         self.runtime.block_on(damaged_files(&self.location, table, version))
+    }
+
+    /// The changes of others that somebody has accepted in a table; none where that cannot be read, as others will say.
+    pub(crate) fn accepted_changes(&self, table: &str) -> Vec<ForeignChanges> {
+        self.runtime.block_on(accepted_changes(&self.location, table)).unwrap_or_default()
     }
 
     /// The commits of a table.

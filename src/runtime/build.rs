@@ -237,6 +237,8 @@ pub(super) fn publishing(
         compact_after_files: sink.compact_after_files,
         target_file_bytes: sink.compact_target,
         sync: sink.sync,
+        foreign_changes: sink.foreign_changes,
+        accept_changes: config.accept_changes,
         ..Policy::default()
     };
     let policy = if storage.is_dry() { in_memory(policy) } else { policy };
@@ -254,6 +256,7 @@ pub(super) fn publishing(
         breaker: breaker(config, storage.is_dry()),
         telemetry: Arc::clone(&context.telemetry),
         now: clock::now,
+        on_foreign_changes: sink.foreign_changes,
     })
 }
 

@@ -10,7 +10,7 @@ use tidemark_checkpoint::journal::{self, Past};
 use tidemark_checkpoint::names;
 use tidemark_checkpoint::records::{OutputLock, Record};
 use tidemark_dataflows::event::Epoch;
-use tidemark_delta::{Identity, Location, Standing};
+use tidemark_delta::{Identity, Location, OnForeignChanges, Standing};
 use tidemark_store::Store;
 
 use super::run_context::RunContext;
@@ -127,6 +127,12 @@ impl Found {
         let damaged = self.standings().find_map(|(name, standing)| Some((name, standing.damage.as_ref()?)));
         if let Some((table, what)) = damaged {
             return Err(tidemark_delta::Error::StateMismatch { table: table.to_owned(), what: what.clone() }.into());
+        }
+        let refused = config.sink.foreign_changes == OnForeignChanges::Refuse && !config.accept_changes;
+        let changed = self.standings().find_map(|(name, standing)| Some((name, standing.foreign.as_ref()?)));
+        if let Some((table, changes)) = changed.filter(|_| refused) {
+            let what = format!("{changes}; {}", OnForeignChanges::Refuse.remedy());
+            return Err(tidemark_delta::Error::StateMismatch { table: table.to_owned(), what }.into());
         }
         for (name, standing) in self.standings() {
             let what = match (standing.fence, standing.lineage) {

@@ -208,8 +208,8 @@ fn run_among(
     let held = outputs.0.in_any().unwrap_or(0);
     let settings =
         build::settings(config, workers * config.cluster.processes, &recovered.identity, &recovered.positions);
-    let mut writers = Writers::start(config, settings.index.horizon, &recovered, outputs, &context)?;
     let manifest = build::manifest_text(config, &output, &recovered.source.identity());
+    let mut writers = Writers::start(config, settings.index.horizon, &recovered, outputs, &manifest, &context)?;
     let names = PartitionNames::new(recovered.positions.iter().map(|position| position.partition.clone()));
     let plan = plan(config, settings, &recovered, &writers, &manifest, &names, &context);
     let start = peers.as_ref().map(|_| peers::start_message(&recovered, held));

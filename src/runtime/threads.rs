@@ -4,8 +4,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tidemark_checkpoint::journal::CutLog;
+use tidemark_checkpoint::Error;
+use tidemark_checkpoint::journal::{self, CutLog};
+use tidemark_checkpoint::records::Manifest;
 use tidemark_dataflows::watermark::Horizon;
+use tidemark_delta::OnForeignChanges;
+use tidemark_store::Store;
 
 use super::RunError;
 use super::clock;
@@ -13,12 +17,15 @@ use super::lanes::{Announcer, behind_of};
 use super::run_context::RunContext;
 use super::start::{Durable, Recovered};
 use crate::checkpoint::cuts::{Announced, CutWriter};
+use crate::checkpoint::restore;
 use crate::checkpoint::writer::{CheckpointWriter, Options};
 use crate::cluster::links::Links;
 use crate::cluster::messages::Message;
 use crate::config::Config;
 use crate::sink::opened::Tables;
 use crate::sink::publisher::{Progress, Publisher, SinkError};
+use crate::sink::repair::{Repair, State};
+use crate::sink::tables::ManifestText;
 use crate::telemetry::Stage;
 
 /// The threads that write.
@@ -45,10 +52,15 @@ impl Writers {
         horizon: Horizon,
         recovered: &Recovered,
         (tables, durable): (Tables, Option<Durable>),
+        manifest: &ManifestText,
         context: &RunContext,
     ) -> Result<Writers, RunError> {
-        let (mut cut_log, mut checkpoints, mut checkpointing) = (None, None, None);
+        let (mut cut_log, mut checkpoints, mut checkpointing, mut repair) = (None, None, None, None);
         if let Some(Durable { store, cuts, manifests }) = durable {
+            if config.sink.foreign_changes == OnForeignChanges::Repair {
+                let (store, manifest) = (store.clone(), manifest.clone());
+                repair = Some(Repair { state: Box::new(move || newest_state(&store)), manifest });
+            }
             let options = Options {
                 store,
                 generation: manifests.generation(),
@@ -66,7 +78,8 @@ impl Writers {
                 CheckpointWriter::start(options, Arc::clone(&context.faults)).map_err(SinkError::Start)?;
             (cut_log, checkpoints, checkpointing) = (Some(cuts), Some(writer), Some(thread));
         }
-        let (publisher, publishing) = Publisher::start(tables, Progress::after(recovered.after, &recovered.counters))?;
+        let (publisher, publishing) =
+            Publisher::start(tables, Progress::after(recovered.after, &recovered.counters), repair)?;
         let publishing = Some(publishing);
         let linger = config.cut_linger();
         Ok(Writers { publisher, checkpoints, cut_log, linger, context: context.clone(), publishing, checkpointing })
@@ -145,6 +158,15 @@ impl Writers {
             (None, None) => Ok(()),
         }
     }
+}
+
+/// The newest state that is kept, for tables that are written anew.
+fn newest_state(store: &Store) -> Result<Option<State>, Error> {
+    let manifests = journal::look(store)?.map(|past| past.manifests).unwrap_or_default();
+    let Some(newest) = manifests.first() else { return Ok(None) };
+    let (users, channels) = restore::totals(store, &newest.manifest)?;
+    let Manifest { epoch, counters, .. } = &newest.manifest;
+    Ok(Some(State { epoch: *epoch, users, channels, counters: counters.clone() }))
 }
 
 /// Waits for a thread to end.

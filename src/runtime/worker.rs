@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tidemark_checkpoint::records::Counters;
 use tidemark_dataflows::block::Block;
-use tidemark_dataflows::event::{Epoch, EpochMark, Event, Micros};
+use tidemark_dataflows::event::{Epoch, EpochMark, Event};
 use tidemark_dataflows::metrics::Accepted;
 use tidemark_dataflows::pipeline::{Exports, Inputs, Outputs, Settings, tidemark};
 use tidemark_dataflows::watermark::Behind;
@@ -214,7 +214,7 @@ fn connect<'s>(
     visible.push(deliver(rejected, marks.clone(), table, next(), publisher, |from, to| to.append(from)));
     let table = StreamHealth { now: super::clock::now };
     visible.push(deliver(summaries.clone(), marks.clone(), table, next(), publisher, |from, to| to.append(from)));
-    let table = RunManifest::new(plan.manifest.clone(), first_worker, so_far(&plan.counters));
+    let table = RunManifest::new(plan.manifest.clone(), first_worker, SoFar::of(&plan.counters));
     visible.push(deliver(summaries.clone(), marks, table, next(), publisher, |from, to| to.append(from)));
 
     if let (Some(writer), Some(exports)) = (&plan.checkpoints, outputs.exports) {
@@ -252,8 +252,4 @@ fn copied(accepted: Accepted<'_>) -> StreamVec<'_, Epoch, Event> {
             });
         }
     })
-}
-
-fn so_far(counters: &Counters) -> SoFar {
-    SoFar { stream_start: counters.stream_start_us.map(Micros), epochs: counters.epochs, sum: counters.tally() }
 }

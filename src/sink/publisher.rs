@@ -15,12 +15,13 @@ use arrow::error::ArrowError;
 use tidemark_checkpoint::records::Counters;
 use tidemark_dataflows::event::{Epoch, Micros};
 use tidemark_dataflows::tally::EpochSummary;
-use tidemark_delta::{Lake, TableSpec};
+use tidemark_delta::{Lake, OnForeignChanges, TableSpec};
 use tidemark_store::{Cause, Patience};
 use timely::scheduling::SyncActivator;
 
 use super::breaker::{Breaker, Tripped};
 use super::opened::Tables;
+use super::repair::Repair;
 use super::writer::{Pace, Writer};
 use crate::permit::Permit;
 use crate::sink::tables::Clock;
@@ -93,6 +94,8 @@ pub struct Options {
     pub telemetry: Arc<Telemetry>,
     /// Tells the present time.
     pub now: Clock,
+    /// What is done about changes of others.
+    pub on_foreign_changes: OnForeignChanges,
 }
 
 /// What has been published so far.
@@ -169,12 +172,17 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Starts the writer for epochs after the one that `progress` says is in all tables.
+    /// Starts the writer for epochs after the one that `progress` says is in all tables. With a `repair` it writes merged tables
+    /// anew that others have changed.
     ///
     /// # Errors
     ///
     /// When no thread can be started.
-    pub fn start(tables: Tables, progress: Progress) -> Result<(Publisher, JoinHandle<()>), SinkError> {
+    pub fn start(
+        tables: Tables,
+        progress: Progress,
+        repair: Option<Repair>,
+    ) -> Result<(Publisher, JoinHandle<()>), SinkError> {
         let (to_writer, messages) = channel();
         let shared = Arc::new(Shared::default());
         shared.visible.store(progress.epoch, Ordering::Release);
@@ -182,7 +190,7 @@ impl Publisher {
         *lock(&shared.progress) = progress;
         let (telemetry, whole) = (Arc::clone(&tables.options.telemetry), tables.writers.len() * tables.options.workers);
         let publisher = Publisher { to_writer, shared: Arc::clone(&shared), telemetry, whole };
-        let writer = Writer::new(tables, shared, first_group);
+        let writer = Writer::new(tables, shared, first_group, repair);
         let thread = std::thread::Builder::new().name("publisher".to_owned()).spawn(move || writer.run(&messages))?;
         Ok((publisher, thread))
     }

@@ -12,7 +12,7 @@ use arrow::array::RecordBatch;
 use futures::future::join_all;
 use tidemark_dataflows::event::{Epoch, Micros};
 use tidemark_dataflows::tally::EpochSummary;
-use tidemark_delta::{Outcome, Published, TableWriter};
+use tidemark_delta::{Outcome, Published, Shape, TableWriter};
 use tidemark_store::{Persistence, failpoint};
 use tokio::runtime::Runtime;
 
@@ -21,7 +21,8 @@ use super::coalesce::coalesce;
 use super::figures;
 use super::opened::Tables;
 use super::publisher::{Delivery, Message, Options, Shared, SinkError, bytes_of, lock};
-use crate::telemetry::TableMeter;
+use super::repair::{Kept, Repair, changed_at};
+use crate::telemetry::{Stage, TableMeter};
 
 /// Longest interval that slow publications bring about. What an outage took is no pace.
 const PACED_MAX: Duration = Duration::from_secs(5);
@@ -75,10 +76,15 @@ pub(super) struct Writer {
     /// The last epoch, once it is known.
     last: Option<Epoch>,
     finishing: bool,
+    /// The newest epoch in all tables, or what every one of them is computed from again.
+    held: Epoch,
+    kept: Kept,
+    repair: Option<Repair>,
 }
 
 impl Writer {
-    pub(super) fn new(tables: Tables, shared: Arc<Shared>, first_group: Option<Epoch>) -> Self {
+    pub(super) fn new(tables: Tables, shared: Arc<Shared>, first_group: Option<Epoch>, repair: Option<Repair>) -> Self {
+        let held = shared.visible.load(Ordering::Relaxed);
         let judged = tables.in_all().unwrap_or(0);
         let Tables { writers, place, options, runtime } = tables;
         Writer {
@@ -97,10 +103,14 @@ impl Writer {
             hurried: false,
             last: None,
             finishing: false,
+            held,
+            kept: Kept::default(),
+            repair,
         }
     }
 
     pub(super) fn run(mut self, messages: &Receiver<Message>) {
+        self.show_changes_of_others();
         loop {
             match messages.recv_timeout(self.wait()) {
                 Ok(message) => self.take(message),
@@ -112,10 +122,14 @@ impl Writer {
             if let Some(epoch) = complete.filter(|_| self.finishing || self.due_in().is_zero()) {
                 let published = self.publish(epoch);
                 let tripped = self.tripped.take_if(|tripped| tripped.epoch <= epoch);
+                let published = published.and_then(|()| self.repair());
                 if let Err(error) = published.and(tripped.map_or(Ok(()), |tripped| Err(tripped.into()))) {
                     self.shared.fail(error);
                     return;
                 }
+            } else if let Err(error) = self.repair() {
+                self.shared.fail(error);
+                return;
             } else if complete.is_none() && self.finishing {
                 return;
             }
@@ -206,6 +220,9 @@ impl Writer {
         let whole = whole.collect::<Result<Vec<_>, _>>()?;
         self.commit(epoch, watermark_us, &whole)?;
         self.first_group = None;
+        self.show_changes_of_others();
+        self.kept.keep(&self.options.specs, epoch, &whole);
+        self.held = epoch;
         self.shared.held.fetch_sub(bytes, Ordering::Relaxed);
         self.last_took = started.elapsed();
         figures::show(&self.options, epoch, &whole);
@@ -247,6 +264,60 @@ impl Writer {
         });
         // All of them to their end: a commit that is dropped half-way may have been made.
         self.runtime.block_on(join_all(commits)).into_iter().collect()
+    }
+
+    /// What others have changed stands in health and metrics until it is settled.
+    fn show_changes_of_others(&mut self) {
+        let meters = self.options.telemetry.tables.get().into_iter().flatten();
+        for (table, meter) in self.tables.iter().zip(meters) {
+            let (place, changes) = (format!("table {}", table.spec().name), table.foreign_changes());
+            let before = meter.foreign.swap(changes.map_or(0, |changes| changes.commits), Ordering::Relaxed);
+            match changes {
+                Some(changes) => {
+                    let why = format!("{changes}; {}", self.options.on_foreign_changes.remedy());
+                    self.options.patience.watch.failing(&place, &why);
+                    meter.foreign_total.fetch_add(changes.commits.saturating_sub(before), Ordering::Relaxed);
+                    if self.repair.is_some() && matches!(table.spec().shape, Shape::Keyed { .. }) {
+                        self.kept.met_after(self.held);
+                    }
+                }
+                None if before > 0 => self.options.patience.watch.recovered(&place),
+                None => {}
+            }
+        }
+    }
+
+    /// Writes merged tables anew that others have changed, once a state is kept that can be built on.
+    fn repair(&mut self) -> Result<(), SinkError> {
+        let Some(repair) = self.repair.as_ref() else { return Ok(()) };
+        let checkpointed = self.options.telemetry.stages.of(Stage::Checkpointed);
+        if self.first_group.is_some() || self.kept.since().is_none_or(|since| since > checkpointed) {
+            return Ok(());
+        }
+        let state = match (repair.state)() {
+            Ok(Some(state)) if Some(state.epoch) >= self.kept.since() && state.epoch <= self.held => state,
+            Ok(_) => return Ok(()),
+            Err(error) => {
+                tracing::warn!(%error, "tables cannot be written anew yet");
+                return Ok(());
+            }
+        };
+        self.options.permit.wait().map_err(SinkError::Displaced)?;
+        for (index, table) in self.tables.iter_mut().enumerate() {
+            let changed = table.foreign_changes().is_some();
+            let spec = table.spec().clone();
+            let Some(rows) = changed.then(|| self.kept.whole(repair, &state, (index, &spec), (self.options.now)()))
+            else {
+                continue;
+            };
+            let Some(rows) = rows? else { continue };
+            let anew = async || Ok(table.write_anew(&rows, changed_at(&spec.name)).await?);
+            let written = self.place.persist("writing anew", SinkError::cause, anew);
+            self.runtime.block_on(written).map_err(|gave_up| gave_up.error)?;
+        }
+        self.kept.clear();
+        self.show_changes_of_others();
+        Ok(())
     }
 
     fn announce(&self, epoch: Epoch, took: Duration, closed: Option<Micros>) {

@@ -230,6 +230,10 @@ pub struct TableMeter {
     pub rows: AtomicU64,
     /// Attempts that failed.
     pub failures: AtomicU64,
+    /// Commits of others that have changed rows and are not settled.
+    pub foreign: AtomicU64,
+    /// All of them that this process has met.
+    pub foreign_total: AtomicU64,
 }
 
 impl TableMeter {
@@ -243,6 +247,8 @@ impl TableMeter {
             last_us: AtomicU64::new(0),
             rows: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            foreign: AtomicU64::new(0),
+            foreign_total: AtomicU64::new(0),
         }
     }
 

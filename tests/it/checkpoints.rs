@@ -14,9 +14,14 @@ use crate::program::{Case, Ended, Running, tidemark};
 
 /// Starts a generator at a rate with many epochs and checkpoints.
 pub(crate) fn start(case: &Case, failpoints: &str) -> Running {
+    start_with(case, failpoints, &[])
+}
+
+/// The same, with more arguments.
+pub(crate) fn start_with(case: &Case, failpoints: &str, more: &[&str]) -> Running {
     let args = "run --output out --seed 7 --users 40 --curated --rate 2000 --trigger 50ms --workers 2 \
                 --checkpoint-interval 100ms --set log.level=warn,tidemark=debug,deltalake_core=error";
-    let mut command = tidemark(case.root(), args.split_whitespace());
+    let mut command = tidemark(case.root(), args.split_whitespace().chain(more.iter().copied()));
     Running::start(command.env("FAILPOINTS", failpoints).stdin(Stdio::null()))
 }
 

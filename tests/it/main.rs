@@ -35,6 +35,7 @@ mod properties;
 mod python;
 mod quarantine;
 mod rules;
+mod strangers;
 mod tables;
 #[cfg(feature = "traces")]
 mod traces;

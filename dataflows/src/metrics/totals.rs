@@ -50,6 +50,17 @@ impl Totals {
         }
     }
 
+    /// Adds other events.
+    #[inline]
+    pub fn add(&mut self, other: &Totals) {
+        self.deposits += other.deposits;
+        self.withdrawals += other.withdrawals;
+        self.deposit_count += other.deposit_count;
+        self.withdrawal_count += other.withdrawal_count;
+        self.first_seen = self.first_seen.min(other.first_seen);
+        self.last_seen = self.last_seen.max(other.last_seen);
+    }
+
     /// Number of events.
     pub fn count(&self) -> u64 {
         self.deposit_count + self.withdrawal_count
@@ -67,11 +78,6 @@ impl IsZero for Totals {
 impl Semigroup for Totals {
     #[inline]
     fn plus_equals(&mut self, other: &Self) {
-        self.deposits += other.deposits;
-        self.withdrawals += other.withdrawals;
-        self.deposit_count += other.deposit_count;
-        self.withdrawal_count += other.withdrawal_count;
-        self.first_seen = self.first_seen.min(other.first_seen);
-        self.last_seen = self.last_seen.max(other.last_seen);
+        self.add(other);
     }
 }

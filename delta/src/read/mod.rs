@@ -94,6 +94,20 @@ async fn standing_now(location: &Location, pipeline: &str, table: &str) -> Resul
     }))
 }
 
+/// The changes of others that somebody has accepted in a table.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the table is missing or cannot be read, [`Error::StateMismatch`] when its log is damaged.
+pub async fn accepted_changes(location: &Location, table: &str) -> Result<Vec<ForeignChanges>, Error> {
+    patiently(location, table, async || {
+        let unavailable = |error| Error::unavailable(table, error);
+        let loaded = load(location, table, None).await?;
+        let metadata = loaded.snapshot().and_then(|state| Ok(serde_json::to_value(state.metadata())?));
+        Ok(ForeignChanges::accepted_in(&metadata.map_err(unavailable)?))
+    })
+    .await
+}
+
 /// What is wrong with the files of a table as of a version, in words: each is read to its end, and compared with the digest in
 /// its name, or, where that has none, decoded.
 ///

@@ -20,6 +20,9 @@ pub struct ClusterVerb {
     /// Displace an instance that is still running on this checkpoint; it can write nothing any more
     #[arg(long)]
     pub take_over: bool,
+    /// Take changes as they are that others have made to the tables' rows; from then on `evidence` names them, and passes
+    #[arg(long)]
+    pub accept_changes: bool,
     /// Settings, as those of `run`.
     #[command(flatten)]
     pub settings: SettingFlags<OfCluster>,

@@ -34,8 +34,11 @@ pub struct Run {
     /// Displace an instance that is still running on this checkpoint; it can write nothing any more
     #[arg(long)]
     pub take_over: bool,
+    /// Take changes as they are that others have made to the tables' rows; from then on `evidence` names them, and passes
+    #[arg(long)]
+    pub accept_changes: bool,
     /// Read and compute everything from the beginning, print the summary, and write nothing anywhere
-    #[arg(long, conflicts_with_all = ["take_over", "supervised"])]
+    #[arg(long, conflicts_with_all = ["take_over", "accept_changes", "supervised"])]
     pub dry_run: bool,
     /// Standard input says when to end: for those whom `tidemark cluster` has started
     #[arg(long, hide = true)]
@@ -52,6 +55,7 @@ impl Run {
         if self.dry_run {
             rehearse(&mut effective.config)?;
         }
+        effective.config.accept_changes = self.accept_changes;
         let config = &effective.config;
         config.output.readable_by.keep_others_out();
         let stop = signals::stop_flag().map_err(|error| Failure::new(ExitStatus::Unavailable, error))?;

@@ -2,6 +2,7 @@
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
+use tidemark_checkpoint::records::Counters;
 use tidemark_dataflows::event::{Epoch, EpochMark, Micros};
 use tidemark_dataflows::tally::{EpochSummary, Tally};
 use tidemark_delta::TableSpec;
@@ -31,6 +32,13 @@ pub struct SoFar {
     pub sum: Tally,
 }
 
+impl SoFar {
+    /// What a checkpoint says.
+    pub fn of(counters: &Counters) -> SoFar {
+        SoFar { stream_start: counters.stream_start_us.map(Micros), epochs: counters.epochs, sum: counters.tally() }
+    }
+}
+
 /// The manifest of the run.
 pub struct RunManifest {
     text: ManifestText,
@@ -42,6 +50,15 @@ impl RunManifest {
     /// The manifest of a pipeline that has seen `so_far`. Only the first worker writes it.
     pub fn new(text: ManifestText, first_worker: bool, so_far: SoFar) -> Self {
         RunManifest { text, first_worker, so_far }
+    }
+
+    /// The row as it stands, once there has been an epoch.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Table::batch`].
+    pub fn row(&self, updated: Micros) -> Result<Option<RecordBatch>, ArrowError> {
+        self.so_far.stream_start.map(|start| self.one_row(start, updated)).transpose()
     }
 
     fn one_row(&self, start: Micros, updated: Micros) -> Result<RecordBatch, ArrowError> {
@@ -90,8 +107,7 @@ impl Table for RunManifest {
             self.so_far.sum.add(&tally);
             newest = newest.max(Some(mark.closed));
         }
-        let row = self.so_far.stream_start.zip(newest).map(|(start, updated)| self.one_row(start, updated));
-        row.transpose()
+        newest.map_or(Ok(None), |updated| self.row(updated))
     }
 
     fn initial(&mut self, opened: Micros) -> Result<Option<RecordBatch>, ArrowError> {

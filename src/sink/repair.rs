@@ -1,0 +1,117 @@
+//! Merged tables that others have changed, written anew from the state.
+//!
+//! The newest checkpoint says what all rows were as of its epoch, and what was published since then says the rest. So from
+//! the publication on that met the change, what is published is also kept here, until a checkpoint reaches as far.
+
+use std::collections::BTreeMap;
+
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
+use tidemark_checkpoint::records::Counters;
+use tidemark_dataflows::event::{Epoch, EpochMark, Micros, UserId};
+use tidemark_dataflows::metrics::{ChannelKey, Row, Totals};
+use tidemark_delta::{Shape, TableSpec};
+
+use super::coalesce::coalesce;
+use super::tables::{ChannelDistribution, ManifestText, NetFlow, RunManifest, SoFar, Table, UserMetrics};
+
+/// All that merged tables are made of, as of an epoch.
+#[derive(Debug, Default)]
+pub struct State {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// Totals of each user.
+    pub users: Vec<(UserId, Totals)>,
+    /// Totals of each channel and type.
+    pub channels: Vec<(ChannelKey, Totals)>,
+    /// Sums over all epochs.
+    pub counters: Counters,
+}
+
+/// Where a state comes from: the newest one that is kept, if there is any.
+pub type Source = Box<dyn Fn() -> Result<Option<State>, tidemark_checkpoint::Error> + Send>;
+
+/// What a writer needs to write merged tables anew.
+pub struct Repair {
+    /// The newest state that is kept.
+    pub state: Source,
+    /// What `run_manifest` says in words.
+    pub manifest: ManifestText,
+}
+
+impl State {
+    /// All rows of a merged table, changed at that time; `None` for tables of another kind.
+    fn rows(&self, table: &str, manifest: &ManifestText, at: Micros) -> Result<Option<RecordBatch>, ArrowError> {
+        let mark = EpochMark { epoch: self.epoch, opened: at, closed: at, missing: 0, waits: false };
+        fn rows<K: Clone>(epoch: Epoch, totals: &[(K, Totals)]) -> Vec<Row<K>> {
+            let counted = totals.iter().filter(|(_, totals)| totals.count() > 0);
+            counted.map(|(key, totals)| Row { key: key.clone(), epoch, totals: *totals }).collect()
+        }
+        if table == UserMetrics::spec().name {
+            UserMetrics.batch(rows(self.epoch, &self.users), &mark)
+        } else if table == ChannelDistribution::spec().name {
+            ChannelDistribution.batch(rows(self.epoch, &self.channels), &mark)
+        } else if table == NetFlow::spec().name {
+            let mut totals = Totals::NONE;
+            self.channels.iter().for_each(|(_, of_channel)| totals.add(of_channel));
+            NetFlow { first_worker: true }.batch(vec![Row { key: (), epoch: self.epoch, totals }], &mark)
+        } else if table == RunManifest::spec().name {
+            RunManifest::new(manifest.clone(), true, SoFar::of(&self.counters)).row(at)
+        } else {
+            Ok(None)
+        }
+    }
+}
+
+/// What was published since a change of others was met.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// The epoch that all tables held before; none while there is nothing to repair.
+    since: Option<Epoch>,
+    /// The rows of each publication since then, of each table.
+    published: BTreeMap<Epoch, Vec<Option<RecordBatch>>>,
+}
+
+impl Kept {
+    /// Whether anything waits for a state of the epoch that this returns, or of a later one.
+    pub(super) fn since(&self) -> Option<Epoch> {
+        self.since
+    }
+
+    /// A change was met by a publication after that epoch, or at the start.
+    pub(super) fn met_after(&mut self, epoch: Epoch) {
+        self.since.get_or_insert(epoch);
+    }
+
+    /// Keeps a publication, if anything waits.
+    pub(super) fn keep(&mut self, specs: &[TableSpec], epoch: Epoch, rows: &[Option<RecordBatch>]) {
+        if self.since.is_some() {
+            let merged = |spec: &TableSpec| matches!(spec.shape, Shape::Keyed { .. });
+            let rows = specs.iter().zip(rows).map(|(spec, rows)| rows.clone().filter(|_| merged(spec)));
+            self.published.insert(epoch, rows.collect());
+        }
+    }
+
+    /// Nothing waits any more.
+    pub(super) fn clear(&mut self) {
+        *self = Kept::default();
+    }
+
+    /// All rows of the table of that index, as of the last publication.
+    pub(super) fn whole(
+        &self,
+        repair: &Repair,
+        state: &State,
+        (index, spec): (usize, &TableSpec),
+        at: Micros,
+    ) -> Result<Option<RecordBatch>, ArrowError> {
+        let base = state.rows(&spec.name, &repair.manifest, at)?;
+        let later = self.published.range(state.epoch + 1..).filter_map(|(_, rows)| rows.get(index)?.clone());
+        coalesce(spec, &base.into_iter().chain(later).collect::<Vec<_>>())
+    }
+}
+
+/// The column that says when a row of a merged table was last changed.
+pub(super) fn changed_at(table: &str) -> &'static str {
+    if table == RunManifest::spec().name { "last_updated" } else { "updated_at" }
+}
