@@ -119,8 +119,9 @@ impl Cut {
 
     /// Lets a check of what tables hold pass, where it fails because of changes of others that were accepted: it names them.
     pub(super) fn accept(&self, check: &mut Check) {
-        let changed = |table: &&str| self.logs.iter().find(|log| *log.name == **table && !log.accepted.is_empty());
-        let Some(log) = tables_of(check.name).iter().find_map(|table| changed(&table)) else { return };
+        let changed =
+            |table: &&'static str| self.logs.iter().find(|log| *log.name == **table && !log.accepted.is_empty());
+        let Some(log) = tables_of(check.name).iter().find_map(changed) else { return };
         if let Some(changes) = log.accepted.last() {
             check.accept(&format!("{}: {changes}", log.name));
         }
@@ -149,6 +150,24 @@ impl Cut {
     }
 }
 
+/// The tables whose rows a check looks at.
+fn tables_of(check: &str) -> &'static [&'static str] {
+    let (group, rest) = check.split_once('.').unwrap_or((check, ""));
+    match group {
+        "m1" => &[NET_FLOW],
+        "m2" => &[USERS],
+        "m3" => &[CHANNELS],
+        "cut" if rest != "epoch" => &[NET_FLOW, USERS, CHANNELS],
+        "curated" => &[CURATED, NET_FLOW],
+        "health" => &[HEALTH, NET_FLOW],
+        "rejected" => &[REJECTED, HEALTH],
+        "manifest" => &[MANIFEST, HEALTH],
+        "watermark" => &[HEALTH, CURATED, REJECTED],
+        _ if check == "checkpoint.tables_count" => &[HEALTH, NET_FLOW],
+        _ => &[],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,23 +189,5 @@ mod tests {
         ];
         let names = [NET_FLOW, USERS, CHANNELS, CURATED, REJECTED, HEALTH, MANIFEST];
         assert_eq!(specs.map(|spec| spec.name), names);
-    }
-}
-
-/// The tables whose rows a check looks at.
-fn tables_of(check: &str) -> &'static [&'static str] {
-    let (group, rest) = check.split_once('.').unwrap_or((check, ""));
-    match group {
-        "m1" => &[NET_FLOW],
-        "m2" => &[USERS],
-        "m3" => &[CHANNELS],
-        "cut" if rest != "epoch" => &[NET_FLOW, USERS, CHANNELS],
-        "curated" => &[CURATED, NET_FLOW],
-        "health" => &[HEALTH, NET_FLOW],
-        "rejected" => &[REJECTED, HEALTH],
-        "manifest" => &[MANIFEST, HEALTH],
-        "watermark" => &[HEALTH, CURATED, REJECTED],
-        _ if check == "checkpoint.tables_count" => &[HEALTH, NET_FLOW],
-        _ => &[],
     }
 }

@@ -112,8 +112,8 @@ async fn epochs_that_may_not_be_whole_are_named() {
     for live in [true, false] {
         let dir = TempDir::new().unwrap();
         let mut writer = open(&dir, 1, appended()).await;
-        for epoch in 1..6 {
-            writer.publish(epoch as u64, None, Some(&rejected([(epoch, 0), (epoch, 1)]))).await.unwrap();
+        for epoch in 1..6_i64 {
+            writer.publish(epoch.unsigned_abs(), None, Some(&rejected([(epoch, 0), (epoch, 1)]))).await.unwrap();
         }
         let all = removals(&dir, &appended(), true).await;
         let of = |path: &Value| {
