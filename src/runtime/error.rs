@@ -104,12 +104,16 @@ pub enum RunError {
     },
     /// The tables have lost epochs that a checkpoint relies on.
     #[error(
-        "a checkpoint in {checkpoint} is of epoch {epoch}, but a table below {output} holds {held}; restore the tables from a \
-         copy, or start a new pipeline with another --output"
+        "a checkpoint in {checkpoint} is of epoch {epoch}, but table {table} below {output} holds {held}, and its log ends before \
+         {missing:020}.json; restore the tables from a copy, or start a new pipeline with another --output"
     )]
     TablesBehind {
         /// The tables.
         output: String,
+        /// The table that has.
+        table: String,
+        /// The version after its newest one.
+        missing: u64,
         /// What the table holds, in words.
         held: String,
         /// Where cuts and checkpoints are.

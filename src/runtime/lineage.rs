@@ -157,9 +157,11 @@ impl Found {
     }
 
     fn check_epochs(&self, config: &Config) -> Result<(), RunError> {
-        let epochs = || self.tables.iter().map(|(_, standing)| standing.as_ref().and_then(|standing| standing.epoch));
-        let (in_any, in_all) = (epochs().flatten().max(), epochs().min().flatten());
-        check_tables(config, in_any, in_all, self.past.as_ref(), self.manifest.unwrap_or(0))
+        let held = self.tables.iter().map(|(table, standing)| {
+            let (epoch, version) = standing.as_ref().map_or((None, 0), |found| (found.epoch, found.version));
+            HeldByTable { table, epoch, version }
+        });
+        check_tables(config, held, self.past.as_ref(), self.manifest.unwrap_or(0))
     }
 
     /// Puts a lock on the output, unless it has one, for the pipeline of that lineage.
@@ -197,30 +199,43 @@ fn strange(config: &Config, what: String) -> RunError {
     RunError::Strange { output, checkpoint, what }
 }
 
+/// How far a table has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HeldByTable<'a> {
+    /// The table.
+    pub(super) table: &'a str,
+    /// The epoch that it holds.
+    pub(super) epoch: Option<Epoch>,
+    /// Its version.
+    pub(super) version: u64,
+}
+
 /// Tables never hold what was not cut, and always hold what a checkpoint says.
 ///
 /// # Errors
 ///
 /// When they do not.
-pub(super) fn check_tables(
+pub(super) fn check_tables<'a>(
     config: &Config,
-    in_any: Option<Epoch>,
-    in_all: Option<Epoch>,
+    held: impl Iterator<Item = HeldByTable<'a>> + Clone,
     past: Option<&Past>,
     after: Epoch,
 ) -> Result<(), RunError> {
     let output = config.output.path.display().to_string();
     let checkpoint = config.checkpoint_path().display().to_string();
     let last_cut = past.map_or(0, |past| past.last_cut);
-    if let Some(epoch) = in_any.filter(|held| *held > last_cut) {
+    if let Some(epoch) = held.clone().filter_map(|held| held.epoch).max().filter(|held| *held > last_cut) {
         let known = if past.is_some() { format!("no epoch after {last_cut}") } else { "no epoch at all".to_owned() };
         return Err(RunError::TablesAhead { output, epoch, checkpoint, known });
     }
-    if after > 0 && in_all < Some(after) {
-        let held = in_all.map_or("none".to_owned(), |held| format!("epoch {held} only"));
-        return Err(RunError::TablesBehind { output, held, checkpoint, epoch: after });
+    match held.min_by_key(|held| held.epoch).filter(|held| after > 0 && held.epoch < Some(after)) {
+        Some(HeldByTable { table, epoch, version }) => {
+            let held = epoch.map_or("none".to_owned(), |epoch| format!("epoch {epoch} only"));
+            let (table, missing) = (table.to_owned(), version.saturating_add(1));
+            Err(RunError::TablesBehind { output, table, missing, held, checkpoint, epoch: after })
+        }
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// The past of a checkpoint, the greatest generation in it, and its lineage.

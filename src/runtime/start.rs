@@ -18,7 +18,7 @@ use tidemark_store::failpoint;
 
 use super::epochs::{CutRule, StartingPoint};
 use super::guard::Guard;
-use super::lineage::{Found, check_tables};
+use super::lineage::{Found, HeldByTable, check_tables};
 use super::lock::host;
 use super::run_context::RunContext;
 use super::{RunError, Stores, build, clock, identity, older_rule, peers};
@@ -204,7 +204,8 @@ fn go_on(
     let manifest = loaded.from.as_ref().map(|from| &from.manifest);
     let after = manifest.map_or(0, |manifest| manifest.epoch);
     let replay = past.as_ref().map_or(Ok(Vec::new()), |past| past.cuts_after(after))?;
-    check_tables(config, tables.in_any(), tables.in_all(), past.as_ref(), after)?;
+    let held = tables.held().map(|(table, epoch, version)| HeldByTable { table, epoch, version });
+    check_tables(config, held, past.as_ref(), after)?;
     let counters = manifest.map(|manifest| manifest.counters.clone()).unwrap_or_default();
     let source = WithInbox::new(source, Inbox::new(store.clone())).map_err(SinkError::Start)?;
     let (mut source, positions, joined) = resumed(Box::new(source), past.as_ref(), manifest, &replay)?;

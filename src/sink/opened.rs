@@ -45,6 +45,11 @@ impl Tables {
         Ok(Tables { writers, place, options, runtime })
     }
 
+    /// Each table, with the epoch that it holds and its version.
+    pub fn held(&self) -> impl Iterator<Item = (&str, Option<Epoch>, u64)> + Clone {
+        self.writers.iter().map(|writer| (writer.spec().name.as_str(), writer.committed_epoch(), writer.version()))
+    }
+
     /// The least epoch that any table holds, if all of them hold one.
     pub fn in_all(&self) -> Option<Epoch> {
         self.writers.iter().map(TableWriter::committed_epoch).min().flatten()

@@ -56,6 +56,8 @@ pub struct Standing {
     pub fence: Option<u64>,
     /// The greatest epoch that it holds; none before the first publication.
     pub epoch: Option<u64>,
+    /// Its newest version.
+    pub version: u64,
     /// What is wrong with what is stored of it, in words.
     pub damage: Option<String>,
     /// What others have changed, and nobody has settled.
@@ -83,14 +85,15 @@ async fn standing_now(location: &Location, pipeline: &str, table: &str) -> Resul
     let held = Held::read(&handle, pipeline).await.map_err(unavailable)?;
     let metadata = handle.snapshot().and_then(|state| Ok(serde_json::to_value(state.metadata())?));
     let unsigned = |number: i64| u64::try_from(number).unwrap_or_default();
+    let version = handle.version().unwrap_or_default();
+    let foreign = Found::since_ours(&handle, version, pipeline).await;
     Ok(Some(Standing {
+        version,
         lineage: lineage(&metadata.map_err(unavailable)?),
         fence: held.fence.map(unsigned),
         epoch: held.epoch.map(unsigned),
         damage,
-        foreign: Found::since_ours(&handle, handle.version().unwrap_or_default(), pipeline)
-            .await
-            .together(&BTreeMap::new(), None),
+        foreign: foreign.together(&BTreeMap::new(), None),
     }))
 }
 

@@ -230,16 +230,16 @@ async fn what_a_table_holds_is_told_without_touching_it() {
     let lineage = Some(LINEAGE);
     assert_eq!(
         standing(&location, PIPELINE, &name).await.unwrap(),
-        Some(Standing { lineage, epoch: None, fence: Some(3), damage: None, foreign: None })
+        Some(Standing { lineage, epoch: None, fence: Some(3), version: 0, damage: None, foreign: None })
     );
     writer.publish(8, None, None).await.unwrap();
     assert_eq!(
         standing(&location, PIPELINE, &name).await.unwrap(),
-        Some(Standing { lineage, epoch: Some(8), fence: Some(3), damage: None, foreign: None })
+        Some(Standing { lineage, epoch: Some(8), fence: Some(3), version: 1, damage: None, foreign: None })
     );
     assert_eq!(
         standing(&location, "another", &name).await.unwrap(),
-        Some(Standing { lineage, epoch: None, fence: None, damage: None, foreign: None })
+        Some(Standing { lineage, epoch: None, fence: None, version: 1, damage: None, foreign: None })
     );
     writer.publish(9, None, None).await.unwrap();
     assert_eq!(writer.version(), 2, "reading made a commit");
