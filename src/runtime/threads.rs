@@ -130,13 +130,13 @@ impl Writers {
     /// What kept anything from being written.
     pub(super) fn finish(&mut self) -> Result<(), RunError> {
         drop(self.checkpoints.take());
+        let checkpointed = self.checkpointing.take().map_or(Ok(()), |thread| join("the writer of checkpoints", thread));
+        // With the last checkpoint tables can still be written anew.
         self.publisher.finish();
         if let Some(thread) = self.publishing.take() {
             join("the writer of the tables", thread)?;
         }
-        if let Some(thread) = self.checkpointing.take() {
-            join("the writer of checkpoints", thread)?;
-        }
+        checkpointed?;
         self.failure()
     }
 

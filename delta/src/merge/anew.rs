@@ -74,17 +74,17 @@ impl TableWriter {
             });
             changes = Changes { removed, rows: true, ..changes };
         }
-        tracing::warn!(
-            table = self.spec.name,
-            rows = rows.num_rows(),
-            restored = rows.num_rows() - kept,
-            removed = stored - kept,
-            "written anew, as somebody else had changed it"
-        );
         let left = self.log.foreign.take();
         let done = self.commit(stamp, operation, changes).await;
-        if done.is_err() {
-            self.log.foreign = left;
+        match &done {
+            Ok(()) => tracing::warn!(
+                table = self.spec.name,
+                rows = rows.num_rows(),
+                restored = rows.num_rows() - kept,
+                removed = stored - kept,
+                "written anew, as somebody else had changed it"
+            ),
+            Err(_) => self.log.foreign = left,
         }
         done
     }
