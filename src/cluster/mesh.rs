@@ -3,12 +3,13 @@
 //! A thread accepts, and another one for each connection finds out who is there, so that a stranger who says nothing holds
 //! up nobody. A thread for each process with a smaller number connects to it, again and again until it answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Display;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, sleep};
 use std::time::{Duration, Instant};
 
@@ -20,8 +21,13 @@ use crate::config::units::format_duration;
 const PAUSE: Duration = Duration::from_millis(20);
 const BETWEEN_TRIES: Duration = Duration::from_millis(200);
 
-/// Handshakes under way at once; whoever comes beyond that is turned away.
+/// Handshakes under way at once. Where one more comes, the oldest is ended: so those who only hold them keep nobody out.
 const HANDSHAKES_MAX: usize = 64;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Lines a minute about connections that were refused.
+const REFUSALS_TOLD: u32 = 10;
 
 /// Time after which whoever waits is told what for.
 const UNEASY: Duration = Duration::from_secs(2);
@@ -43,12 +49,21 @@ enum Event {
     Impossible(Error),
 }
 
+/// Connections that were refused within a minute.
+struct Refusals {
+    since: Instant,
+    told: u32,
+    untold: u64,
+}
+
 /// What the threads share.
 struct Shared {
     member: Arc<Member>,
     incarnation: u64,
     over: AtomicBool,
-    handshakes: AtomicUsize,
+    /// Handshakes under way, the oldest first.
+    handshakes: Mutex<VecDeque<(SocketAddr, TcpStream)>>,
+    refusals: Mutex<Refusals>,
     events: Sender<Event>,
 }
 
@@ -65,6 +80,29 @@ impl Shared {
 
     fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)
+    }
+
+    /// A handshake is over.
+    fn forget(&self, from: SocketAddr) {
+        self.handshakes.lock().unwrap_or_else(PoisonError::into_inner).retain(|(other, _)| *other != from);
+    }
+
+    /// Tells of a connection that was refused, unless there was much of that kind within a minute.
+    fn refused(&self, from: SocketAddr, why: &dyn Display) {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        if refusals.since.elapsed() >= MINUTE {
+            if refusals.untold > 0 {
+                tracing::warn!(refused = refusals.untold, "refused more connections in the minute before");
+            }
+            *refusals = Refusals { since: Instant::now(), told: 0, untold: 0 };
+        }
+        if refusals.told >= REFUSALS_TOLD {
+            refusals.untold += 1;
+            return;
+        }
+        refusals.told += 1;
+        let more = if refusals.told == REFUSALS_TOLD { "; more of this minute are counted only" } else { "" };
+        tracing::warn!(%from, "refused a connection: {why}{more}");
     }
 
     fn tell(&self, event: Event) {
@@ -84,7 +122,8 @@ pub fn join(member: &Arc<Member>, stop: &AtomicBool) -> Result<Mesh, Error> {
         member: Arc::clone(member),
         incarnation: getrandom::u64().map_err(|error| Error::Unavailable(format!("no random numbers: {error}")))?,
         over: AtomicBool::new(false),
-        handshakes: AtomicUsize::new(0),
+        handshakes: Mutex::default(),
+        refusals: Mutex::new(Refusals { since: Instant::now(), told: 0, untold: 0 }),
         events,
     });
     let unstarted = |error| Error::Unavailable(format!("no thread can be started: {error}"));
@@ -218,28 +257,38 @@ fn accept_all(shared: &Arc<Shared>, listener: &TcpListener) {
 }
 
 fn admit(shared: &Arc<Shared>, stream: TcpStream, from: SocketAddr) {
-    if shared.handshakes.fetch_add(1, Ordering::AcqRel) >= HANDSHAKES_MAX {
-        shared.handshakes.fetch_sub(1, Ordering::AcqRel);
-        return tracing::warn!(%from, "refused a connection: too many at once");
+    let Ok(held) = stream.try_clone() else { return };
+    let oldest = {
+        let mut handshakes = shared.handshakes.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = handshakes.len() >= HANDSHAKES_MAX;
+        handshakes.push_back((from, held));
+        if full { handshakes.pop_front() } else { None }
+    };
+    if let Some((from, oldest)) = oldest {
+        // Its thread finds it closed, and says so.
+        tracing::debug!(%from, "ended a handshake: too many at once");
+        let _ = oldest.shutdown(Shutdown::Both);
     }
     let host = Arc::clone(shared);
     let started = Builder::new().name("handshake".to_owned()).spawn(move || {
         meet(&host, stream, from);
-        host.handshakes.fetch_sub(1, Ordering::AcqRel);
+        host.forget(from);
     });
     if started.is_err() {
-        shared.handshakes.fetch_sub(1, Ordering::AcqRel);
+        shared.forget(from);
     }
 }
 
 fn meet(shared: &Shared, stream: TcpStream, from: SocketAddr) {
     match handshake::accept(&stream, &shared.me()) {
         Ok(peer) if peer.process < shared.member.processes() => shared.tell(Event::Joined(peer, stream)),
-        Ok(peer) => tracing::warn!(%from, process = peer.process, "refused a connection: there is no such process"),
+        Ok(peer) => {
+            shared.refused(from, &format_args!("there is no process {}", peer.process));
+        }
         // Its connections end with ours: it will not come again.
         Err(Refusal::Broken(_)) if shared.is_over() => {}
         Err(refusal) => {
-            tracing::warn!(%from, "refused a connection: {refusal}");
+            shared.refused(from, &refusal);
             if matches!(refusal, Refusal::Settings(_)) {
                 let me = shared.member.name(shared.member.process);
                 shared.tell(Event::Unfit(format!("{me} refused a process at {from}: {refusal}; set them alike")));

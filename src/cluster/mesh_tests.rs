@@ -89,6 +89,39 @@ fn strangers_hold_up_nobody() {
     drop(silent);
 }
 
+/// They hold more handshakes than there may be, and come again whenever one is ended.
+#[test]
+fn a_flood_of_strangers_holds_up_nobody() {
+    let addresses = addresses(2);
+    let zero = start(good(0, &addresses));
+    let over = Arc::new(AtomicBool::new(false));
+    let flood = {
+        let (over, address) = (Arc::clone(&over), addresses[0].clone());
+        thread::spawn(move || {
+            let (mut held, mut came) = (VecDeque::new(), 0_u64);
+            while !over.load(Ordering::Acquire) {
+                if let Ok(stream) = TcpStream::connect(&address) {
+                    held.push_back(stream);
+                    came += 1;
+                }
+                if held.len() > 3 * HANDSHAKES_MAX {
+                    held.pop_front();
+                    thread::sleep(Duration::from_millis(1));
+                }
+            }
+            came
+        })
+    };
+    while TcpStream::connect(&addresses[0]).is_err() {
+        thread::sleep(PAUSE);
+    }
+    let one = start(good(1, &addresses));
+    whole(zero, 0, 2);
+    whole(one, 1, 2);
+    over.store(true, Ordering::Release);
+    assert!(flood.join().unwrap() > 0);
+}
+
 #[test]
 fn a_process_with_other_settings_is_refused_and_its_place_stays_free() {
     let addresses = addresses(2);

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -46,6 +46,10 @@ pub(super) struct Guard {
 /// Whether the one who asks has said who it is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Known(pub(super) bool);
+
+/// Noted for a connection once the token was shown on it.
+#[derive(Clone, Debug)]
+pub(super) struct TokenShown(pub(super) Arc<AtomicBool>);
 
 impl Guard {
     pub(super) fn new(token: Option<&str>, loopback: bool, board: Arc<Board>) -> Guard {
@@ -115,6 +119,10 @@ pub(super) fn refused(status: StatusCode, why: &str) -> Response {
 /// Stands before every route.
 pub(super) async fn guard(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
     let known = guard.is_known(request.headers());
+    if let Some(TokenShown(shown)) = request.extensions().get::<TokenShown>().filter(|_| known && guard.token.is_some())
+    {
+        shown.store(true, Ordering::Relaxed);
+    }
     request.extensions_mut().insert(Known(known));
     let mut response = match guard.refusal(&request, known) {
         Some(refusal) => refusal,

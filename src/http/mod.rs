@@ -15,6 +15,7 @@ mod exposition;
 mod guard;
 pub mod openapi;
 mod picture;
+mod places;
 pub mod reference;
 mod routes;
 mod sampler;

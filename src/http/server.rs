@@ -9,22 +9,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::sync::{Notify, Semaphore};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_io_timeout::TimeoutStream;
 
 use super::board::Board;
-use super::guard::Guard;
+use super::guard::{Guard, TokenShown};
+use super::places::Places;
 use super::routes::router;
 use crate::config::http::{Http, TOKEN_BYTES_MIN};
 use crate::config::{Config, Effective, Origin};
 use crate::runtime::RunStatus;
-
-/// Connections at one time; a listener to the stream is one of them.
-const CONNECTIONS: usize = 64;
 
 /// Bytes that are kept of what a client sends: its whole head has to fit. Bodies are never read.
 const HEAD_BYTES: usize = 16 << 10;
@@ -35,8 +35,14 @@ const HEADERS: usize = 64;
 /// Time for a client to send a head, also of the next request on a connection that is open.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 
-/// Longest life of a connection, so that a client that takes nothing is not kept.
+/// Time for a client to take what it is sent.
+const TAKE_TIME: Duration = Duration::from_secs(10);
+
+/// Longest life of a connection.
 const CONNECTION_TIME: Duration = Duration::from_secs(15 * 60);
+
+/// The same of one that has not shown the token, where there is one.
+const STRANGER_TIME: Duration = Duration::from_secs(30);
 
 /// Pause after the system has no connection to give, for want of file handles for instance.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -109,7 +115,7 @@ impl Server {
         let address = listener.local_addr().map_err(HttpError::Start)?;
         let board = Arc::new(Board::new(config, Arc::clone(stopping)));
         let guard = Guard::new(token.as_deref(), address.ip().is_loopback(), Arc::clone(&board));
-        let routes = router(&board, guard);
+        let (routes, has_token) = (router(&board, guard), token.is_some());
         let (end, served) = (Arc::new(Notify::new()), Arc::clone(&board));
         let ended = Arc::clone(&end);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(HttpError::Start)?;
@@ -117,7 +123,7 @@ impl Server {
         let serve = move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = accept(listener, routes, &served) => {}
+                    () = accept(listener, routes, &served, has_token) => {}
                     () = sample(&served) => {}
                     () = ended.notified() => {}
                 }
@@ -220,31 +226,36 @@ async fn sample(board: &Board) {
     }
 }
 
-/// Takes connections, as many as there is room for. Those beyond are closed at once: waiting ones would wait for ever.
-async fn accept(listener: TcpListener, routes: Router, board: &Board) {
+/// Takes connections. Where there is no place left, the oldest one has to go.
+async fn accept(listener: TcpListener, routes: Router, board: &Board, has_token: bool) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut places = Places::default();
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok((stream, from)) = listener.accept().await else {
             sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
+        if places.make_room(from.ip()) {
             board.asked.turned_away.fetch_add(1, Ordering::Relaxed);
-            continue;
-        };
-        let routes = routes.clone();
-        tokio::spawn(async move {
-            let _place = place;
-            let mut server = http1::Builder::new();
-            server
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIME)
-                .max_buf_size(HEAD_BYTES)
-                .max_headers(HEADERS);
-            let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
-            // How a connection ends is the client's business.
-            let _ = timeout(CONNECTION_TIME, connection).await;
-        });
+        }
+        let known = Arc::new(AtomicBool::new(false));
+        let routes = routes.clone().layer(Extension(TokenShown(Arc::clone(&known))));
+        let patience = if has_token { STRANGER_TIME } else { CONNECTION_TIME };
+        let task = tokio::spawn(serve(stream, routes, patience, Arc::clone(&known)));
+        places.take(from.ip(), known, task.abort_handle());
+    }
+}
+
+/// Serves a connection: for that long, and longer once the token was shown.
+async fn serve(stream: TcpStream, routes: Router, patience: Duration, known: Arc<AtomicBool>) {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(TAKE_TIME));
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(HEAD_BYTES).max_headers(HEADERS);
+    let service = TowerToHyperService::new(routes);
+    let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(Box::pin(stream)), service));
+    // How a connection ends is the client's business.
+    if timeout(patience, &mut connection).await.is_err() && known.load(Ordering::Relaxed) {
+        let _ = timeout(CONNECTION_TIME.saturating_sub(patience), connection).await;
     }
 }
