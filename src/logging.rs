@@ -76,6 +76,11 @@ pub fn exit_on_panic() {
     std::panic::set_hook(Box::new(|panic| {
         let message = panic.payload_as_str().unwrap_or_default();
         ending::look_at_panic(std::thread::current().name(), message);
+        // Libraries panic where they may have no thread; a run makes sure at its start that it may, but others take theirs.
+        if message.contains("(os error 11)") || message.contains("code: 11, kind: WouldBlock") {
+            tracing::error!("no thread can be started: raise the limit (ulimit -u, TasksMax=, pids.max): {message}");
+            std::process::exit(ExitStatus::Unavailable as i32);
+        }
         report(panic);
         std::process::exit(ExitStatus::Bug as i32);
     }));

@@ -7,6 +7,7 @@ pub mod flags;
 pub mod verbs;
 mod version;
 
+use crate::config::memory::shortages;
 use crate::config::{Effective, Layers, Problems};
 use crate::exit::{ExitStatus, Failure};
 use crate::logging;
@@ -80,6 +81,16 @@ impl Global {
         logging::install(&log.level, log.format).map_err(|error| Failure::new(ExitStatus::Bug, error))?;
         Ok(effective)
     }
+}
+
+/// Refuses settings that ask for more memory than there is on the machines that share them.
+///
+/// # Errors
+///
+/// Each of them by name.
+fn check_memory(effective: &Effective, machines: usize) -> Result<(), Failure> {
+    let lines = shortages(effective, machines);
+    if lines.is_empty() { Ok(()) } else { Err(Failure { status: ExitStatus::Usage, lines }) }
 }
 
 /// Runs the program with the arguments of this process.

@@ -12,6 +12,7 @@ pub mod eventhubs;
 pub mod http;
 pub mod kind;
 pub mod layers;
+pub mod memory;
 pub mod place;
 pub mod problem;
 pub mod schema;

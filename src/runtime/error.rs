@@ -121,6 +121,17 @@ pub enum RunError {
         /// The epoch of the checkpoint.
         epoch: Epoch,
     },
+    /// There may not be as many threads as are needed.
+    #[error(
+        "this process may not have the {needed} threads that it needs: {error}; raise the limit (ulimit -u, TasksMax=, pids.max), or \
+         use fewer workers"
+    )]
+    Threads {
+        /// How many.
+        needed: usize,
+        /// What the system says.
+        error: std::io::Error,
+    },
     /// The machine gave no random numbers.
     #[error("cannot draw a random key: {0}")]
     Randomness(String),
@@ -163,6 +174,7 @@ impl RunError {
             RunError::Sink(SinkError::Rows(_)) | RunError::Worker(_) => ExitStatus::Bug,
             RunError::Sink(SinkError::Start(_))
             | RunError::Output { .. }
+            | RunError::Threads { .. }
             | RunError::Randomness(_)
             | RunError::PublishingFailed => ExitStatus::Unavailable,
             RunError::Checkpoint(error) | RunError::Sink(SinkError::Displaced(error)) => checkpoint_status(error),

@@ -7,6 +7,7 @@
 //! ```
 
 pub mod access;
+pub mod allowance;
 pub mod backpressure;
 pub mod build;
 pub mod checkpoint_schedule;

@@ -1,6 +1,7 @@
 //! What goes wrong before the first event: each with its exit status, the name of what is wrong, and what to do.
 
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use crate::data::eventful;
 use crate::program::{Case, finish, skipped, tidemark};
@@ -53,6 +54,39 @@ fn settings_are_refused_all_at_once() {
     let ended = ended.fails_with(2, &[&places[..], &more].concat());
     assert!(ended.stderr.lines().filter(|line| line.starts_with("error: ")).count() >= 6, "{}", ended.stderr);
     assert!(!case.path("data").exists() && !case.path("out").exists());
+}
+
+#[test]
+fn what_takes_more_memory_than_there_is_is_refused_by_name() {
+    let case = case();
+    let words = ["dedup.expected_ids = 10000000000 (--expected-ids)", "allowed here: at most"];
+    for verb in [&["run"][..], &["cluster", "--processes", "2"], &["validate", "--online"]] {
+        case.tidemark(&[verb, &["--input", "in", "--expected-ids", "10000000000"]].concat()).fails_with(2, &words);
+    }
+    assert!(!case.path("data").exists());
+}
+
+/// As somebody else than root, whom no limit holds.
+#[test]
+fn a_run_that_may_not_have_its_threads_ends_with_words_and_never_hangs() {
+    let case = case();
+    std::fs::set_permissions(case.root(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let limited = |threads: u32, args: &[&str]| {
+        let program = tidemark(case.root(), args);
+        let mut command = Command::new("setpriv");
+        command.current_dir(case.root()).args(["--reuid=54321", "--regid=54321", "--clear-groups", "prlimit"]);
+        command.arg(format!("--nproc={threads}")).arg(program.get_program()).args(program.get_args());
+        command
+    };
+    if !limited(200, &["--version"]).output().is_ok_and(|ended| ended.status.success()) {
+        return skipped("no other user may run the program here");
+    }
+    let run = ["run", "--input", "in", "--dry-run", "--console", "off"];
+    for threads in [1, 2, 5, 9, 14, 18] {
+        let ended = finish(&mut limited(threads, &run), b"");
+        assert!(ended.code() == 3 && ended.stderr.contains("ulimit -u"), "{threads}: {}", ended.stderr);
+    }
+    assert_eq!(finish(&mut limited(200, &run), b"").code(), 0);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `tidemark cluster`: runs the pipeline in several processes of this machine, and starts them again when one is lost.
 
-use crate::cli::Global;
 use crate::cli::flags::{OfCluster, SettingFlags};
+use crate::cli::{Global, check_memory};
 use crate::cluster::supervisor::{Plan, supervise};
 use crate::config::{Effective, Origin, SourceKind};
 use crate::exit::{ExitStatus, Failure};
@@ -32,6 +32,7 @@ impl ClusterVerb {
     /// Runs the processes until process 0 ends for good, with the status that it ends with.
     pub(super) fn execute(&self, global: &Global) -> Result<ExitStatus, Failure> {
         let effective = global.start(&self.settings)?;
+        check_memory(&effective, 1)?;
         let plan = plan(&effective)?;
         let unavailable = |error| Failure::new(ExitStatus::Unavailable, error);
         let stop = signals::stop_flag().map_err(unavailable)?;

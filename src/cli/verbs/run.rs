@@ -1,7 +1,7 @@
 //! `tidemark run`: runs the pipeline, and shows how it goes.
 
-use crate::cli::Global;
 use crate::cli::flags::{OfRun, SettingFlags};
+use crate::cli::{Global, check_memory};
 use crate::cluster::supervisor::end_with_it;
 use crate::config::Config;
 use crate::exit::{ExitStatus, Failure};
@@ -10,6 +10,7 @@ use crate::quarantine::newest::newest;
 use crate::report::reader::Reader;
 use crate::report::{live::Live, summary};
 use crate::runtime::Ended;
+use crate::runtime::allowance::check_threads;
 use crate::runtime::{Observer, Stores};
 use crate::source::{PartitionStatus, PartitionStatuses};
 use crate::telemetry::{NEWEST_REFUSED, Telemetry};
@@ -55,6 +56,8 @@ impl Run {
         if self.dry_run {
             rehearse(&mut effective.config)?;
         }
+        check_memory(&effective, effective.config.cluster.processes)?;
+        check_threads(&effective.config)?;
         effective.config.accept_changes = self.accept_changes;
         let config = &effective.config;
         config.output.readable_by.keep_others_out();

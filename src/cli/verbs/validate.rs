@@ -1,8 +1,8 @@
 //! `tidemark validate`: checks the configuration, and on request what it names outside.
 
 use super::print;
-use crate::cli::Global;
 use crate::cli::flags::{OfRun, SettingFlags};
+use crate::cli::{Global, check_memory};
 use crate::config::{Origin, Place};
 use crate::exit::{ExitStatus, Failure};
 use crate::report::numbers::grouped;
@@ -31,6 +31,7 @@ impl Validate {
         let all = effective.iter().count();
         let mut text = format!("the configuration is valid: {all} settings, {changed} not at their default\n");
         if self.online {
+            check_memory(&effective, effective.config.cluster.processes)?;
             effective.config.output.readable_by.keep_others_out();
             let found = probe(&effective.config)?;
             let size = found.bytes.map_or("of unknown size".to_owned(), |bytes| format!("{} bytes", grouped(bytes)));
