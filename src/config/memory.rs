@@ -20,27 +20,32 @@ fn beyond(effective: &Effective, machines: usize, available: u64) -> Vec<String>
     let machines = u64::try_from(machines).unwrap_or(u64::MAX).max(1);
     let origin = |key: &str| effective.origin(key).cloned().unwrap_or(Origin::Default);
     let (has, ids, bytes) =
-        (format_size(available), config.dedup.expected_ids / machines, config.epochs.max_bytes_in_flight / machines);
+        (in_gib(available), config.dedup.expected_ids / machines, config.epochs.max_bytes_in_flight / machines);
     let mut lines = Vec::new();
     let room = ids.saturating_mul(BYTES_PER_ID);
     if room > available {
         let most = (available / BYTES_PER_ID).saturating_mul(machines);
         lines.push(format!(
-            "dedup.expected_ids = {} ({}): room for them takes {}, and there are {has}; allowed here: at most {most}",
+            "dedup.expected_ids = {} ({}): room for them takes {}, and there is {has}; allowed here: at most {most}",
             config.dedup.expected_ids,
             origin("dedup.expected_ids"),
-            format_size(room),
+            in_gib(room),
         ));
     }
     if bytes > available {
         lines.push(format!(
-            "epochs.max_bytes_in_flight = {} ({}): there are {has}; allowed here: at most {}",
-            format_size(config.epochs.max_bytes_in_flight),
+            "epochs.max_bytes_in_flight = {} ({}): there is {has}; allowed here: at most {}",
+            in_gib(config.epochs.max_bytes_in_flight),
             origin("epochs.max_bytes_in_flight"),
-            format_size(available.saturating_mul(machines)),
+            format_size((available >> 20 << 20).saturating_mul(machines)),
         ));
     }
     lines
+}
+
+fn in_gib(bytes: u64) -> String {
+    let tenths = bytes.saturating_mul(10) >> 30;
+    format!("{}.{} GiB", tenths / 10, tenths % 10)
 }
 
 /// Bytes that this process may have: those of the machine, or fewer where its control group says so. None where that cannot be

@@ -59,7 +59,7 @@ fn settings_are_refused_all_at_once() {
 #[test]
 fn what_takes_more_memory_than_there_is_is_refused_by_name() {
     let case = case();
-    let words = ["dedup.expected_ids = 10000000000 (--expected-ids)", "allowed here: at most"];
+    let words = ["dedup.expected_ids = 10000000000 (flag --expected-ids)", "allowed here: at most"];
     for verb in [&["run"][..], &["cluster", "--processes", "2"], &["validate", "--online"]] {
         case.tidemark(&[verb, &["--input", "in", "--expected-ids", "10000000000"]].concat()).fails_with(2, &words);
     }
