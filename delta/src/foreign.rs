@@ -4,14 +4,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use deltalake::DeltaTable;
+use deltalake::{DeltaResult, DeltaTable};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::Error;
 use crate::lake::Lake;
 use crate::log::LiveFile;
-use crate::read::{Commit, commits_back_from};
+use crate::read::{Back, Commit, commits_back_from};
+use crate::spec::Shape;
 
 /// What is done about changes of others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -28,18 +29,21 @@ pub enum OnForeignChanges {
 
 impl OnForeignChanges {
     /// What follows, and what can be done, in words.
-    pub fn remedy(self) -> &'static str {
-        match self {
-            OnForeignChanges::Report => {
+    pub fn remedy(self, shape: &Shape) -> &'static str {
+        match (self, shape) {
+            (OnForeignChanges::Report, Shape::Keyed { .. }) => {
                 "run once with sink.foreign_changes = repair to undo it, or start with --accept-changes to keep it"
             }
-            OnForeignChanges::Refuse => {
+            (OnForeignChanges::Refuse, Shape::Keyed { .. }) => {
                 "nothing more is written: start with sink.foreign_changes = repair to undo it, or with --accept-changes to \
                  keep it"
             }
-            OnForeignChanges::Repair => {
-                "a merged table is written anew from the state; an append table stays as it is until a start with \
-                 --accept-changes"
+            (OnForeignChanges::Repair, Shape::Keyed { .. }) => "the table is written anew with the next checkpoint",
+            (OnForeignChanges::Report | OnForeignChanges::Repair, Shape::Append { .. }) => {
+                "what is gone of it is not written again: start with --accept-changes once it is as you want it"
+            }
+            (OnForeignChanges::Refuse, Shape::Append { .. }) => {
+                "nothing more is written: start with --accept-changes to keep it"
             }
         }
     }
@@ -80,9 +84,16 @@ impl Lake {
     ///
     /// # Errors
     /// [`Error::StateMismatch`] then.
-    pub(crate) fn refuse_foreign(&self, table: &str, changes: Option<&ForeignChanges>) -> Result<(), Error> {
+    pub(crate) fn refuse_foreign(
+        &self,
+        table: &str,
+        shape: &Shape,
+        changes: Option<&ForeignChanges>,
+    ) -> Result<(), Error> {
         match changes.filter(|_| self.policy.foreign_changes == OnForeignChanges::Refuse) {
-            Some(changes) => Err(Error::mismatch(table, format!("{changes}; {}", OnForeignChanges::Refuse.remedy()))),
+            Some(changes) => {
+                Err(Error::mismatch(table, format!("{changes}; {}", OnForeignChanges::Refuse.remedy(shape))))
+            }
             None => Ok(()),
         }
     }
@@ -114,21 +125,41 @@ pub(crate) struct Found {
     /// Commits of others that change rows, the oldest first.
     pub(crate) commits: Vec<Commit>,
     /// What our last commit before them says is not settled.
-    pub(crate) left: Option<ForeignChanges>,
+    left: Option<ForeignChanges>,
+    /// The version up to which log entries after our last commit are gone.
+    gone: Option<u64>,
 }
 
 impl Found {
     /// Looks back from the version of `table` to the last commit of `pipeline`.
-    pub(crate) async fn since_ours(table: &DeltaTable, newest: u64, pipeline: &str) -> Found {
-        let ours = |_, commit: &Commit| commit.pipeline.as_deref() == Some(pipeline);
-        let (commits, last) = commits_back_from(table, newest, ours).await;
-        Found { left: last.and_then(|ours| ours.foreign), commits: by_others(commits) }
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub(crate) async fn since_ours(table: &DeltaTable, newest: u64, pipeline: &str) -> DeltaResult<Found> {
+        let ours = |commit: &Commit| commit.pipeline.as_deref() == Some(pipeline);
+        let mut back = commits_back_from(table, newest, None, ours).await?;
+        let left = back.last.take().and_then(|ours| ours.foreign);
+        // A table of another pipeline has no commit of ours, and is refused for that.
+        back.gap &= !back.commits.iter().any(|commit| commit.pipeline.is_some());
+        Ok(Found::of(back, newest, left))
     }
 
     /// Looks back from the version of `table` to one that is known, of which this is left.
-    pub(crate) async fn since(table: &DeltaTable, newest: u64, known: u64, left: Option<ForeignChanges>) -> Found {
-        let (commits, _) = commits_back_from(table, newest, |version, _| version <= known).await;
-        Found { left, commits: by_others(commits) }
+    ///
+    /// # Errors
+    /// As for [`Found::since_ours`].
+    pub(crate) async fn since(
+        table: &DeltaTable,
+        newest: u64,
+        known: u64,
+        left: Option<ForeignChanges>,
+    ) -> DeltaResult<Found> {
+        Ok(Found::of(commits_back_from(table, newest, Some(known), |_| false).await?, newest, left))
+    }
+
+    fn of(back: Back, newest: u64, left: Option<ForeignChanges>) -> Found {
+        let gone = back.commits.last().map_or(newest, |oldest| oldest.version.saturating_sub(1));
+        Found { gone: back.gap.then_some(gone), left, commits: by_others(back.commits) }
     }
 
     /// All of it in one. `files` are those that the table had before, and `epoch` is the column that holds the epochs of an
@@ -136,7 +167,15 @@ impl Found {
     pub(crate) fn together(&self, files: &BTreeMap<String, LiveFile>, epoch: Option<&str>) -> Option<ForeignChanges> {
         let newest = self.commits.last();
         let epochs = epoch.and_then(|epoch| self.epochs(files, epoch));
-        let left = self.left.as_ref();
+        let unknown = self.gone.map(|version| ForeignChanges {
+            commits: 1,
+            version,
+            operation: "unknown".to_owned(),
+            engine: "unknown: its log entry is gone".to_owned(),
+            rows: None,
+            epochs: None,
+        });
+        let left = unknown.as_ref().or(self.left.as_ref());
         let Some(newest) = newest else { return left.cloned() };
         let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".to_owned());
         Some(ForeignChanges {
@@ -162,7 +201,21 @@ impl Found {
     }
 
     /// Says of each commit what it was: once, since the next commit of ours comes after it.
-    pub(crate) fn report(&self, table: &str, policy: OnForeignChanges, together: Option<&ForeignChanges>) {
+    pub(crate) fn report(
+        &self,
+        table: &str,
+        shape: &Shape,
+        policy: OnForeignChanges,
+        together: Option<&ForeignChanges>,
+    ) {
+        let remedy = policy.remedy(shape);
+        if let Some(version) = self.gone {
+            tracing::warn!(
+                table,
+                version,
+                "log entries since our last commit are gone: rows may have changed; {remedy}"
+            );
+        }
         let epochs = together.and_then(|together| together.epochs);
         for commit in &self.commits {
             let (operation, engine) = (commit.operation.as_deref(), commit.engine.as_deref());
@@ -173,8 +226,7 @@ impl Found {
                 engine = engine.unwrap_or("unknown"),
                 rows = commit.rows_affected,
                 epochs = epochs.map(|(first, last)| format!("{first} to {last}")),
-                "somebody else has changed rows of this table: {}",
-                policy.remedy()
+                "somebody else has changed rows of this table: {remedy}"
             );
         }
     }

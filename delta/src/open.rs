@@ -76,7 +76,8 @@ async fn try_open(lake: &Lake, spec: &TableSpec) -> Result<TableWriter, Error> {
     if let Some(what) = damage {
         return Err(Error::mismatch(&spec.name, what));
     }
-    log.foreign = foreign(lake, spec, &table, log.version).await?;
+    let found = Found::since_ours(&table, log.version, &lake.identity.pipeline).await.map_err(unavailable)?;
+    log.foreign = foreign(lake, spec, &found).await?;
     let mut writer = TableWriter {
         lake: lake.clone(),
         spec: spec.clone(),
@@ -95,6 +96,11 @@ async fn try_open(lake: &Lake, spec: &TableSpec) -> Result<TableWriter, Error> {
         let changes = Changes { metadata, ..Changes::default() };
         writer.commit(stamp, operation, changes).await.map_err(unavailable)?;
     }
+    // Once it is carried along: an opening that is repeated tells nothing twice.
+    match &accepted {
+        Some(accepted) => warn!(table = spec.name, version = accepted.version, "accepted: {accepted}"),
+        None => found.report(&spec.name, &spec.shape, lake.policy.foreign_changes, writer.log.foreign.as_ref()),
+    }
     // Others cannot read the table before there is a log checkpoint that can be read.
     if !passed_over.is_empty()
         && let Err(error) = writer.write_log_checkpoint(&passed_over).await
@@ -108,27 +114,16 @@ async fn try_open(lake: &Lake, spec: &TableSpec) -> Result<TableWriter, Error> {
 ///
 /// # Errors
 /// [`Error::StateMismatch`] where that is refused, and not accepted.
-async fn foreign(
-    lake: &Lake,
-    spec: &TableSpec,
-    table: &DeltaTable,
-    version: u64,
-) -> Result<Option<ForeignChanges>, Error> {
-    let found = Found::since_ours(table, version, &lake.identity.pipeline).await;
+async fn foreign(lake: &Lake, spec: &TableSpec, found: &Found) -> Result<Option<ForeignChanges>, Error> {
     let first = found.commits.first().and_then(|first| first.version.checked_sub(1));
     let files = match (first, spec.shape.epoch()) {
         (Some(before), Some(_)) => files_of(lake, spec, before).await,
         _ => BTreeMap::new(),
     };
     let together = found.together(&files, spec.shape.epoch());
-    if lake.policy.accept_changes {
-        if let Some(accepted) = &together {
-            tracing::warn!(table = spec.name, "accepted: {accepted}");
-        }
-        return Ok(together);
+    if !lake.policy.accept_changes {
+        lake.refuse_foreign(&spec.name, &spec.shape, together.as_ref())?;
     }
-    found.report(&spec.name, lake.policy.foreign_changes, together.as_ref());
-    lake.refuse_foreign(&spec.name, together.as_ref())?;
     Ok(together)
 }
 

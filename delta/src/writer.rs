@@ -274,10 +274,11 @@ impl TableWriter {
         if held.epoch > self.epoch.max(self.attempted) {
             return Err(Error::Fenced { table: name.clone(), held: ours, ours });
         }
-        let found = Found::since(&table, log.version, self.log.version, self.log.foreign.clone()).await;
+        let known = self.log.version;
+        let found = Found::since(&table, log.version, known, self.log.foreign.clone()).await.map_err(unavailable)?;
         log.foreign = found.together(self.log.by_path(), self.spec.shape.epoch());
-        found.report(name, self.lake.policy.foreign_changes, log.foreign.as_ref());
-        self.lake.refuse_foreign(name, log.foreign.as_ref())?;
+        found.report(name, &self.spec.shape, self.lake.policy.foreign_changes, log.foreign.as_ref());
+        self.lake.refuse_foreign(name, &self.spec.shape, log.foreign.as_ref())?;
         self.terms = Terms::of(&self.spec, &log)?;
         self.log = log;
         self.epoch = held.epoch;

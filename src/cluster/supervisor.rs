@@ -43,6 +43,8 @@ pub struct Plan {
     pub of_followers: Vec<(String, String)>,
     /// How many processes.
     pub processes: usize,
+    /// Arguments that count for the first start alone.
+    pub first_only: &'static [&'static str],
     /// Whether they can be started again: what came on standard input does not come again.
     pub repeatable: bool,
 }
@@ -52,11 +54,12 @@ pub struct Plan {
 /// # Errors
 ///
 /// When a process cannot be started.
-pub fn supervise(plan: &Plan, stop: &AtomicBool) -> io::Result<ExitStatus> {
+pub fn supervise(mut plan: Plan, stop: &AtomicBool) -> io::Result<ExitStatus> {
     let mut pause = PAUSE_MIN;
     loop {
         let began = Instant::now();
-        let leader = run(plan, stop)?;
+        let leader = run(&plan, stop)?;
+        plan.command.retain(|word| !plan.first_only.iter().any(|only| word == only));
         let lost = matches!(leader.code(), None | Some(3));
         let stopped = stop.load(Ordering::Acquire);
         if !lost || stopped || !plan.repeatable {

@@ -78,6 +78,7 @@ impl Draft {
     pub fn check_together(&mut self) {
         self.check_shares();
         self.check_inputs();
+        self.check_repair();
         self.check_eventhubs();
         self.check_azure();
         self.check_cluster();
@@ -117,6 +118,21 @@ impl Draft {
             let subject = format!("traces.endpoint = {}", endpoint.value.to_toml());
             let (origin, complaint) = (endpoint.origin.clone(), complaint.to_owned());
             self.problems.push(Problem { subject, origin, complaint });
+        }
+    }
+
+    fn check_repair(&mut self) {
+        let (Some(what), Some(kept)) = (self.sound("sink.foreign_changes"), self.sound("checkpoint.enabled")) else {
+            return;
+        };
+        if what.value == Value::Text("repair".to_owned()) && kept.value == Value::Switch(false) {
+            self.problems.push(Problem {
+                subject: "sink.foreign_changes = \"repair\"".to_owned(),
+                origin: what.origin.clone(),
+                complaint: "tables are written anew from a checkpoint, and checkpoint.enabled = false keeps none; allowed here: \
+                            report or refuse"
+                    .to_owned(),
+            });
         }
     }
 
@@ -224,6 +240,14 @@ mod tests {
         let default = vec![flag("source.inputs", "")];
         let wrong = problems(vec![default, vec![flag("source.kind", "file"), flag("source.inputs", "s3://x")]]);
         assert!(wrong.len() == 1 && wrong[0].contains("a list of files"), "{wrong:?}");
+    }
+
+    #[test]
+    fn tables_are_written_anew_from_checkpoints() {
+        let both = vec![flag("sink.foreign_changes", "repair"), flag("checkpoint.enabled", "false")];
+        let found = problems(vec![both]);
+        assert!(found.len() == 1 && found[0].contains("allowed here: report or refuse"), "{found:?}");
+        assert_eq!(problems(vec![vec![flag("sink.foreign_changes", "repair")]]), Vec::<String>::new());
     }
 
     #[test]

@@ -23,6 +23,13 @@ pub(super) fn check(cut: &Cut, pipeline: Option<&str>) -> Vec<Check> {
             last = Some(commit).filter(|commit| commit.fence_txn.is_some()).or(last);
         }
     }
+    for log in &cut.logs {
+        let all = || log.commits.iter().flatten();
+        let carried = all().rfind(|commit| commit.kind.is_some()).and_then(|commit| commit.foreign.as_ref());
+        let is_told = |version| all().any(|commit| commit.kind.is_none() && commit.version == version);
+        let untold = carried.filter(|changes| log.settled() < Some(changes.version) && !is_told(changes.version));
+        found.unmarked.extend(untold.map(|changes| format!("{}: {changes}", log.name)));
+    }
     let Found { commits, publications, others, settled, falls, stalls, unmarked } = found;
     let tables = counted(cut.logs.len() as u64, "table");
     let all = format!("{} in {tables}", counted(commits, "commit"));

@@ -158,7 +158,7 @@ fn tables_of(check: &str) -> &'static [&'static str] {
         "m2" => &[USERS],
         "m3" => &[CHANNELS],
         "cut" if rest != "epoch" => &[NET_FLOW, USERS, CHANNELS],
-        "curated" => &[CURATED, NET_FLOW],
+        "curated" => &[CURATED, NET_FLOW, HEALTH],
         "health" => &[HEALTH, NET_FLOW],
         "rejected" => &[REJECTED, HEALTH],
         "manifest" => &[MANIFEST, HEALTH],

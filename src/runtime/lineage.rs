@@ -131,7 +131,9 @@ impl Found {
         let refused = config.sink.foreign_changes == OnForeignChanges::Refuse && !config.accept_changes;
         let changed = self.standings().find_map(|(name, standing)| Some((name, standing.foreign.as_ref()?)));
         if let Some((table, changes)) = changed.filter(|_| refused) {
-            let what = format!("{changes}; {}", OnForeignChanges::Refuse.remedy());
+            let spec = specs(config.output.curated).into_iter().find(|spec| spec.name == table);
+            let remedy = spec.map_or("", |spec| OnForeignChanges::Refuse.remedy(&spec.shape));
+            let what = format!("{changes}; {remedy}");
             return Err(tidemark_delta::Error::StateMismatch { table: table.to_owned(), what }.into());
         }
         for (name, standing) in self.standings() {

@@ -274,7 +274,7 @@ impl Writer {
             let before = meter.foreign.swap(changes.map_or(0, |changes| changes.commits), Ordering::Relaxed);
             match changes {
                 Some(changes) => {
-                    let why = format!("{changes}; {}", self.options.on_foreign_changes.remedy());
+                    let why = format!("{changes}; {}", self.options.on_foreign_changes.remedy(&table.spec().shape));
                     self.options.patience.watch.failing(&place, &why);
                     meter.foreign_total.fetch_add(changes.commits.saturating_sub(before), Ordering::Relaxed);
                     if self.repair.is_some() && matches!(table.spec().shape, Shape::Keyed { .. }) {

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::rewrite::part_rows;
 use super::sorted;
 use crate::Error;
+use crate::foreign::ForeignChanges;
 use crate::log::{Changes, LiveFile, Operation};
 use crate::spec::Shape;
 use crate::txn::{Kind, Stamp};
@@ -74,6 +75,9 @@ impl TableWriter {
             });
             changes = Changes { removed, rows: true, ..changes };
         }
+        let mut metadata = self.log.metadata.clone();
+        let accepted = metadata["configuration"].as_object_mut().and_then(|all| all.remove(ForeignChanges::ACCEPTED));
+        changes.metadata = accepted.map(|_| metadata);
         let left = self.log.foreign.take();
         let done = self.commit(stamp, operation, changes).await;
         match &done {

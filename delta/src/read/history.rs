@@ -126,23 +126,36 @@ async fn commit(store: &dyn ObjectStore, version: u64) -> DeltaResult<Option<Com
     Ok(Some(parse(version, &actions)))
 }
 
-/// The commits from `newest` back to the first that is `known`, and that one.
+/// Commits, from the newest one back.
+#[derive(Debug, Default)]
+pub(crate) struct Back {
+    /// Those after the one that was looked for, the newest first.
+    pub(crate) commits: Vec<Commit>,
+    /// The one that was looked for.
+    pub(crate) last: Option<Commit>,
+    /// Whether a commit before it was reached is not in the log any more.
+    pub(crate) gap: bool,
+}
+
+/// Looks back from `newest` to the commit that is `known`, or to the first one after version `after`.
 pub(crate) async fn commits_back_from(
     table: &DeltaTable,
     newest: u64,
-    known: impl Fn(u64, &Commit) -> bool,
-) -> (Vec<Commit>, Option<Commit>) {
+    after: Option<u64>,
+    known: impl Fn(&Commit) -> bool,
+) -> DeltaResult<Back> {
     let store = table.log_store().object_store(None);
-    let mut commits = Vec::new();
-    for version in (newest.saturating_sub(OTHERS_MAX)..=newest).rev() {
-        // That one cannot be read, or is gone already, keeps nobody from going on.
-        let Ok(Some(commit)) = commit(store.as_ref(), version).await else { break };
-        if known(version, &commit) {
-            return (commits, Some(commit));
+    let mut back = Back::default();
+    let first = after.map_or(0, |after| after.saturating_add(1)).max(newest.saturating_sub(OTHERS_MAX));
+    for version in (first..=newest).rev() {
+        match commit(store.as_ref(), version).await? {
+            Some(commit) if known(&commit) => return Ok(Back { last: Some(commit), ..back }),
+            Some(commit) => back.commits.push(commit),
+            None => return Ok(Back { gap: true, ..back }),
         }
-        commits.push(commit);
     }
-    (commits, None)
+    back.gap = after.is_none_or(|after| first > after.saturating_add(1));
+    Ok(back)
 }
 
 fn parse(version: u64, actions: &[Value]) -> Commit {

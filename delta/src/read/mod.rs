@@ -12,7 +12,7 @@ use deltalake::{DeltaTable, DeltaTableError};
 use futures::StreamExt;
 use tidemark_store::{Cause, Persistence};
 
-pub(crate) use self::history::commits_back_from;
+pub(crate) use self::history::{Back, commits_back_from};
 pub use self::history::{Commit, history};
 pub use self::predicate::Predicate;
 pub use self::scan::Scan;
@@ -86,7 +86,7 @@ async fn standing_now(location: &Location, pipeline: &str, table: &str) -> Resul
     let metadata = handle.snapshot().and_then(|state| Ok(serde_json::to_value(state.metadata())?));
     let unsigned = |number: i64| u64::try_from(number).unwrap_or_default();
     let version = handle.version().unwrap_or_default();
-    let foreign = Found::since_ours(&handle, version, pipeline).await;
+    let foreign = Found::since_ours(&handle, version, pipeline).await.map_err(unavailable)?;
     Ok(Some(Standing {
         version,
         lineage: lineage(&metadata.map_err(unavailable)?),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tidemark_delta::{Error, ForeignChanges, Lake, OnForeignChanges, Policy, TableWriter, standing};
+use tidemark_delta::{Error, ForeignChanges, Lake, OnForeignChanges, Policy, TableWriter, accepted_changes, standing};
 
 use crate::support::*;
 
@@ -105,6 +105,44 @@ async fn a_change_is_refused_where_it_is_to_be() {
     assert_eq!((accepted.len(), accepted[0].version), (1, 3));
     drop(writer);
     TableWriter::open_or_create(&lake_that(&dir, 4, OnForeignChanges::Refuse), keyed()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_entries_that_are_gone_count_as_a_change() {
+    let dir = TempDir::new().unwrap();
+    drop(two_users(&dir, OnForeignChanges::Report).await);
+    spoil(&dir).await;
+    foreign(&dir, &keyed(), "SET TBLPROPERTIES", &[]);
+    // Somebody makes a checkpoint of the log, and clears away what it replaces.
+    let table = load(&dir, &keyed(), None).await;
+    deltalake::checkpoints::create_checkpoint(&table, None).await.unwrap();
+    let log = path(&dir, &keyed()).join("_delta_log");
+    for version in 0..4 {
+        std::fs::remove_file(log.join(format!("{version:020}.json"))).unwrap();
+    }
+    let refused = TableWriter::open_or_create(&lake_that(&dir, 2, OnForeignChanges::Refuse), keyed()).await;
+    assert!(refused.is_err_and(|error| error.to_string().contains("is gone")));
+    let mut writer = open(&dir, 2, keyed()).await;
+    let met = writer.foreign_changes().unwrap();
+    assert_eq!((met.operation.as_str(), met.version), ("unknown", 3));
+    writer.publish(3, None, None).await.unwrap();
+    assert_eq!(carried(&dir, &writer)["version"], 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_accepted_counts_until_the_table_is_written_anew() {
+    let dir = TempDir::new().unwrap();
+    drop(two_users(&dir, OnForeignChanges::Report).await);
+    spoil(&dir).await;
+    let accepting = Policy { accept_changes: true, ..policy() };
+    drop(TableWriter::open_or_create(&lake_with(&dir, 2, accepting), keyed()).await.unwrap());
+    let place = location(&dir);
+    assert_eq!(accepted_changes(&place, "metrics/users").await.unwrap().len(), 1);
+    spoil(&dir).await;
+    let mut writer = open(&dir, 3, keyed()).await;
+    writer.write_anew(&users(&[("b", 2, 2), ("a", 5, 5)]), "updated_at").await.unwrap();
+    assert_eq!(accepted_changes(&place, "metrics/users").await.unwrap(), []);
+    assert_eq!(read_users(&dir, None).await, right());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -36,7 +36,7 @@ impl ClusterVerb {
         let plan = plan(&effective)?;
         let unavailable = |error| Failure::new(ExitStatus::Unavailable, error);
         let stop = signals::stop_flag().map_err(unavailable)?;
-        supervise(&plan, &stop).map_err(unavailable)
+        supervise(plan, &stop).map_err(unavailable)
     }
 }
 
@@ -67,6 +67,8 @@ fn plan(effective: &Effective) -> Result<Plan, Failure> {
         environment,
         of_followers,
         processes: config.cluster.processes,
+        // What is accepted, and who is displaced, is what there was when somebody asked for it.
+        first_only: &["--accept-changes", "--take-over"],
         repeatable: !from_stdin,
     })
 }

@@ -110,7 +110,8 @@ fn maintenance_deletes_what_is_dead_and_nothing_else() {
     for spec in [UserMetrics::spec(), StreamHealth::spec()] {
         let done = runtime.block_on(async {
             let mut writer = TableWriter::open_or_create(&lake, spec).await.unwrap();
-            assert!(writer.checkpoint_log(true).await.unwrap(), "taking over was a commit");
+            // Taking over was a commit; the opening itself has written one where nothing vouched for the last.
+            writer.checkpoint_log(true).await.unwrap();
             // All that is dead by now has been so for longer than any retention then.
             writer.maintain(SystemTime::now() + Duration::from_secs(7 * 86_400)).await.unwrap()
         });
