@@ -23,7 +23,7 @@ pub enum OnForeignChanges {
     Report,
     /// Nothing is written any more.
     Refuse,
-    /// They are reported until the caller has [written the table anew](crate::TableWriter::rewrite).
+    /// They are reported until the caller has [written the table anew](crate::TableWriter::write_anew).
     Repair,
 }
 
