@@ -159,12 +159,33 @@ impl Found {
 
     fn of(back: Back, newest: u64, left: Option<ForeignChanges>) -> Found {
         let gone = back.commits.last().map_or(newest, |oldest| oldest.version.saturating_sub(1));
-        Found { gone: back.gap.then_some(gone), left, commits: by_others(back.commits) }
+        let commits = back.commits.into_iter().rev().filter(|commit| commit.kind.is_none()).collect();
+        Found { gone: back.gap.then_some(gone), left, commits }
+    }
+
+    /// The version before the first commit of others, if what they did cannot be told without the files of then: those of an
+    /// append table hold epochs, and one that says that it changes no rows may have others than before all the same.
+    pub(crate) fn needs_files_of(&self) -> Option<u64> {
+        let first = self.commits.iter().find(|commit| !commit.files_removed.is_empty())?;
+        first.version.checked_sub(1)
+    }
+
+    /// Keeps commits alone that change rows. `files` are those that the table had before, with their statistics.
+    pub(crate) fn that_change_rows(mut self, files: &BTreeMap<String, Value>) -> Found {
+        let mut files = files.clone();
+        self.commits.retain(|commit| {
+            let rows = |statistics: &Value| statistics["numRecords"].as_u64();
+            let removed = commit.files_removed.iter().map(|path| rows(&files.remove(path)?)).sum::<Option<u64>>();
+            let added = commit.files_added.iter().map(|(_, statistics)| rows(statistics)).sum::<Option<u64>>();
+            files.extend(commit.files_added.iter().cloned());
+            commit.changes_rows || removed.zip(added).is_some_and(|(removed, added)| removed != added)
+        });
+        self
     }
 
     /// All of it in one. `files` are those that the table had before, and `epoch` is the column that holds the epochs of an
     /// append table.
-    pub(crate) fn together(&self, files: &BTreeMap<String, LiveFile>, epoch: Option<&str>) -> Option<ForeignChanges> {
+    pub(crate) fn together(&self, files: &BTreeMap<String, Value>, epoch: Option<&str>) -> Option<ForeignChanges> {
         let newest = self.commits.last();
         let epochs = epoch.and_then(|epoch| self.epochs(files, epoch));
         let unknown = self.gone.map(|version| ForeignChanges {
@@ -189,14 +210,14 @@ impl Found {
     }
 
     /// The epochs of the files that came and went.
-    fn epochs(&self, files: &BTreeMap<String, LiveFile>, epoch: &str) -> Option<(i64, i64)> {
+    fn epochs(&self, files: &BTreeMap<String, Value>, epoch: &str) -> Option<(i64, i64)> {
         let bounds = |statistics: &Value| {
             let bound = |which: &str| statistics[which][epoch].as_i64();
             bound("minValues").zip(bound("maxValues"))
         };
-        let removed = |path: &String| files.get(path).map(|file| file.statistics.clone());
+        let removed = |path: &String| files.get(path).cloned();
         let gone = self.commits.iter().flat_map(|commit| &commit.files_removed).filter_map(removed);
-        let came = self.commits.iter().flat_map(|commit| commit.statistics_added.iter().cloned());
+        let came = self.commits.iter().flat_map(|commit| &commit.files_added).map(|(_, statistics)| statistics.clone());
         span(gone.chain(came).filter_map(|statistics| bounds(&statistics)))
     }
 
@@ -232,8 +253,13 @@ impl Found {
     }
 }
 
-fn by_others(commits: Vec<Commit>) -> Vec<Commit> {
-    commits.into_iter().rev().filter(|commit| commit.kind.is_none() && commit.changes_rows).collect()
+/// The files of a table with their statistics.
+///
+/// # Errors
+/// When they make no sense.
+pub(crate) fn files_of(table: &DeltaTable) -> DeltaResult<BTreeMap<String, Value>> {
+    let data = table.snapshot()?.log_data();
+    data.iter().map(|file| LiveFile::of(&file).map(|file| (file.path, file.statistics))).collect()
 }
 
 fn span(ranges: impl Iterator<Item = (i64, i64)>) -> Option<(i64, i64)> {

@@ -206,11 +206,6 @@ impl Log {
         self.files.values()
     }
 
-    /// The same by path.
-    pub(crate) fn by_path(&self) -> &BTreeMap<String, LiveFile> {
-        &self.files
-    }
-
     /// Whether a file is part of the table.
     pub(crate) fn is_live(&self, path: &str) -> bool {
         self.files.contains_key(path)

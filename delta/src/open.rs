@@ -1,7 +1,5 @@
 //! Opening: create the table in one commit if it is not there, check that it fits, take it over.
 
-use std::collections::BTreeMap;
-
 use arrow::error::ArrowError;
 use deltalake::DeltaTableError;
 use deltalake::{DeltaResult, DeltaTable};
@@ -11,14 +9,14 @@ use uuid::Uuid;
 
 use crate::files::Resident;
 use crate::fits::{Terms, kernel_schema};
-use crate::foreign::{ForeignChanges, Found};
+use crate::foreign::ForeignChanges;
 use crate::lake::{Identity, Lake, Sound};
-use crate::log::{self, Changes, LiveFile, Log, Operation, now_ms};
+use crate::log::{self, Changes, Log, Operation, now_ms};
 use crate::maintain::Schedule;
 use crate::spec::TableSpec;
 use crate::txn::{Held, Kind, Stamp};
 use crate::writer::TableWriter;
-use crate::{Error, cause};
+use crate::{Error, cause, read};
 
 /// The least writer version that enforces CHECK constraints; readers need nothing beyond version 1.
 const WRITER_VERSION_WITH_CHECKS: u8 = 3;
@@ -76,8 +74,12 @@ async fn try_open(lake: &Lake, spec: &TableSpec) -> Result<TableWriter, Error> {
     if let Some(what) = damage {
         return Err(Error::mismatch(&spec.name, what));
     }
-    let found = Found::since_ours(&table, log.version, &lake.identity.pipeline).await.map_err(unavailable)?;
-    log.foreign = foreign(lake, spec, &found).await?;
+    let met = read::foreign(&lake.location, &spec.name, &table, &lake.identity.pipeline, spec.shape.epoch());
+    let (found, foreign) = met.await.map_err(unavailable)?;
+    if !lake.policy.accept_changes {
+        lake.refuse_foreign(&spec.name, &spec.shape, foreign.as_ref())?;
+    }
+    log.foreign = foreign;
     let mut writer = TableWriter {
         lake: lake.clone(),
         spec: spec.clone(),
@@ -108,32 +110,6 @@ async fn try_open(lake: &Lake, spec: &TableSpec) -> Result<TableWriter, Error> {
         warn!(table = spec.name, %error, "the damaged log checkpoint is still there");
     }
     Ok(writer)
-}
-
-/// What others have changed since the last commit of ours, and before it, if that is not settled.
-///
-/// # Errors
-/// [`Error::StateMismatch`] where that is refused, and not accepted.
-async fn foreign(lake: &Lake, spec: &TableSpec, found: &Found) -> Result<Option<ForeignChanges>, Error> {
-    let first = found.commits.first().and_then(|first| first.version.checked_sub(1));
-    let files = match (first, spec.shape.epoch()) {
-        (Some(before), Some(_)) => files_of(lake, spec, before).await,
-        _ => BTreeMap::new(),
-    };
-    let together = found.together(&files, spec.shape.epoch());
-    if !lake.policy.accept_changes {
-        lake.refuse_foreign(&spec.name, &spec.shape, together.as_ref())?;
-    }
-    Ok(together)
-}
-
-/// The files that a table had at a version; none, where that cannot be read any more.
-async fn files_of(lake: &Lake, spec: &TableSpec, version: u64) -> BTreeMap<String, LiveFile> {
-    let read = async || {
-        let (table, _) = lake.location.load(&spec.name, lake.location.table(&spec.name)?, Some(version)).await?;
-        Log::of(&table, Log::now(), lake, &spec.name).map_err(|error| Error::unavailable(&spec.name, error))
-    };
-    read().await.map_or_else(|_| BTreeMap::new(), |log| log.by_path().clone())
 }
 
 /// The lineage that a table's properties name; none in tables of before.

@@ -26,7 +26,8 @@ pub(super) fn check(cut: &Cut, pipeline: Option<&str>) -> Vec<Check> {
     for log in &cut.logs {
         let all = || log.commits.iter().flatten();
         let carried = all().rfind(|commit| commit.kind.is_some()).and_then(|commit| commit.foreign.as_ref());
-        let is_told = |version| all().any(|commit| commit.kind.is_none() && commit.version == version);
+        let is_told =
+            |version| all().any(|commit| commit.kind.is_none() && commit.changes_rows && commit.version == version);
         let untold = carried.filter(|changes| log.settled() < Some(changes.version) && !is_told(changes.version));
         found.unmarked.extend(untold.map(|changes| format!("{}: {changes}", log.name)));
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{existing, patiently};
 use crate::foreign::ForeignChanges;
 use crate::txn::{Kind, epoch_app, fence_app};
-use crate::{Error, Location, damage};
+use crate::{Error, Location, cause, damage};
 
 /// How many log files are read at once.
 const READ_AHEAD: usize = 16;
@@ -51,8 +51,8 @@ pub struct Commit {
     pub foreign: Option<ForeignChanges>,
     /// Paths of the files that it removes.
     pub(crate) files_removed: Vec<String>,
-    /// Statistics of the files that it adds.
-    pub(crate) statistics_added: Vec<Value>,
+    /// Paths of the files that it adds, with their statistics.
+    pub(crate) files_added: Vec<(String, Value)>,
     /// What it is called.
     pub operation: Option<String>,
     /// The program that made it.
@@ -133,7 +133,7 @@ pub(crate) struct Back {
     pub(crate) commits: Vec<Commit>,
     /// The one that was looked for.
     pub(crate) last: Option<Commit>,
-    /// Whether a commit before it was reached is not in the log any more.
+    /// Whether a commit before it was reached is not in the log any more, or cannot be made out.
     pub(crate) gap: bool,
 }
 
@@ -148,10 +148,12 @@ pub(crate) async fn commits_back_from(
     let mut back = Back::default();
     let first = after.map_or(0, |after| after.saturating_add(1)).max(newest.saturating_sub(OTHERS_MAX));
     for version in (first..=newest).rev() {
-        match commit(store.as_ref(), version).await? {
-            Some(commit) if known(&commit) => return Ok(Back { last: Some(commit), ..back }),
-            Some(commit) => back.commits.push(commit),
-            None => return Ok(Back { gap: true, ..back }),
+        match commit(store.as_ref(), version).await {
+            Ok(Some(commit)) if known(&commit) => return Ok(Back { last: Some(commit), ..back }),
+            Ok(Some(commit)) => back.commits.push(commit),
+            Ok(None) => return Ok(Back { gap: true, ..back }),
+            Err(error) if cause::is_damage(&error) => return Ok(Back { gap: true, ..back }),
+            Err(error) => return Err(error),
         }
     }
     back.gap = after.is_none_or(|after| first > after.saturating_add(1));
@@ -169,7 +171,8 @@ fn parse(version: u64, actions: &[Value]) -> Commit {
     let changes = |file: &Value| file["dataChange"] != false;
     let statistics = |file: &Value| serde_json::from_str(file["stats"].as_str()?).ok();
     let path = |file: &Value| file["path"].as_str().map(ToOwned::to_owned);
-    let statistics_added: Vec<Value> = named("add").filter(|file| changes(file)).filter_map(statistics).collect();
+    let added = |file: &Value| Some((path(file)?, statistics(file).unwrap_or_default()));
+    let rows_added = || named("add").filter(|file| changes(file)).filter_map(statistics).collect::<Vec<Value>>();
     let text = |name: &str| info[name].as_str().map(ToOwned::to_owned);
     Commit {
         version,
@@ -183,10 +186,10 @@ fn parse(version: u64, actions: &[Value]) -> Commit {
         fence_txn: held(fence_app),
         rows_changed: rows_changed(info),
         changes_rows: ["add", "remove", "cdc"].into_iter().flat_map(named).any(changes),
-        rows_affected: rows_affected(info, &statistics_added),
+        rows_affected: rows_affected(info, &rows_added()),
         foreign: told.foreign,
-        files_removed: named("remove").filter(|file| changes(file)).filter_map(path).collect(),
-        statistics_added,
+        files_removed: named("remove").filter_map(path).collect(),
+        files_added: named("add").filter_map(added).collect(),
         operation: text("operation"),
         engine: text("engineInfo").or_else(|| text("clientVersion")),
         pipeline: told.pipeline,

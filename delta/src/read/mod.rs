@@ -4,11 +4,9 @@ mod history;
 mod predicate;
 mod scan;
 
-use std::collections::BTreeMap;
-
 use deltalake::logstore::object_store::{Error as StoreError, ObjectStoreExt, PutPayload};
 use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use deltalake::{DeltaTable, DeltaTableError};
+use deltalake::{DeltaResult, DeltaTable, DeltaTableError};
 use futures::StreamExt;
 use tidemark_store::{Cause, Persistence};
 
@@ -18,7 +16,7 @@ pub use self::predicate::Predicate;
 pub use self::scan::Scan;
 pub(crate) use self::scan::with_schema;
 use crate::damage::{self, Damage};
-use crate::foreign::{ForeignChanges, Found};
+use crate::foreign::{ForeignChanges, Found, files_of};
 use crate::lake::Sound;
 use crate::log::LiveFile;
 use crate::open::lineage;
@@ -86,15 +84,39 @@ async fn standing_now(location: &Location, pipeline: &str, table: &str) -> Resul
     let metadata = handle.snapshot().and_then(|state| Ok(serde_json::to_value(state.metadata())?));
     let unsigned = |number: i64| u64::try_from(number).unwrap_or_default();
     let version = handle.version().unwrap_or_default();
-    let foreign = Found::since_ours(&handle, version, pipeline).await.map_err(unavailable)?;
+    let (_, foreign) = foreign(location, table, &handle, pipeline, None).await.map_err(unavailable)?;
     Ok(Some(Standing {
         version,
         lineage: lineage(&metadata.map_err(unavailable)?),
         fence: held.fence.map(unsigned),
         epoch: held.epoch.map(unsigned),
         damage,
-        foreign: foreign.together(&BTreeMap::new(), None),
+        foreign,
     }))
+}
+
+/// What others have changed since the last commit of `pipeline`, and before it, if that is not settled; and all of it in one.
+/// `epoch` is the column of an append table that holds epochs.
+///
+/// # Errors
+/// When the log cannot be read.
+pub(crate) async fn foreign(
+    location: &Location,
+    name: &str,
+    table: &DeltaTable,
+    pipeline: &str,
+    epoch: Option<&str>,
+) -> DeltaResult<(Found, Option<ForeignChanges>)> {
+    let found = Found::since_ours(table, table.version().unwrap_or_default(), pipeline).await?;
+    let files = match found.needs_files_of() {
+        // Where it cannot be read any more, less is known.
+        Some(before) => load(location, name, Some(before)).await.ok().and_then(|table| files_of(&table).ok()),
+        None => None,
+    };
+    let files = files.unwrap_or_default();
+    let found = found.that_change_rows(&files);
+    let together = found.together(&files, epoch);
+    Ok((found, together))
 }
 
 /// The changes of others that somebody has accepted in a table.

@@ -129,6 +129,25 @@ async fn log_entries_that_are_gone_count_as_a_change() {
     assert_eq!(carried(&dir, &writer)["version"], 3);
 }
 
+/// Whatever it says of itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rewriting_with_other_rows_than_before_is_a_change() {
+    for live in [true, false] {
+        let dir = TempDir::new().unwrap();
+        let mut writer = two_users(&dir, OnForeignChanges::Report).await;
+        foreign(&dir, &keyed(), "OPTIMIZE", &removals(&dir, &keyed(), false).await);
+        let writer = if live {
+            writer.publish(3, None, None).await.unwrap();
+            writer
+        } else {
+            open(&dir, 2, keyed()).await
+        };
+        assert_eq!(writer.foreign_changes().map(|met| met.version), Some(3), "live {live}");
+        let look = standing(&location(&dir), PIPELINE, "metrics/users").await.unwrap().unwrap();
+        assert!(look.foreign.is_some());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_accepted_counts_until_the_table_is_written_anew() {
     let dir = TempDir::new().unwrap();
