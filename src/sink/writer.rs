@@ -44,6 +44,9 @@ impl Pace {
     }
 }
 
+/// Time between two tries to write tables anew: the checkpoint that one would build on may just be replaced.
+const BETWEEN_REPAIRS: Duration = Duration::from_secs(2);
+
 /// Bytes of rows that may wait for the interval.
 const HELD_MAX: u64 = 256 << 20;
 
@@ -80,6 +83,8 @@ pub(super) struct Writer {
     held: Epoch,
     kept: Kept,
     repair: Option<Repair>,
+    /// When it was tried last.
+    repair_tried: Option<Instant>,
 }
 
 impl Writer {
@@ -106,6 +111,7 @@ impl Writer {
             held,
             kept: Kept::default(),
             repair,
+            repair_tried: None,
         }
     }
 
@@ -294,6 +300,10 @@ impl Writer {
         if self.first_group.is_some() || self.kept.since().is_none_or(|since| since > checkpointed) {
             return Ok(());
         }
+        if self.repair_tried.is_some_and(|tried| tried.elapsed() < BETWEEN_REPAIRS) && !self.finishing {
+            return Ok(());
+        }
+        self.repair_tried = Some(Instant::now());
         let state = match (repair.state)() {
             Ok(Some(state)) if Some(state.epoch) >= self.kept.since() && state.epoch <= self.held => state,
             Ok(_) => return Ok(()),
