@@ -119,11 +119,13 @@ impl Cut {
 
     /// Lets a check of what tables hold pass, where it fails because of changes of others that were accepted: it names them.
     pub(super) fn accept(&self, check: &mut Check) {
-        let changed =
-            |table: &&'static str| self.logs.iter().find(|log| *log.name == **table && !log.accepted.is_empty());
-        let Some(log) = tables_of(check.name).iter().find_map(changed) else { return };
-        if let Some(changes) = log.accepted.last() {
-            check.accept(&format!("{}: {changes}", log.name));
+        let tables = tables_of(check.name);
+        let involved = self.logs.iter().filter(|log| tables.contains(&log.name));
+        let accepted =
+            involved.flat_map(|log| log.accepted.iter().map(move |changes| format!("{}: {changes}", log.name)));
+        let accepted: Vec<String> = accepted.collect();
+        if !accepted.is_empty() {
+            check.accept(&accepted.join("; "));
         }
     }
 

@@ -48,9 +48,9 @@ impl State {
             counted.map(|(key, totals)| Row { key: key.clone(), epoch, totals: *totals }).collect()
         }
         if table == UserMetrics::spec().name {
-            UserMetrics.batch(rows(self.epoch, &self.users), &mark)
+            or_empty::<UserMetrics>(UserMetrics.batch(rows(self.epoch, &self.users), &mark)?)
         } else if table == ChannelDistribution::spec().name {
-            ChannelDistribution.batch(rows(self.epoch, &self.channels), &mark)
+            or_empty::<ChannelDistribution>(ChannelDistribution.batch(rows(self.epoch, &self.channels), &mark)?)
         } else if table == NetFlow::spec().name {
             let mut totals = Totals::NONE;
             self.channels.iter().for_each(|(_, of_channel)| totals.add(of_channel));
@@ -61,6 +61,11 @@ impl State {
             Ok(None)
         }
     }
+}
+
+/// What has no rows is written anew as well, without any.
+fn or_empty<T: Table>(rows: Option<RecordBatch>) -> Result<Option<RecordBatch>, ArrowError> {
+    Ok(Some(rows.unwrap_or_else(|| RecordBatch::new_empty(T::spec().schema))))
 }
 
 /// What was published since a change of others was met.

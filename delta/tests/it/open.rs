@@ -108,14 +108,20 @@ async fn another_schema_constraint_or_pipeline_is_refused() {
 }
 
 /// Parquet itself would not notice most of these: a bound of a key that is another would hide rows from a MERGE.
-async fn flip_bits_of_a_log_checkpoint(vouched: bool) {
-    let dir = TempDir::new().unwrap();
-    let lake_of_one = lake_with(&dir, 1, Policy { checkpoint_interval_commits: 2, ..policy() });
+/// A table of so many epochs, whose log gets a checkpoint after every two commits.
+async fn with_log_checkpoints(dir: &TempDir, epochs: u32) -> TableWriter {
+    let lake_of_one = lake_with(dir, 1, Policy { checkpoint_interval_commits: 2, ..policy() });
     let mut writer = TableWriter::open_or_create(&lake_of_one, keyed()).await.unwrap();
-    for epoch in 1..3 {
-        writer.publish(epoch, None, Some(&users(&[("a", 1, 1), ("b", epoch.into(), 1)]))).await.unwrap();
+    for epoch in 1..=epochs {
+        writer.publish(epoch.into(), None, Some(&users(&[("a", 1, 1), ("b", epoch.into(), 1)]))).await.unwrap();
         writer.checkpoint_log(true).await.unwrap();
     }
+    writer
+}
+
+async fn flip_bits_of_a_log_checkpoint(vouched: bool) {
+    let dir = TempDir::new().unwrap();
+    let mut writer = with_log_checkpoints(&dir, 2).await;
     if vouched {
         writer.publish(4, None, None).await.unwrap();
     }
@@ -180,12 +186,7 @@ async fn a_log_checkpoint_that_no_commit_vouches_for_is_held_against_the_commits
 #[tokio::test(flavor = "multi_thread")]
 async fn log_checkpoints_of_before_are_trusted() {
     let dir = TempDir::new().unwrap();
-    let lake_of_one = lake_with(&dir, 1, Policy { checkpoint_interval_commits: 2, ..policy() });
-    let mut writer = TableWriter::open_or_create(&lake_of_one, keyed()).await.unwrap();
-    for epoch in 1..12 {
-        writer.publish(epoch, None, Some(&users(&[("a", 1, 1), ("b", epoch.into(), 1)]))).await.unwrap();
-        writer.checkpoint_log(true).await.unwrap();
-    }
+    let mut writer = with_log_checkpoints(&dir, 11).await;
     let table = path(&dir, &keyed());
     for version in 0..=writer.version() {
         let name = table.join(format!("_delta_log/{version:020}.json"));

@@ -208,3 +208,15 @@ async fn metadata_of_before_says_nothing_of_others() {
     writer.publish(1, None, None).await.unwrap();
     assert_eq!((writer.foreign_changes(), carried(&dir, &writer)), (None, Value::Null));
 }
+
+/// Rows that were put into a table that must have none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_without_rows_is_written_anew_as_well() {
+    let dir = TempDir::new().unwrap();
+    let mut writer = open(&dir, 1, keyed()).await;
+    foreign(&dir, &keyed(), "WRITE", &[foreign_file(&dir, &keyed(), &users(&[("z", 7, 7)]), true)]);
+    writer.publish(1, None, None).await.unwrap();
+    assert_eq!(read_users(&dir, None).await.len(), 1);
+    writer.write_anew(&users(&[]), "updated_at").await.unwrap();
+    assert_eq!((read_users(&dir, None).await, writer.foreign_changes()), (vec![], None));
+}
