@@ -9,7 +9,7 @@ use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, sleep};
 use std::time::{Duration, Instant};
 
@@ -49,6 +49,28 @@ enum Event {
     Impossible(Error),
 }
 
+/// Handshakes under way, the oldest first.
+#[derive(Default)]
+struct Handshakes(VecDeque<(SocketAddr, TcpStream)>);
+
+impl Handshakes {
+    /// One more is under way; the oldest is ended if there are too many then. Its thread finds it closed, and says so.
+    fn begin(&mut self, from: SocketAddr, stream: TcpStream) {
+        self.0.push_back((from, stream));
+        if self.0.len() > HANDSHAKES_MAX
+            && let Some((from, oldest)) = self.0.pop_front()
+        {
+            tracing::debug!(%from, "ended a handshake: too many at once");
+            let _ = oldest.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// One is over.
+    fn end(&mut self, from: SocketAddr) {
+        self.0.retain(|(other, _)| *other != from);
+    }
+}
+
 /// Connections that were refused within a minute.
 struct Refusals {
     since: Instant,
@@ -61,8 +83,7 @@ struct Shared {
     member: Arc<Member>,
     incarnation: u64,
     over: AtomicBool,
-    /// Handshakes under way, the oldest first.
-    handshakes: Mutex<VecDeque<(SocketAddr, TcpStream)>>,
+    handshakes: Mutex<Handshakes>,
     refusals: Mutex<Refusals>,
     events: Sender<Event>,
 }
@@ -82,9 +103,8 @@ impl Shared {
         self.over.load(Ordering::Acquire)
     }
 
-    /// A handshake is over.
-    fn forget(&self, from: SocketAddr) {
-        self.handshakes.lock().unwrap_or_else(PoisonError::into_inner).retain(|(other, _)| *other != from);
+    fn handshakes(&self) -> MutexGuard<'_, Handshakes> {
+        self.handshakes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells of a connection that was refused, unless there was much of that kind within a minute.
@@ -258,24 +278,14 @@ fn accept_all(shared: &Arc<Shared>, listener: &TcpListener) {
 
 fn admit(shared: &Arc<Shared>, stream: TcpStream, from: SocketAddr) {
     let Ok(held) = stream.try_clone() else { return };
-    let oldest = {
-        let mut handshakes = shared.handshakes.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = handshakes.len() >= HANDSHAKES_MAX;
-        handshakes.push_back((from, held));
-        if full { handshakes.pop_front() } else { None }
-    };
-    if let Some((from, oldest)) = oldest {
-        // Its thread finds it closed, and says so.
-        tracing::debug!(%from, "ended a handshake: too many at once");
-        let _ = oldest.shutdown(Shutdown::Both);
-    }
+    shared.handshakes().begin(from, held);
     let host = Arc::clone(shared);
     let started = Builder::new().name("handshake".to_owned()).spawn(move || {
         meet(&host, stream, from);
-        host.forget(from);
+        host.handshakes().end(from);
     });
     if started.is_err() {
-        shared.forget(from);
+        shared.handshakes().end(from);
     }
 }
 

@@ -89,6 +89,26 @@ fn strangers_hold_up_nobody() {
     drop(silent);
 }
 
+#[test]
+fn the_oldest_handshake_ends_where_there_are_too_many() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut handshakes = Handshakes::default();
+    let mut held: Vec<TcpStream> = Vec::new();
+    for _ in 0..=HANDSHAKES_MAX {
+        held.push(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        let (stream, from) = listener.accept().unwrap();
+        handshakes.begin(from, stream);
+    }
+    assert_eq!(held[0].read(&mut [0]).unwrap(), 0, "the oldest is closed");
+    for stream in &mut held[1..] {
+        stream.set_nonblocking(true).unwrap();
+        let open = stream.read(&mut [0]).unwrap_err();
+        assert_eq!(open.kind(), io::ErrorKind::WouldBlock);
+    }
+    handshakes.end(held[1].local_addr().unwrap());
+    assert_eq!(handshakes.0.len(), HANDSHAKES_MAX - 1);
+}
+
 /// They hold more handshakes than there may be, and come again whenever one is ended.
 #[test]
 fn a_flood_of_strangers_holds_up_nobody() {
