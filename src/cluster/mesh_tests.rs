@@ -99,6 +99,7 @@ fn the_oldest_handshake_ends_where_there_are_too_many() {
         let (stream, from) = listener.accept().unwrap();
         handshakes.begin(from, stream);
     }
+    held[0].set_read_timeout(Some(PATIENCE)).unwrap();
     assert_eq!(held[0].read(&mut [0]).unwrap(), 0, "the oldest is closed");
     for stream in &mut held[1..] {
         stream.set_nonblocking(true).unwrap();

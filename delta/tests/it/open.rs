@@ -186,7 +186,7 @@ async fn a_log_checkpoint_that_no_commit_vouches_for_is_held_against_the_commits
 #[tokio::test(flavor = "multi_thread")]
 async fn log_checkpoints_of_before_are_trusted() {
     let dir = TempDir::new().unwrap();
-    let mut writer = with_log_checkpoints(&dir, 11).await;
+    let writer = with_log_checkpoints(&dir, 11).await;
     let table = path(&dir, &keyed());
     for version in 0..=writer.version() {
         let name = table.join(format!("_delta_log/{version:020}.json"));
