@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use tidemark_checkpoint::Error;
 use tidemark_checkpoint::lease::{Heartbeat, Holder, SystemClock};
-use tidemark_store::{Patience, Watch};
+use tidemark_store::{Patience, Watch, failpoint};
 
 use super::lock::host;
 use super::run_context::RunContext;
@@ -97,6 +97,7 @@ fn beat(heartbeat: &Heartbeat, done: &AtomicBool, faults: &Faults) {
             // Who comes next need not wait. If that does not work, they wait.
             return heartbeat.release().unwrap_or_else(|error| tracing::debug!(%error, "the lease was not given back"));
         }
+        failpoint("before-renewal");
         match heartbeat.renew() {
             Ok(()) => {}
             // The store was told to wait no more.

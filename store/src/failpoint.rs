@@ -4,8 +4,8 @@
 //! `FAILPOINTS="cut-written=2*off->return"` in the environment stops the program when it comes to that place
 //! for the third time.
 
-/// Every place, in the order in which an epoch and a checkpoint come to them.
-const PLACES: [&str; 24] = [
+/// Every place, in the order in which an epoch and a checkpoint come to them; a lease is renewed beside them.
+const PLACES: [&str; 25] = [
     "generation-numbered",
     "generation-claimed",
     "table-opened",
@@ -30,6 +30,7 @@ const PLACES: [&str; 24] = [
     "checkpoint-asked",
     "inbox-taken",
     "source-ended",
+    "before-renewal",
 ];
 
 /// Stops here if a test asks for it: for good, or for so many milliseconds (`adopted=1*return(500)->off`).
