@@ -34,6 +34,7 @@ fn spec(name: &str, shape: Shape) -> TableSpec {
         shape,
         bounded: vec![],
         checks: vec![],
+        expiry: None,
     }
 }
 

@@ -152,11 +152,11 @@ fn mapping(metadata: &Value) -> Result<bool, String> {
 fn properties(spec: &TableSpec, metadata: &Value) -> Result<(), String> {
     let properties = &metadata["configuration"];
     let is_on = |name: &str| properties[name].as_str().is_some_and(|value| value.eq_ignore_ascii_case("true"));
-    let keyed = matches!(spec.shape, Shape::Keyed { .. });
-    // Rows of an append table are only added, so nothing that forbids or records other changes concerns it.
+    // Rows of an append table are only added, so nothing that forbids or records other changes concerns it, unless some expire.
+    let changes = matches!(spec.shape, Shape::Keyed { .. }) || spec.expiry.is_some();
     let binding = [
-        ("delta.appendOnly", keyed),
-        ("delta.enableChangeDataFeed", keyed),
+        ("delta.appendOnly", changes),
+        ("delta.enableChangeDataFeed", changes),
         ("delta.enableInCommitTimestamps", true),
         ("delta.enableRowTracking", true),
         ("delta.enableIcebergCompatV1", true),

@@ -34,9 +34,11 @@ mod writer;
 pub use error::Error;
 pub use foreign::{ForeignChanges, OnForeignChanges};
 pub use lake::{Identity, Lake, Location};
-pub use maintain::Maintained;
+pub use maintain::{Expired, Maintained};
 pub use policy::{Policy, RETENTION_MIN};
-pub use read::{Commit, Predicate, Scan, Standing, accepted_changes, damaged_files, exists, history, standing};
-pub use spec::{Check, Shape, TableSpec};
+pub use read::{
+    Commit, Predicate, Scan, Standing, accepted_changes, damaged_files, exists, expired, history, standing,
+};
+pub use spec::{Check, Expires, Expiry, Shape, TableSpec};
 pub use txn::Kind;
 pub use writer::{Outcome, Published, TableWriter};

@@ -1,5 +1,7 @@
 //! What a table is: name, columns, how it is written, which constraints it has. No I/O.
 
+use std::time::Duration;
+
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use serde_json::Value;
 
@@ -22,6 +24,38 @@ pub struct TableSpec {
     pub bounded: Vec<String>,
     /// CHECK constraints.
     pub checks: Vec<Check>,
+    /// What an append table does not keep for ever.
+    pub expiry: Option<Expiry>,
+}
+
+/// What of a table goes once it is old.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expiry {
+    /// The column that tells how old a row is: instants, one of the [bounded](TableSpec::bounded) columns.
+    pub column: String,
+    /// The age. A row goes between this and a 24th more.
+    pub after: Duration,
+    /// What goes.
+    pub what: Expires,
+}
+
+/// How rows go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expires {
+    /// As a whole. What they were in all stands in a property of the table, as [`Expired`](crate::Expired).
+    Rows {
+        /// `Int64` columns whose sums are kept.
+        summed: Vec<String>,
+    },
+    /// Rows stay, without some of their values.
+    Values {
+        /// `Utf8` columns that become null, or empty where there may be no null.
+        columns: Vec<String>,
+        /// A bounded `Utf8` column that says so.
+        marked: String,
+        /// What it says.
+        word: String,
+    },
 }
 
 /// How batches become rows of the table.
@@ -82,6 +116,9 @@ impl TableSpec {
             Shape::Append { epoch } if !self.is_long(epoch) => return refuse(format!("{epoch} must be Int64")),
             _ => {}
         }
+        if let Some(expiry) = self.expiry.as_ref().filter(|expiry| !self.can_expire(expiry)) {
+            return refuse(format!("{expiry:?} does not fit the table"));
+        }
         match Checks::parse(self.checks.clone(), &self.checks, &self.schema) {
             Err(Check { name, sql }) => refuse(format!("constraint {name} ({sql}) compares no column with a literal")),
             Ok(_) => Ok(()),
@@ -110,6 +147,20 @@ impl TableSpec {
         ];
         properties.extend(self.checks.iter().map(|check| (check.property(), check.sql.clone())));
         properties.into_iter().map(|(key, value)| (key, value.into())).collect()
+    }
+
+    fn can_expire(&self, expiry: &Expiry) -> bool {
+        let kind = |column: &str| self.schema.field_with_name(column).map(|field| field.data_type());
+        let is_text = |column: &String| kind(column).is_ok_and(|kind| *kind == DataType::Utf8);
+        let bounded = |column: &String| self.bounded.contains(column);
+        let columns = match &expiry.what {
+            Expires::Rows { summed } => summed.iter().all(|column| self.is_long(column)),
+            Expires::Values { columns, marked, .. } => {
+                columns.iter().all(is_text) && is_text(marked) && bounded(marked)
+            }
+        };
+        let instants = kind(&expiry.column).is_ok_and(|kind| matches!(kind, DataType::Timestamp(..)));
+        self.shape.epoch().is_some() && instants && bounded(&expiry.column) && columns
     }
 
     fn is_long(&self, column: &str) -> bool {
@@ -158,6 +209,7 @@ mod tests {
             shape,
             bounded: vec![],
             checks: vec![Check { name: "c".to_owned(), sql: check.to_owned() }],
+            expiry: None,
         }
     }
 

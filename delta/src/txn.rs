@@ -19,10 +19,12 @@ pub enum Kind {
     Maintenance,
     /// The table was written anew after somebody else had changed its rows.
     Repair,
+    /// Rows went, or values of them, that the table does not keep for ever.
+    Expire,
 }
 
 impl Kind {
-    const ALL: [Kind; 5] = [Kind::Create, Kind::Fence, Kind::Publish, Kind::Maintenance, Kind::Repair];
+    const ALL: [Kind; 6] = [Kind::Create, Kind::Fence, Kind::Publish, Kind::Maintenance, Kind::Repair, Kind::Expire];
 
     /// The kind that a word in the metadata names.
     pub(crate) fn from_word(word: &str) -> Option<Self> {
@@ -37,6 +39,7 @@ impl Kind {
             Kind::Publish => "publish",
             Kind::Maintenance => "maintenance",
             Kind::Repair => "repair",
+            Kind::Expire => "expire",
         }
     }
 }

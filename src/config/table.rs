@@ -116,6 +116,10 @@ const fn millis(min: u64, max: Duration) -> Kind {
     Kind::Duration { min: Duration::from_millis(min), max, empty: None }
 }
 
+const fn kept_for() -> Kind {
+    Kind::Duration { min: Duration::from_secs(1), max: DECADE, empty: Some("no end") }
+}
+
 const HOUR: u64 = 3_600_000;
 const DAY: Duration = Duration::from_secs(86_400);
 const DECADE: Duration = Duration::from_secs(3_650 * 86_400);
@@ -182,6 +186,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("breaker.min_events", integer(1, 1_000_000_000)),
     setting("quarantine.max_bytes_per_epoch", Kind::Size { min: 0, max: MIB << 20, empty: Some("no bound") })
         .flag("max-quarantine-bytes", FlagOf::Run),
+    setting("quarantine.keep_payloads", kept_for()),
     setting("files.alignment", millis(0, DECADE)).flag("alignment", FlagOf::Run),
     setting("watermark.witnesses", integer(1, 1_000)).flag("witnesses", FlagOf::Run),
     setting("watermark.warn_late_share", Kind::Share),
@@ -204,6 +209,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("sink.log_checkpoint_every", integer(1, 10_000)),
     setting("sink.log_retention", millis(HOUR, DECADE)),
     setting("sink.file_retention", millis(HOUR, DECADE)),
+    setting("sink.keep_health", kept_for()),
     setting("sink.compact_after_files", integer(2, 100_000)),
     setting("sink.compact_target", Kind::Size { min: MIB, max: MIB << 14, empty: None }),
     setting("sink.maintain_every", millis(1_000, DAY)),

@@ -192,6 +192,8 @@ pub struct Breaker {
 pub struct Quarantine {
     /// Bytes of payloads that are kept of each partition and epoch; `None` is without bound.
     pub max_bytes_per_epoch: Option<u64>,
+    /// How long payloads stay after the closing of their epoch; `None` is for ever.
+    pub keep_payloads: Option<Duration>,
 }
 
 /// `[files]`
@@ -278,6 +280,8 @@ pub struct Sink {
     pub log_retention: Duration,
     /// How long unused files stay.
     pub file_retention: Duration,
+    /// How long the row of an epoch stays after its closing; `None` is for ever.
+    pub keep_health: Option<Duration>,
     /// Small files that start a compaction, at least 2.
     pub compact_after_files: usize,
     /// Size in bytes of the files that compaction makes.

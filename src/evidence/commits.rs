@@ -44,9 +44,9 @@ pub(super) fn check(cut: &Cut, pipeline: Option<&str>) -> Vec<Check> {
         ),
         Check::of(
             "commits.marked",
-            "every commit that changes rows is a publication; every one of the pipeline carries the transactions that it names",
+            "every commit that changes rows is a publication, or lets go what is not kept for ever; every one of the pipeline carries the transactions that it names",
             format!(
-                "{all}, {others} for creation, take-over and maintenance{}",
+                "{all}, {others} for creation, take-over, maintenance and expiry{}",
                 if settled.is_empty() { String::new() } else { format!("; settled: {}", settled.join(", ")) }
             ),
             unmarked,
@@ -108,7 +108,7 @@ impl Found {
             Kind::Fence if before.is_some() && fence <= fenced => {
                 self.stalls.push(at(format!("take-over by generation {} of {}", in_words(fence), in_words(fenced))));
             }
-            Kind::Create | Kind::Fence | Kind::Maintenance | Kind::Repair if moves => {
+            Kind::Create | Kind::Fence | Kind::Maintenance | Kind::Repair | Kind::Expire if moves => {
                 self.stalls.push(at(format!("{} changed the epoch to {}", kind.as_str(), in_words(epoch))));
             }
             Kind::Create | Kind::Fence | Kind::Maintenance if commit.changes_rows => {

@@ -8,6 +8,7 @@ use tidemark_dataflows::event::{Epoch, Micros};
 use tidemark_dataflows::reason::Reason;
 use tidemark_delta::Error;
 
+use super::cut::HEALTH;
 use super::read::Tables;
 use crate::report::reader::{longs, texts};
 use crate::sink::tables::{StreamHealth, Table as _};
@@ -91,19 +92,43 @@ pub(super) struct Health {
     pub(super) unreasoned: Differing,
     /// What is no number of an epoch is 0 here.
     pub(super) epochs: BTreeMap<Epoch, Row>,
+    /// Rows that were kept long enough, and are gone.
+    pub(super) expired: Expired,
+}
+
+/// The first epochs, whose rows are gone.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Expired {
+    /// The last of them.
+    pub(super) epoch: Epoch,
+    pub(super) rows: u64,
+    pub(super) counts: Counts,
+}
+
+impl Expired {
+    /// What the table says of them.
+    fn of(told: &tidemark_delta::Expired) -> Expired {
+        let sum = |name: &str| told.sums.get(name).copied().unwrap_or_default().into();
+        let [received, accepted, duplicates, rejected] = StreamHealth::COUNTS.map(sum);
+        let counts = Counts { received, accepted, duplicates, rejected };
+        Expired { epoch: Epoch::try_from(told.epoch).unwrap_or_default(), rows: told.rows, counts }
+    }
 }
 
 impl Health {
     pub(super) fn read(tables: Tables<'_>) -> Result<Health, Error> {
         let (mut health, nulls) = tables.every(&StreamHealth::spec(), Health::default, Health::take)?;
         health.nulls = nulls;
+        if let Some(version) = tables.versions.get(HEALTH) {
+            health.expired = tables.reader.expired(HEALTH, *version)?.as_ref().map(Expired::of).unwrap_or_default();
+        }
         Ok(health)
     }
 
     fn take(&mut self, batch: &RecordBatch) {
         let long = |name| longs(batch, name);
         let (epoch, watermark, retained_ids) = (long("batch_id"), long("watermark"), long("retained_ids"));
-        let counts = Counts::of(batch, ["events_received", "events_valid", "duplicate_events", "events_rejected"]);
+        let counts = Counts::of(batch, StreamHealth::COUNTS);
         let (late_events, by_reason) = (long("late_events"), texts(batch, "rejected_by_reason"));
         for row in 0..batch.num_rows() {
             let (epoch, counts) = (epoch.whole(row), counts(row));
@@ -137,9 +162,9 @@ impl Health {
         before.dated = before.dated.saturating_add(row.dated);
     }
 
-    /// The sums of all epochs up to one.
+    /// The sums of all epochs up to one; those that are gone are in them, whichever it is.
     pub(super) fn up_to(&self, epoch: Epoch) -> Counts {
-        let mut sums = Counts::default();
+        let mut sums = self.expired.counts;
         self.epochs.range(..=epoch).for_each(|(_, row)| sums += row.counts);
         sums
     }
@@ -169,7 +194,13 @@ impl Health {
                 differing.note(*epoch);
             }
         }
-        rows.keys().filter(|epoch| !self.epochs.contains_key(epoch)).for_each(|epoch| differing.note(*epoch));
+        let gone = self.expired;
+        let of_gone: i128 = rows.range(..=gone.epoch).map(|(_, rows)| i128::from(*rows)).sum();
+        if of_gone != counted(&gone.counts) {
+            differing.note(gone.epoch);
+        }
+        let without = rows.keys().filter(|epoch| **epoch > gone.epoch && !self.epochs.contains_key(epoch));
+        without.for_each(|epoch| differing.note(*epoch));
         differing
     }
 }
@@ -225,5 +256,19 @@ mod tests {
         assert_eq!(differing(&[(2, 3), (3, 1), (4, 2)]), (0, None));
         assert_eq!(differing(&[(2, 3), (3, 2), (4, 1), (5, 1)]), (3, Some(3)));
         assert_eq!(differing(&[(1, 1), (2, 3), (3, 1), (4, 2)]), (1, Some(1)));
+    }
+
+    #[test]
+    fn rows_that_are_gone_are_compared_by_their_sums() {
+        let of = |rejected| Counts { rejected, ..Counts::default() };
+        let mut health = health(&[(3, Row { counts: of(1), ..Row::default() })]);
+        health.expired = Expired { epoch: 2, rows: 2, counts: of(5) };
+        let differing =
+            |rows: &[(Epoch, u64)]| health.differing(&rows.iter().copied().collect(), |c| c.rejected).first();
+        assert_eq!(health.up_to(Epoch::MAX).rejected, 6);
+        assert_eq!(differing(&[(1, 1), (2, 4), (3, 1)]), None);
+        assert_eq!(differing(&[(1, 1), (2, 3), (3, 1)]), Some(2));
+        assert_eq!(differing(&[(1, 1), (2, 4), (3, 2)]), Some(3));
+        assert_eq!(differing(&[(1, 1), (2, 4), (3, 1), (4, 1)]), Some(4));
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct Checkpointed {
 struct Rejected {
     by_reason: BTreeMap<String, u64>,
     by_epoch: BTreeMap<Epoch, u64>,
+    /// The epoch up to which stream_health has no rows any more, nor reasons with them.
+    unreasoned: Epoch,
 }
 
 impl Rejected {
@@ -35,6 +37,9 @@ impl Rejected {
         let (epochs, reasons) = (longs(batch, "epoch"), texts(batch, "rejection_reason"));
         for row in 0..batch.num_rows() {
             *self.by_epoch.entry(epochs.whole(row)).or_default() += 1;
+            if epochs.whole(row) <= self.unreasoned {
+                continue;
+            }
             let reason = reasons.at(row);
             match self.by_reason.get_mut(reason) {
                 Some(rows) => *rows += 1,
@@ -105,7 +110,8 @@ pub(super) struct Monitoring {
 impl Monitoring {
     pub(super) fn read(tables: Tables<'_>, epoch: Epoch) -> Result<Monitoring, Error> {
         let health = Health::read(tables)?;
-        let (rejected, in_rejected) = tables.every(&RejectedEvents::spec(), Rejected::default, Rejected::take)?;
+        let rejected = || Rejected { unreasoned: health.expired.epoch, ..Rejected::default() };
+        let (rejected, in_rejected) = tables.every(&RejectedEvents::spec(), rejected, Rejected::take)?;
         let (manifest, in_manifest) = tables.every(&RunManifest::spec(), Manifest::default, Manifest::take)?;
         let mut nulls = vec![(HEALTH, health.nulls), (REJECTED, in_rejected), (MANIFEST, in_manifest)];
         let mut curated = None;
@@ -135,8 +141,14 @@ impl Monitoring {
             .map(|first| format!("{} epochs do not add up, the first is epoch {first}", health.unbalanced.epochs));
         let at = |epoch: Option<&Epoch>| epoch.copied().unwrap_or(0);
         let (first, last) = (at(health.epochs.keys().next()), at(health.epochs.keys().next_back()));
-        let epoch = self.epoch;
-        let whole = rows == epoch && epochs == epoch && last == epoch && first == epoch.min(1);
+        let (epoch, gone) = (self.epoch, health.expired);
+        let left = epoch.saturating_sub(gone.epoch);
+        let bounds = if left == 0 { (0, 0) } else { (gone.epoch + 1, epoch) };
+        let whole = gone.rows == gone.epoch && rows == left && epochs == left && (first, last) == bounds;
+        let without = |figures: String| match gone.epoch {
+            0 => figures,
+            gone => format!("{figures}; those up to {gone} were kept long enough, and are gone"),
+        };
         vec![
             Check::that(
                 "health.accepted",
@@ -153,7 +165,7 @@ impl Monitoring {
             Check::that(
                 "health.epochs",
                 "stream_health has each epoch once, without a gap",
-                format!("{rows} rows of {epochs} epochs, {first} to {last}, at epoch {epoch}"),
+                without(format!("{rows} rows of {epochs} epochs, {first} to {last}, at epoch {epoch}")),
                 whole,
             ),
             self.reasons(),
@@ -192,7 +204,9 @@ impl Monitoring {
     fn manifest(&self, sums: Counts) -> Check {
         let Manifest { rows, epochs, counts } = &self.manifest;
         let figures = format!("{rows} row, {epochs} epochs, received {} / {}", counts.received, sums.received);
-        let holds = *rows == 1 && *epochs == i128::from(self.health.rows) && *counts == sums;
+        let holds = *rows == 1
+            && *epochs == i128::from(self.health.rows) + i128::from(self.health.expired.rows)
+            && *counts == sums;
         Check::that("manifest.sums", "run_manifest has one row, and it sums up stream_health", figures, holds)
     }
 
@@ -218,6 +232,13 @@ impl Monitoring {
         let Checkpointed { epoch, counts } = checkpoint;
         if epoch == 0 || epoch > self.epoch {
             return Check::skipped(NAME, CLAIM, "there is no checkpoint of an epoch that all tables hold");
+        }
+        if epoch < self.health.expired.epoch {
+            return Check::skipped(
+                NAME,
+                CLAIM,
+                "rows of epochs after the checkpoint were kept long enough, and are gone",
+            );
         }
         let summed = self.health.up_to(epoch);
         let [counted, sums] = [counts, summed].map(|c| [c.received, c.accepted, c.duplicates, c.rejected]);

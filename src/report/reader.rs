@@ -9,8 +9,8 @@ use arrow::array::{
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type};
 use tidemark_delta::{
-    Commit, Error, ForeignChanges, Location, Predicate, Scan, accepted_changes, damaged_files, exists, history,
-    standing,
+    Commit, Error, Expired, ForeignChanges, Location, Predicate, Scan, accepted_changes, damaged_files, exists,
+    expired, history, standing,
 };
 use tidemark_store::Patience;
 
@@ -92,6 +92,15 @@ impl Reader {
     /// The changes of others that somebody has accepted in a table; none where that cannot be read, as others will say.
     pub(crate) fn accepted_changes(&self, table: &str) -> Vec<ForeignChanges> {
         self.runtime.block_on(accepted_changes(&self.location, table)).unwrap_or_default()
+    }
+
+    /// The rows of a table that have expired as of a version, if some have.
+    ///
+    /// # Errors
+    ///
+    /// When the table is missing or cannot be read.
+    pub(crate) fn expired(&self, table: &str, version: u64) -> Result<Option<Expired>, Error> {
+        self.runtime.block_on(expired(&self.location, table, version))
     }
 
     /// The commits of a table.

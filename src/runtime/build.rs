@@ -24,7 +24,7 @@ use crate::config::{Config, SourceKind};
 use crate::health::Health;
 use crate::sink::breaker::{Advice, Breaker};
 use crate::sink::publisher::Options;
-use crate::sink::tables::{ManifestText, specs};
+use crate::sink::tables::{Keep, ManifestText, specs};
 use crate::sink::writer::Pace;
 use crate::source::eventhubs::EventHubsOptions;
 use crate::source::generator::{EventGenerator, GeneratorOptions, GeneratorSource, Pacing};
@@ -242,13 +242,14 @@ pub(super) fn publishing(
         ..Policy::default()
     };
     let policy = if storage.is_dry() { in_memory(policy) } else { policy };
+    let keep = Keep { payloads: config.quarantine.keep_payloads, health: sink.keep_health };
     let pace = pace(config);
     tracing::info!(interval_ms = pace.least.as_millis(), "shortest time between two publications");
     let generation = i64::try_from(generation).unwrap_or(i64::MAX);
     let identity = tidemark_delta::Identity { pipeline: config.pipeline.name.clone(), generation, lineage };
     Ok(Options {
         lake: Lake::new(storage.tables(context.patience(config))?, identity, policy)?,
-        specs: specs(config.output.curated),
+        specs: keep.of(specs(config.output.curated)),
         pace,
         workers,
         patience: context.patience(config),
@@ -257,6 +258,7 @@ pub(super) fn publishing(
         telemetry: Arc::clone(&context.telemetry),
         now: clock::now,
         on_foreign_changes: sink.foreign_changes,
+        maintain_every: sink.maintain_every,
     })
 }
 

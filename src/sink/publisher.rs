@@ -96,6 +96,8 @@ pub struct Options {
     pub now: Clock,
     /// What is done about changes of others.
     pub on_foreign_changes: OnForeignChanges,
+    /// Longest time between two rounds of maintenance, where nothing is published.
+    pub maintain_every: Duration,
 }
 
 /// What has been published so far.

@@ -12,7 +12,7 @@ use arrow::array::RecordBatch;
 use futures::future::join_all;
 use tidemark_dataflows::event::{Epoch, Micros};
 use tidemark_dataflows::tally::EpochSummary;
-use tidemark_delta::{Outcome, Published, Shape, TableWriter};
+use tidemark_delta::{Maintained, Outcome, Published, Shape, TableWriter};
 use tidemark_store::{Persistence, failpoint};
 use tokio::runtime::Runtime;
 
@@ -85,6 +85,8 @@ pub(super) struct Writer {
     repair: Option<Repair>,
     /// When it was tried last.
     repair_tried: Option<Instant>,
+    /// When tables were maintained last.
+    maintained: Instant,
 }
 
 impl Writer {
@@ -112,6 +114,7 @@ impl Writer {
             kept: Kept::default(),
             repair,
             repair_tried: None,
+            maintained: Instant::now(),
         }
     }
 
@@ -138,8 +141,20 @@ impl Writer {
                 return;
             } else if complete.is_none() && self.finishing {
                 return;
+            } else if complete.is_none() && self.is_maintenance_due() {
+                if let Err(error) = self.maintain() {
+                    self.shared.fail(error);
+                    return;
+                }
             }
         }
+    }
+
+    /// Whether nothing was published for so long that maintenance is due all the same. Before the first publication there is
+    /// nothing to maintain.
+    fn is_maintenance_due(&self) -> bool {
+        let published = || self.tables.iter().all(|table| table.committed_epoch().is_some());
+        self.maintained.elapsed() >= self.options.maintain_every && self.first_group.is_none() && published()
     }
 
     /// How long to wait for a message before looking again.
@@ -349,8 +364,14 @@ impl Writer {
     /// next time.
     fn maintain(&mut self) -> Result<(), SinkError> {
         let now = std::time::SystemTime::now();
+        self.maintained = Instant::now();
         self.options.permit.wait().map_err(SinkError::Displaced)?;
         let results = self.runtime.block_on(join_all(self.tables.iter_mut().map(|table| table.maintain(now))));
+        for (table, done) in self.tables.iter().zip(&results) {
+            if let Ok(Maintained { rows_expired: rows @ 1.., .. }) = done {
+                tracing::debug!(table = table.spec().name, rows, "let go what was kept long enough");
+            }
+        }
         let mut results: Vec<_> = results.into_iter().map(|done| done.map(drop)).collect();
         // One table after each group: commits of all tables come to the same number at the same time, and the next group
         // would wait for all their checkpoints.

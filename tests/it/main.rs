@@ -14,6 +14,7 @@ mod dry;
 mod errors;
 mod eventhubs;
 mod evidence;
+mod expiry;
 mod explain;
 mod faults;
 mod faulty;

@@ -3,7 +3,9 @@
 //! Rows keep their order: files are taken in the order of their epochs, and a run has no gaps. What to rewrite follows the
 //! rows, not the bytes, since small files are mostly overhead: a file joins a run only if the newer files of the run hold as
 //! many rows as it does, so each time a row is rewritten its file at least doubles, and n rows cost O(n log n) in all.
+//! Rows that expire at different times stay apart.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use arrow::record_batch::RecordBatch;
@@ -29,19 +31,28 @@ impl TableWriter {
     pub(super) async fn compact(&mut self) -> DeltaResult<usize> {
         let Shape::Append { epoch } = &self.spec.shape else { return Ok(0) };
         let policy = &self.lake.policy;
-        if self.log.files().len() < policy.compact_after_files {
+        if self.spec.expiry.is_none() && self.log.files().len() < policy.compact_after_files {
             return Ok(0);
         }
         // A file of somebody else may have no statistics: it stays as it is.
-        let known = self.log.files().filter_map(|file| Some((Live::of(file, epoch)?, file.clone())));
-        let mut files: Vec<(Live, LiveFile)> = known.collect();
-        files.sort_by_key(|(live, _)| *live);
-        let sizes: Vec<Live> = files.iter().map(|(live, _)| *live).collect();
-        let Some(run) = run_to_rewrite(&sizes, policy.compact_after_files, policy.target_file_bytes) else {
-            return Ok(0);
-        };
-        let files = files.get(run).unwrap_or_default();
-        let added = self.rewrite(files).await?;
+        let slice = |file: &LiveFile| self.spec.expiry.as_ref().map_or(Some(0), |expiry| expiry.slice(file));
+        let mut slices: BTreeMap<i64, Vec<(Live, &LiveFile)>> = BTreeMap::new();
+        for file in self.log.files() {
+            if let Some((live, slice)) = Live::of(file, epoch).zip(slice(file)) {
+                slices.entry(slice).or_default().push((live, file));
+            }
+        }
+        let newest = slices.keys().next_back().copied();
+        let run = slices.into_iter().find_map(|(slice, mut files)| {
+            files.sort_by_key(|(live, _)| *live);
+            let sizes: Vec<Live> = files.iter().map(|(live, _)| *live).collect();
+            // To a slice that is not the newest nothing more comes.
+            let gathered = if Some(slice) == newest { policy.compact_after_files } else { 2 };
+            let run = run_to_rewrite(&sizes, gathered, policy.target_file_bytes)?;
+            Some(files.drain(run).map(|(live, file)| (live, file.clone())).collect::<Vec<_>>())
+        });
+        let Some(files) = run else { return Ok(0) };
+        let added = self.rewrite(&files).await?;
         let removed: Vec<LiveFile> = files.iter().map(|(_, file)| file.clone()).collect();
         let operation = Operation {
             name: "OPTIMIZE",

@@ -4,6 +4,7 @@
 //! commit: readers would wait for that commit until its checkpoint is made, ten times as long as for any other.
 
 mod compact;
+mod expire;
 mod vacuum;
 
 use std::collections::BTreeSet;
@@ -14,6 +15,7 @@ use deltalake::checkpoints::{cleanup_expired_logs_for, create_checkpoint};
 use deltalake::{DeltaResult, DeltaTableError};
 use tidemark_store::clean_unfinished;
 
+pub use self::expire::Expired;
 use crate::Error;
 use crate::damage::LogCheckpoint;
 use crate::txn::{Kind, Stamp};
@@ -23,6 +25,8 @@ use crate::writer::TableWriter;
 #[derive(Debug, Default)]
 pub(crate) struct Schedule {
     cleaned: Option<SystemTime>,
+    /// Up to when, in milliseconds since 1970, everything has expired.
+    expired_ms: Option<i64>,
     /// The version of the last checkpoint, as far as it is known.
     checkpointed: u64,
 }
@@ -30,7 +34,7 @@ pub(crate) struct Schedule {
 impl Schedule {
     /// For a table that is opened at `version`: checkpoints are taken to have been made at every multiple of `interval`.
     pub(crate) fn at(version: u64, interval: u64) -> Self {
-        Schedule { cleaned: None, checkpointed: version - version % interval.max(1) }
+        Schedule { cleaned: None, expired_ms: None, checkpointed: version - version % interval.max(1) }
     }
 }
 
@@ -39,7 +43,9 @@ impl Schedule {
 pub struct Maintained {
     /// Data files that were rewritten into larger ones.
     pub files_compacted: usize,
-    /// Expired data files that were deleted.
+    /// Rows that have expired, as a whole or some values of them.
+    pub rows_expired: u64,
+    /// Data files that no version within the retention needs, and that were deleted.
     pub data_files_deleted: usize,
     /// Expired log files that were deleted.
     pub log_files_deleted: usize,
@@ -89,9 +95,9 @@ impl TableWriter {
         Ok(())
     }
 
-    /// Does what is due: rewrites many small files into one, and, every [`clean_every`](crate::Policy::clean_every), deletes
-    /// what has outlived its retention as of `now`. Rows never change. Call it after each publication; when nothing is
-    /// due it costs nothing.
+    /// Does what is due: lets go what has [expired](crate::Expiry), rewrites many small files into one, and, every
+    /// [`clean_every`](crate::Policy::clean_every), deletes what has outlived its retention as of `now`. Other rows never
+    /// change. Call it after each publication, and now and then where there is none; when nothing is due it costs nothing.
     ///
     /// # Errors
     /// [`Error::Unavailable`]: nothing was lost, the next call tries again. [`Error::Fenced`] and
@@ -99,6 +105,10 @@ impl TableWriter {
     pub async fn maintain(&mut self, now: SystemTime) -> Result<Maintained, Error> {
         let mut done = Maintained::default();
         self.know().await?.map_err(|failure| Error::unavailable(&self.spec.name, failure))?;
+        match self.expire(now).await {
+            Ok(rows) => done.rows_expired = rows,
+            Err(failure) => return Err(self.lease_after(failure).await),
+        }
         match self.compact().await {
             Ok(files) => done.files_compacted = files,
             Err(failure) => return Err(self.lease_after(failure).await),

@@ -8,6 +8,7 @@ use deltalake::logstore::object_store::{Error as StoreError, ObjectStoreExt, Put
 use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use deltalake::{DeltaResult, DeltaTable, DeltaTableError};
 use futures::StreamExt;
+use serde_json::Value;
 use tidemark_store::{Cause, Persistence};
 
 pub(crate) use self::history::{Back, commits_back_from};
@@ -19,6 +20,7 @@ use crate::damage::{self, Damage};
 use crate::foreign::{ForeignChanges, Found, files_of};
 use crate::lake::Sound;
 use crate::log::LiveFile;
+use crate::maintain::Expired;
 use crate::open::lineage;
 use crate::txn::Held;
 use crate::{Error, Location, log};
@@ -124,13 +126,23 @@ pub(crate) async fn foreign(
 /// # Errors
 /// [`Error::Unavailable`] when the table is missing or cannot be read, [`Error::StateMismatch`] when its log is damaged.
 pub async fn accepted_changes(location: &Location, table: &str) -> Result<Vec<ForeignChanges>, Error> {
-    patiently(location, table, async || {
-        let unavailable = |error| Error::unavailable(table, error);
-        let loaded = load(location, table, None).await?;
-        let metadata = loaded.snapshot().and_then(|state| Ok(serde_json::to_value(state.metadata())?));
-        Ok(ForeignChanges::accepted_in(&metadata.map_err(unavailable)?))
-    })
-    .await
+    let metadata = patiently(location, table, async || metadata(location, table, None).await);
+    Ok(ForeignChanges::accepted_in(&metadata.await?))
+}
+
+/// The rows of a table that have expired as of a version, if some have.
+///
+/// # Errors
+/// As for [`accepted_changes`].
+pub async fn expired(location: &Location, table: &str, version: u64) -> Result<Option<Expired>, Error> {
+    let metadata = patiently(location, table, async || metadata(location, table, Some(version)).await);
+    Ok(Expired::of(&metadata.await?))
+}
+
+async fn metadata(location: &Location, name: &str, version: Option<u64>) -> Result<Value, Error> {
+    let loaded = load(location, name, version).await?;
+    let metadata = loaded.snapshot().and_then(|state| Ok(serde_json::to_value(state.metadata())?));
+    metadata.map_err(|error| Error::unavailable(name, error))
 }
 
 /// What is wrong with the files of a table as of a version, in words: each is read to its end, and compared with the digest in

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod doubt;
+mod expire;
 mod maintain;
 mod merge;
 mod open;

@@ -65,6 +65,7 @@ pub(crate) fn keyed() -> TableSpec {
         shape: Shape::Keyed { key: vec!["id".to_owned()] },
         bounded: vec![],
         checks: vec![Check { name: "count_not_negative".to_owned(), sql: "count >= 0".to_owned() }],
+        expiry: None,
     }
 }
 
@@ -80,6 +81,7 @@ pub(crate) fn appended() -> TableSpec {
         shape: Shape::Append { epoch: "epoch".to_owned() },
         bounded: vec![],
         checks: vec![],
+        expiry: None,
     }
 }
 
@@ -148,7 +150,7 @@ pub(crate) async fn load(dir: &TempDir, spec: &TableSpec, version: Option<u64>) 
 }
 
 /// What the live files of a table hold, read without the code under test.
-async fn batches(dir: &TempDir, spec: &TableSpec, version: Option<u64>) -> Vec<RecordBatch> {
+pub(crate) async fn batches(dir: &TempDir, spec: &TableSpec, version: Option<u64>) -> Vec<RecordBatch> {
     let table = load(dir, spec, version).await;
     let files: Vec<_> = table.snapshot().unwrap().log_data().iter().map(|file| file.path().into_owned()).collect();
     let read = |file: String| {

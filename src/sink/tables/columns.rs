@@ -69,6 +69,7 @@ fn spec(name: &str, comment: &str, shape: Shape, fields: Vec<Field>) -> TableSpe
         shape,
         bounded: vec![],
         checks,
+        expiry: None,
     }
 }
 

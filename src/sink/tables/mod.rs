@@ -13,6 +13,7 @@ mod transaction_events;
 mod user_metrics;
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
@@ -75,6 +76,29 @@ pub trait Table: 'static {
     /// As for [`Table::batch`].
     fn initial(&mut self, _opened: Micros) -> Result<Option<RecordBatch>, ArrowError> {
         Ok(None)
+    }
+}
+
+/// What is not kept for ever, and for how long from the closing of its epoch.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Keep {
+    /// Payloads of rejected events.
+    pub payloads: Option<Duration>,
+    /// Rows of stream_health.
+    pub health: Option<Duration>,
+}
+
+impl Keep {
+    /// The specifications of tables of which some keep less.
+    pub fn of(self, mut specs: Vec<TableSpec>) -> Vec<TableSpec> {
+        let expiries = [
+            (RejectedEvents::spec().name, self.payloads.map(RejectedEvents::expiry)),
+            (StreamHealth::spec().name, self.health.map(StreamHealth::expiry)),
+        ];
+        for (name, expiry) in expiries {
+            specs.iter_mut().filter(|spec| spec.name == name).for_each(|spec| spec.expiry.clone_from(&expiry));
+        }
+        specs
     }
 }
 

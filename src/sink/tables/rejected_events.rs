@@ -1,6 +1,7 @@
 //! `monitoring/rejected_events`: the quarantine, one row for each rejected event.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{RecordBatch, StringArray};
 use arrow::error::ArrowError;
@@ -9,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use tidemark_dataflows::block::MAX_KEPT_BYTES;
 use tidemark_dataflows::decode::Rejected;
 use tidemark_dataflows::event::{Epoch, EpochMark};
-use tidemark_delta::TableSpec;
+use tidemark_delta::{Expires, Expiry, TableSpec};
 
 use super::columns::{appended, long, long_array, text, text_array, time, time_array};
 use super::transaction_events::partition_name;
@@ -22,6 +23,15 @@ pub const OMITTED: &str = "omitted";
 pub struct RejectedEvents {
     /// What `source_partition` says.
     pub partitions: PartitionNames,
+}
+
+impl RejectedEvents {
+    /// Lets payloads go that are as old as that. Details quote them, so they go as well.
+    pub(super) fn expiry(after: Duration) -> Expiry {
+        let columns = vec!["raw_payload".to_owned(), "detail".to_owned()];
+        let what = Expires::Values { columns, marked: "payload_encoding".to_owned(), word: OMITTED.to_owned() };
+        Expiry { column: "rejected_at".to_owned(), after, what }
+    }
 }
 
 impl Table for RejectedEvents {
@@ -42,7 +52,8 @@ impl Table for RejectedEvents {
             long("epoch", "the epoch it came in"),
             time("rejected_at", "closing time of that epoch"),
         ];
-        appended("monitoring/rejected_events", "Every rejected event with its reason", "epoch", fields)
+        let spec = appended("monitoring/rejected_events", "Every rejected event with its reason", "epoch", fields);
+        TableSpec { bounded: vec!["rejected_at".to_owned(), "payload_encoding".to_owned()], ..spec }
     }
 
     fn epoch_of(row: &Rejected, _: Epoch) -> Epoch {

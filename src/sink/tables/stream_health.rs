@@ -1,13 +1,14 @@
 //! `monitoring/stream_health`: one row for each epoch.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{RecordBatch, TimestampMicrosecondArray};
 use arrow::error::ArrowError;
 use tidemark_dataflows::event::{Epoch, EpochMark, Micros};
 use tidemark_dataflows::reason::Reason;
 use tidemark_dataflows::tally::{EpochSummary, Tally};
-use tidemark_delta::TableSpec;
+use tidemark_delta::{Expires, Expiry, TableSpec};
 
 use super::Table;
 use super::columns::{appended, long, long_array, text, text_array, time, time_array};
@@ -19,6 +20,17 @@ pub type Clock = fn() -> Micros;
 pub struct StreamHealth {
     /// Where `processing_time_ms` comes from.
     pub now: Clock,
+}
+
+impl StreamHealth {
+    /// The columns whose sums are those of run_manifest: received, accepted, duplicates, rejected.
+    pub const COUNTS: [&str; 4] = ["events_received", "events_valid", "duplicate_events", "events_rejected"];
+
+    /// Lets rows go of epochs that have been closed for as long as that.
+    pub(super) fn expiry(after: Duration) -> Expiry {
+        let what = Expires::Rows { summed: Self::COUNTS.map(ToOwned::to_owned).into() };
+        Expiry { column: "batch_end".to_owned(), after, what }
+    }
 }
 
 impl Table for StreamHealth {
@@ -41,7 +53,9 @@ impl Table for StreamHealth {
             long("retained_ids", "ids remembered after the epoch"),
             text("status", "ok, or what is degraded"),
         ];
-        appended("monitoring/stream_health", "What became of the events of each epoch", "batch_id", fields)
+        let comment = "What became of the events of each epoch";
+        let spec = appended("monitoring/stream_health", comment, "batch_id", fields);
+        TableSpec { bounded: vec!["batch_end".to_owned()], ..spec }
     }
 
     fn epoch_of(row: &EpochSummary, _: Epoch) -> Epoch {
