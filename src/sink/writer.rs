@@ -127,27 +127,29 @@ impl Writer {
                 Err(RecvTimeoutError::Disconnected) => self.finishing = true,
             }
             messages.try_iter().for_each(|message| self.take(message));
-            let complete = self.complete();
-            if let Some(epoch) = complete.filter(|_| self.finishing || self.due_in().is_zero()) {
-                let published = self.publish(epoch);
-                let tripped = self.tripped.take_if(|tripped| tripped.epoch <= epoch);
-                let published = published.and_then(|()| self.repair());
-                if let Err(error) = published.and(tripped.map_or(Ok(()), |tripped| Err(tripped.into()))) {
-                    self.shared.fail(error);
-                    return;
-                }
-            } else if let Err(error) = self.repair() {
-                self.shared.fail(error);
-                return;
-            } else if complete.is_none() && self.finishing {
-                return;
-            } else if complete.is_none() && self.is_maintenance_due() {
-                if let Err(error) = self.maintain() {
-                    self.shared.fail(error);
-                    return;
-                }
+            match self.step() {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => return self.shared.fail(error),
             }
         }
+    }
+
+    /// Does what is due; `false` once there is nothing more to do, ever.
+    fn step(&mut self) -> Result<bool, SinkError> {
+        let complete = self.complete();
+        let due = complete.filter(|_| self.finishing || self.due_in().is_zero());
+        if let Some(epoch) = due {
+            self.publish(epoch)?;
+        }
+        self.repair()?;
+        if let Some(tripped) = self.tripped.take_if(|tripped| Some(tripped.epoch) <= due) {
+            return Err(tripped.into());
+        }
+        if complete.is_none() && self.is_maintenance_due() {
+            self.maintain()?;
+        }
+        Ok(complete.is_some() || !self.finishing)
     }
 
     /// Whether nothing was published for so long that maintenance is due all the same. Before the first publication there is
