@@ -8,6 +8,7 @@ use std::thread;
 
 use super::*;
 use crate::cluster::Member;
+use crate::cluster::channel::Channel;
 use crate::cluster::fingerprint::Fingerprint;
 use crate::cluster::handshake::Key;
 use crate::cluster::messages::{self, Failed, Message};
@@ -30,7 +31,7 @@ fn ending_child() {
         lost_after: Duration::from_millis(if how == "silent" { 400 } else { 60_000 }),
     };
     let stream = TcpStream::connect(address).unwrap();
-    let (_links, _incoming) = Links::start(Arc::new(member), vec![None, Some(stream)]).unwrap();
+    let (_links, _incoming) = Links::start(Arc::new(member), vec![None, Some(Channel::plain(stream))]).unwrap();
     match how {
         "bug" => drop(thread::spawn(|| panic!("lost a row"))),
         "broken" => {

@@ -30,19 +30,22 @@ impl Party {
     }
 }
 
+type Met = Result<(Peer, Channel), Refusal>;
 type Both = (Result<Peer, Refusal>, Result<Peer, Refusal>);
 
 /// What the connecting and the listening side make of each other.
 fn meet(connecting: &Party, listening: &Party, to: usize, purpose: Purpose) -> Both {
+    let (connected, accepted) = meet_with(connecting, listening, to, purpose, [false, false]);
+    let peer = |met: Met| met.map(|(peer, _)| peer);
+    (peer(connected), peer(accepted))
+}
+
+/// The same, where each of them would have the connection encrypted or not.
+fn meet_with(connecting: &Party, listening: &Party, to: usize, purpose: Purpose, seal: [bool; 2]) -> (Met, Met) {
     let (left, right) = pair();
     thread::scope(|scope| {
-        let accepted = scope.spawn(|| {
-            let accepted = accept(&right, &listening.me());
-            drop(right);
-            accepted
-        });
-        let connected = connect(&left, &connecting.me(), to, purpose);
-        drop(left);
+        let accepted = scope.spawn(move || accept_with(right, &listening.me(), seal[1]));
+        let connected = connect_with(left, &connecting.me(), to, purpose, seal[0]);
         (connected, accepted.join().unwrap())
     })
 }
@@ -88,32 +91,70 @@ fn a_connection_that_means_another_process_is_refused() {
 }
 
 #[test]
-fn a_proof_is_worth_nothing_on_another_connection() {
+fn a_connection_is_encrypted_as_soon_as_one_side_would_have_it_so() {
     let (one, zero) = (Party::new(1, SECRET, "2"), Party::new(0, SECRET, "2"));
-    // Somebody between the two notes what is said, and says it again.
-    let overheard = {
-        let (left, right) = pair();
-        thread::scope(|scope| {
-            let accepted = scope.spawn(|| accept(&right, &zero.me()));
-            let hello = Hello::new(&one.me(), 0, Purpose::Data).unwrap();
-            let mut timed = begin(&left).unwrap();
-            timed.write(&hello.bytes).unwrap();
-            let theirs = Hello::parse(timed.read().unwrap()).unwrap();
-            let proof = proof(&one.key, CONNECTS, &hello, &theirs);
-            timed.write(proof.as_bytes()).unwrap();
-            accepted.join().unwrap().unwrap();
-            (hello.bytes, *proof.as_bytes())
-        })
-    };
+    for purpose in [Purpose::Data, Purpose::Control] {
+        for seal in [[false, false], [false, true], [true, false], [true, true]] {
+            let (connected, accepted) = meet_with(&one, &zero, 0, purpose, seal);
+            let (mut connected, mut accepted) = (connected.unwrap().1, accepted.unwrap().1);
+            let wanted = seal[0] || seal[1];
+            assert_eq!([connected.is_sealed(), accepted.is_sealed()], [wanted, wanted]);
+            connected.write_all(b"there").unwrap();
+            accepted.write_all(b"back!").unwrap();
+            let mut heard = [[0; 5]; 2];
+            accepted.read_exact(&mut heard[0]).unwrap();
+            connected.read_exact(&mut heard[1]).unwrap();
+            assert_eq!(heard, [*b"there", *b"back!"]);
+        }
+    }
     let (left, right) = pair();
+    assert!(!leaves_this_machine(&left).unwrap() && !leaves_this_machine(&right).unwrap());
+}
+
+/// Notes all that the connecting side says.
+fn overheard(one: &Party, zero: &Party, purpose: Purpose) -> Vec<u8> {
+    let ((left, middle), (onwards, right)) = (pair(), pair());
+    let (from_left, from_right) = (middle.try_clone().unwrap(), onwards.try_clone().unwrap());
+    let pass_on = |mut from: TcpStream, mut to: TcpStream| {
+        let (mut all, mut bytes) = (Vec::new(), [0; 4096]);
+        while let Ok(count @ 1..) = from.read(&mut bytes) {
+            all.extend_from_slice(&bytes[..count]);
+            to.write_all(&bytes[..count]).unwrap();
+        }
+        let _ = to.shutdown(std::net::Shutdown::Write);
+        all
+    };
     thread::scope(|scope| {
-        let accepted = scope.spawn(|| accept(&right, &zero.me()));
-        let mut timed = begin(&left).unwrap();
-        timed.write(&overheard.0).unwrap();
-        timed.read::<HELLO_BYTES>().unwrap();
-        timed.write(&overheard.1).unwrap();
-        assert!(matches!(accepted.join().unwrap(), Err(Refusal::Secret)));
-    });
+        let said = scope.spawn(move || pass_on(from_left, onwards));
+        scope.spawn(move || pass_on(from_right, middle));
+        let accepted = scope.spawn(|| accept(right, &zero.me()));
+        drop(connect(left, &one.me(), 0, purpose).unwrap());
+        drop(accepted.join().unwrap().unwrap());
+        said.join().unwrap()
+    })
+}
+
+#[test]
+fn what_was_overheard_is_worth_nothing_on_another_connection_and_tells_nothing() {
+    let (one, zero) =
+        (Party::new(1, SECRET, "a setting that is told"), Party::new(0, SECRET, "a setting that is told"));
+    for purpose in [Purpose::Data, Purpose::Control] {
+        let said = overheard(&one, &zero, purpose);
+        assert!(said.len() >= PREAMBLE_BYTES + GREETING_BYTES + 2 + TAG_BYTES);
+        assert!(!String::from_utf8_lossy(&said).contains("told"), "settings are hidden");
+        let (mut left, right) = pair();
+        left.write_all(&said).unwrap();
+        left.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert!(matches!(accept(right, &zero.me()), Err(Refusal::Stranger)));
+        // Any bit of it counts.
+        for at in [PREAMBLE_BYTES, PREAMBLE_BYTES + 40, PREAMBLE_BYTES + GREETING_BYTES - 1] {
+            let (mut left, right) = pair();
+            let mut said = said.clone();
+            said[at] ^= 1;
+            left.write_all(&said).unwrap();
+            assert!(matches!(accept(right, &zero.me()), Err(Refusal::Secret)), "byte {at}");
+        }
+    }
 }
 
 #[test]
@@ -122,13 +163,29 @@ fn what_one_side_says_cannot_be_sent_back_to_it() {
     let (left, right) = pair();
     let one = Party::new(1, SECRET, "2");
     thread::scope(|scope| {
-        scope.spawn(|| {
+        scope.spawn(move || {
             let mut timed = begin(&right).unwrap();
-            let hello: [u8; HELLO_BYTES] = timed.read().unwrap();
-            let _ = timed.write(&hello);
+            timed.read::<PREAMBLE_BYTES>().unwrap();
+            let greeting: [u8; GREETING_BYTES] = timed.read().unwrap();
+            let _ = timed.write(&[&[ADMITTED][..], &greeting].concat());
         });
-        assert!(matches!(connect(&left, &one.me(), 0, Purpose::Data), Err(Refusal::Stranger)));
+        assert!(matches!(connect(left, &one.me(), 0, Purpose::Data), Err(Refusal::Secret)));
     });
+}
+
+#[test]
+fn another_version_is_told_so() {
+    let (left, mut right) = pair();
+    let one = Party::new(1, SECRET, "2");
+    thread::scope(|scope| {
+        let connected = scope.spawn(|| connect(left, &one.me(), 0, Purpose::Data));
+        right.write_all(&[OTHER_VERSION]).unwrap();
+        assert!(matches!(connected.join().unwrap(), Err(Refusal::Stranger)));
+    });
+    let (mut left, right) = pair();
+    left.write_all(&[&MAGIC[..], &1_u16.to_le_bytes(), &[0; 47]].concat()).unwrap();
+    assert!(matches!(accept(right, &Party::new(0, SECRET, "2").me()), Err(Refusal::Stranger)));
+    assert_eq!(begin(&left).unwrap().read::<1>().unwrap(), [OTHER_VERSION]);
 }
 
 #[test]
@@ -138,6 +195,6 @@ fn garbage_and_a_closed_connection_are_refused_at_once() {
         let (left, right) = pair();
         begin(&left).unwrap().write(garbage).unwrap();
         drop(left);
-        assert!(matches!(accept(&right, &zero.me()), Err(Refusal::Stranger | Refusal::Broken(_))));
+        assert!(matches!(accept(right, &zero.me()), Err(Refusal::Stranger | Refusal::Broken(_))));
     }
 }

@@ -4,13 +4,15 @@
 //! too long, means that the process behind it is lost: then this one tells the others and [ends](super::ending).
 
 use std::io;
-use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
+use timely::communication::allocator::zero_copy::stream::Stream;
+
+use super::channel::Channel;
 use super::messages::{self, Failed, Message};
 use super::{Member, ending};
 use crate::config::units::format_duration;
@@ -49,22 +51,22 @@ pub struct Links {
 pub type Incoming = Receiver<(usize, Message)>;
 
 impl Links {
-    /// Starts to listen to every process, and to give signs of life. `sockets` has a connection for each process but this
+    /// Starts to listen to every process, and to give signs of life. `channels` has a connection for each process but this
     /// one.
     ///
     /// # Errors
     ///
     /// When no thread can be started.
-    pub fn start(member: Arc<Member>, sockets: Vec<Option<TcpStream>>) -> io::Result<(&'static Links, Incoming)> {
+    pub fn start(member: Arc<Member>, channels: Vec<Option<Channel>>) -> io::Result<(&'static Links, Incoming)> {
         let (mut outgoing, mut connections) = (Vec::new(), Vec::new());
-        for (peer, socket) in sockets.into_iter().enumerate() {
-            let Some(socket) = socket else {
+        for (peer, connection) in channels.into_iter().enumerate() {
+            let Some(connection) = connection else {
                 outgoing.push(None);
                 continue;
             };
             let (sender, messages) = channel();
             outgoing.push(Some(sender));
-            connections.push((peer, socket, messages));
+            connections.push((peer, connection, messages));
         }
         let done = outgoing.iter().map(|_| AtomicBool::new(false)).collect();
         let links = Links { member, outgoing, done, told: Mutex::default(), heard: Condvar::new() };
@@ -72,9 +74,9 @@ impl Links {
         let links: &'static Links = Box::leak(Box::new(links));
         ending::watch_over(links);
         let (incoming, received) = channel();
-        for (peer, socket, messages) in connections {
-            let (reads, incoming) = (socket.try_clone()?, incoming.clone());
-            let write = move || links.write(peer, socket, &messages);
+        for (peer, connection, messages) in connections {
+            let (reads, incoming) = (connection.try_clone()?, incoming.clone());
+            let write = move || links.write(peer, connection, &messages);
             Builder::new().name(format!("link-to-{peer}")).spawn(write)?;
             Builder::new().name(format!("link-from-{peer}")).spawn(move || links.read(peer, reads, &incoming))?;
         }
@@ -168,10 +170,10 @@ impl Links {
         }
     }
 
-    fn write(&self, peer: usize, mut socket: TcpStream, messages: &Receiver<Outgoing>) {
+    fn write(&self, peer: usize, mut channel: Channel, messages: &Receiver<Outgoing>) {
         let beat = self.member.lost_after / BEATS;
         // What cannot be written for so long is not read any more.
-        let _ = socket.set_write_timeout(Some(self.member.lost_after));
+        let _ = channel.set_write_timeout(Some(self.member.lost_after));
         loop {
             let message = match messages.recv_timeout(beat) {
                 Ok(Outgoing::Written(tell)) => {
@@ -182,18 +184,18 @@ impl Links {
                 Err(RecvTimeoutError::Timeout) => Message::Beat,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            if let Err(error) = messages::write(&mut socket, &message) {
+            if let Err(error) = messages::write(&mut channel, &message) {
                 return self.lost(peer, &self.in_words(&error));
             }
         }
     }
 
-    fn read(&self, peer: usize, mut socket: TcpStream, incoming: &Sender<(usize, Message)>) {
+    fn read(&self, peer: usize, mut channel: Channel, incoming: &Sender<(usize, Message)>) {
         // Its first sign of life comes once it has found all the others.
         let mut patience = self.member.join_timeout + self.member.lost_after;
         loop {
-            let _ = socket.set_read_timeout(Some(patience));
-            match messages::read(&mut socket) {
+            let _ = channel.set_read_timeout(Some(patience));
+            match messages::read(&mut channel) {
                 Ok(Message::Beat) => {}
                 Ok(Message::Failed(failed)) => self.hear(failed),
                 Ok(message) => {

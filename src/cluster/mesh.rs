@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, sleep};
 use std::time::{Duration, Instant};
 
+use super::channel::Channel;
 use super::handshake::{self, Introduction, PATIENCE, Peer, Purpose, Refusal};
 use super::{Error, Member};
 use crate::config::units::format_duration;
@@ -35,14 +36,14 @@ const UNEASY: Duration = Duration::from_secs(2);
 /// The connections of this process, one of each kind to every other: by number, with none to itself.
 pub struct Mesh {
     /// For the dataflow.
-    pub data: Vec<Option<TcpStream>>,
+    pub data: Vec<Option<Channel>>,
     /// For messages.
-    pub control: Vec<Option<TcpStream>>,
+    pub control: Vec<Option<Channel>>,
 }
 
 /// What the threads tell of.
 enum Event {
-    Joined(Peer, TcpStream),
+    Joined(Peer, Channel),
     /// Whoever connected from there has proved that it knows the secret, but its settings do not fit.
     Unfit(String),
     /// This process does not fit, or cannot listen.
@@ -175,7 +176,7 @@ pub fn join(member: &Arc<Member>, stop: &AtomicBool) -> Result<Mesh, Error> {
             tracing::info!("waiting for {}", arrivals.missing(member).join(", "));
         }
         match told.recv_timeout(PAUSE) {
-            Ok(Event::Joined(peer, stream)) => arrivals.add(peer, stream),
+            Ok(Event::Joined(peer, channel)) => arrivals.add(peer, channel),
             Ok(Event::Unfit(why)) => unfit = Some(Error::Setting(why)),
             Ok(Event::Impossible(error)) => break Err(error),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
@@ -199,22 +200,22 @@ fn absent(member: &Member, arrivals: &Arrivals) -> Error {
 #[derive(Default)]
 struct Arrival {
     incarnation: u64,
-    data: Option<TcpStream>,
-    control: Option<TcpStream>,
+    data: Option<Channel>,
+    control: Option<Channel>,
 }
 
 #[derive(Default)]
 struct Arrivals(BTreeMap<usize, Arrival>);
 
 impl Arrivals {
-    fn add(&mut self, peer: Peer, stream: TcpStream) {
+    fn add(&mut self, peer: Peer, channel: Channel) {
         let arrival = self.0.entry(peer.process).or_default();
         if arrival.incarnation != peer.incarnation {
             *arrival = Arrival { incarnation: peer.incarnation, ..Arrival::default() };
         }
         match peer.purpose {
-            Purpose::Data => arrival.data = Some(stream),
-            Purpose::Control => arrival.control = Some(stream),
+            Purpose::Data => arrival.data = Some(channel),
+            Purpose::Control => arrival.control = Some(channel),
         }
     }
 
@@ -290,9 +291,9 @@ fn admit(shared: &Arc<Shared>, stream: TcpStream, from: SocketAddr) {
 }
 
 fn meet(shared: &Shared, stream: TcpStream, from: SocketAddr) {
-    match handshake::accept(&stream, &shared.me()) {
-        Ok(peer) if peer.process < shared.member.processes() => shared.tell(Event::Joined(peer, stream)),
-        Ok(peer) => {
+    match handshake::accept(stream, &shared.me()) {
+        Ok((peer, channel)) if peer.process < shared.member.processes() => shared.tell(Event::Joined(peer, channel)),
+        Ok((peer, _)) => {
             shared.refused(from, &format_args!("there is no process {}", peer.process));
         }
         // Its connections end with ours: it will not come again.
@@ -342,13 +343,13 @@ fn connect_to(shared: &Shared, peer: usize) {
 fn both(shared: &Shared, peer: usize) -> Result<(), Refusal> {
     let connect = |purpose| {
         let stream = reach(shared.member.addresses.get(peer).map_or("", String::as_str))?;
-        handshake::connect(&stream, &shared.me(), peer, purpose).map(|peer| (peer, stream))
+        handshake::connect(stream, &shared.me(), peer, purpose)
     };
     let (control, data) = (connect(Purpose::Control)?, connect(Purpose::Data)?);
     if control.0.incarnation != data.0.incarnation {
         return Err(Refusal::Broken(io::Error::other("it was started again in between")));
     }
-    [control, data].into_iter().for_each(|(peer, stream)| shared.tell(Event::Joined(peer, stream)));
+    [control, data].into_iter().for_each(|(peer, channel)| shared.tell(Event::Joined(peer, channel)));
     Ok(())
 }
 

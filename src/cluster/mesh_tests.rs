@@ -173,7 +173,7 @@ fn whoever_waits_in_vain_says_for_whom_and_why() {
 fn connections_of_an_earlier_start_are_replaced() {
     let pair = || {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        (TcpStream::connect(listener.local_addr().unwrap()).unwrap(), listener)
+        (Channel::plain(TcpStream::connect(listener.local_addr().unwrap()).unwrap()), listener)
     };
     let peer = |incarnation, purpose| Peer { process: 1, incarnation, purpose };
     let mut arrivals = Arrivals::default();

@@ -2,11 +2,12 @@
 //!
 //! Every pair of processes has two connections: one for the dataflow, which is handed to timely, and a control link. A
 //! process listens for those with greater numbers and connects to those with smaller ones, so they may start in any order.
-//! [`handshake`] keeps strangers away, [`fingerprint`] processes that would compute something else; [`mesh`] makes all
+//! [`handshake`] keeps strangers away, [`channel`] hides what is said from them, [`fingerprint`] keeps away processes that would compute something else; [`mesh`] makes all
 //! connections, [`links`] carries [`messages`] over the control links and watches over them, and [`ending`] ends the
 //! process when another is lost. [`supervisor`] runs several processes of one machine. What is not here: what the
 //! messages mean, which is the business of the runtime.
 
+pub mod channel;
 pub mod ending;
 pub mod fingerprint;
 pub mod handshake;

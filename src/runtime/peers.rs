@@ -1,7 +1,6 @@
 //! The other processes, as the leader sees them: how they come in, what they are told at the start, and what is done with
 //! what they say.
 
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
@@ -13,6 +12,7 @@ use super::RunError;
 use super::epochs::go_past;
 use super::leader_link::Told;
 use super::start::Recovered;
+use crate::cluster::channel::Channel;
 use crate::cluster::links::{Incoming, Links};
 use crate::cluster::messages::{Message, Start};
 use crate::cluster::{Member, mesh};
@@ -24,7 +24,7 @@ pub(super) struct Peers {
     /// For messages.
     pub(super) links: &'static Links,
     incoming: Incoming,
-    data: Vec<Option<TcpStream>>,
+    data: Vec<Option<Channel>>,
 }
 
 impl Peers {
@@ -52,7 +52,7 @@ impl Peers {
 }
 
 /// Links, messages and connections for the dataflow.
-pub(super) type Apart = (Option<&'static Links>, Option<Incoming>, Option<Vec<Option<TcpStream>>>);
+pub(super) type Apart = (Option<&'static Links>, Option<Incoming>, Option<Vec<Option<Channel>>>);
 
 /// What all peers go on from.
 pub(super) fn start_message(begun: &Recovered, held: Epoch) -> Start {

@@ -1,6 +1,5 @@
 //! The worker threads of this process, alone or connected to those of other processes.
 
-use std::net::TcpStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -13,9 +12,10 @@ use timely::{CommunicationConfig, WorkerConfig};
 use super::RunError;
 use super::lanes::Lane;
 use super::worker::{Plan, work};
+use crate::cluster::channel::Channel;
 
 /// Connections to the workers of other processes: by number, with none to this one, whose number comes with them.
-pub(super) type Connections = (Vec<Option<TcpStream>>, usize);
+pub(super) type Connections = (Vec<Option<Channel>>, usize);
 
 /// The workers of this process.
 pub(super) struct Workers {

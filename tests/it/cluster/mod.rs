@@ -6,3 +6,4 @@ mod joining;
 mod losses;
 mod network;
 mod supervisor;
+mod wire;
