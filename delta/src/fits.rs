@@ -153,7 +153,8 @@ fn properties(spec: &TableSpec, metadata: &Value) -> Result<(), String> {
     let properties = &metadata["configuration"];
     let is_on = |name: &str| properties[name].as_str().is_some_and(|value| value.eq_ignore_ascii_case("true"));
     // Rows of an append table are only added, so nothing that forbids or records other changes concerns it, unless some expire.
-    let changes = matches!(spec.shape, Shape::Keyed { .. }) || spec.expiry.is_some();
+    let keyed = matches!(spec.shape, Shape::Keyed { .. });
+    let changes = keyed || spec.expiry.is_some();
     let binding = [
         ("delta.appendOnly", changes),
         ("delta.enableChangeDataFeed", changes),
@@ -164,7 +165,9 @@ fn properties(spec: &TableSpec, metadata: &Value) -> Result<(), String> {
     ];
     match binding.into_iter().find(|(name, concerns)| *concerns && is_on(name)) {
         Some((name, _)) => {
-            Err(format!("{name} is set, which this program cannot honour: SET TBLPROPERTIES ('{name}' = 'false')"))
+            let why = if keyed { "" } else { " where rows or values of the table are not kept for ever" };
+            let undo = format!("SET TBLPROPERTIES ('{name}' = 'false')");
+            Err(format!("{name} is set, which this program cannot honour{why}: {undo}"))
         }
         None => Ok(()),
     }

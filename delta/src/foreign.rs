@@ -170,12 +170,16 @@ impl Found {
         first.version.checked_sub(1)
     }
 
-    /// Keeps commits alone that change rows. `files` are those that the table had before, with their statistics.
-    pub(crate) fn that_change_rows(mut self, files: &BTreeMap<String, Value>) -> Found {
-        let mut files = files.clone();
+    /// Keeps commits alone that change rows. `files` are those that the table had before, with their statistics, if they are
+    /// known. One that removes what is no part of the table removes no row: so two rewrites of the same files, of which one
+    /// does not see the other, leave rows twice.
+    pub(crate) fn that_change_rows(mut self, files: Option<&BTreeMap<String, Value>>) -> Found {
+        let (known, mut files) = (files.is_some(), files.cloned().unwrap_or_default());
         self.commits.retain(|commit| {
             let rows = |statistics: &Value| statistics["numRecords"].as_u64();
-            let removed = commit.files_removed.iter().map(|path| rows(&files.remove(path)?)).sum::<Option<u64>>();
+            let mut removed =
+                |path: &String| files.remove(path).map_or(known.then_some(0), |statistics| rows(&statistics));
+            let removed = commit.files_removed.iter().map(&mut removed).sum::<Option<u64>>();
             let added = commit.files_added.iter().map(|(_, statistics)| rows(statistics)).sum::<Option<u64>>();
             files.extend(commit.files_added.iter().cloned());
             commit.changes_rows || removed.zip(added).is_some_and(|(removed, added)| removed != added)

@@ -277,7 +277,7 @@ impl TableWriter {
         let known = self.log.version;
         let found = Found::since(&table, log.version, known, self.log.foreign.clone()).await.map_err(unavailable)?;
         let before = self.log.files().map(|file| (file.path.clone(), file.statistics.clone())).collect();
-        let found = found.that_change_rows(&before);
+        let found = found.that_change_rows(Some(&before));
         log.foreign = found.together(&before, self.spec.shape.epoch());
         found.report(name, &self.spec.shape, self.lake.policy.foreign_changes, log.foreign.as_ref());
         self.lake.refuse_foreign(name, &self.spec.shape, log.foreign.as_ref())?;

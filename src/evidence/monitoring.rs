@@ -173,6 +173,7 @@ impl Monitoring {
                 "rejected.epochs",
                 "rejected rows equal the counts of stream_health in each epoch",
                 health.differing(&self.rejected.by_epoch, |counts| counts.rejected),
+                health.expired.epoch,
             ),
             self.manifest(sums),
             self.curated(accepted),
@@ -216,7 +217,12 @@ impl Monitoring {
             "every accepted event stands in curated/transaction_events once, in its epoch, with its amount";
         let Some(curated) = &self.curated else { return Check::skipped(NAME, CLAIM, "the table is not written") };
         let (rows, count) = (curated.rows, accepted.count());
-        let mut check = differing(NAME, CLAIM, self.health.differing(&curated.by_epoch, |counts| counts.accepted));
+        let mut check = differing(
+            NAME,
+            CLAIM,
+            self.health.differing(&curated.by_epoch, |counts| counts.accepted),
+            self.health.expired.epoch,
+        );
         if i128::from(rows) != count || curated.amounts != [accepted.deposits, accepted.withdrawals] {
             check = Check::that(NAME, CLAIM, "", false);
         }
@@ -247,8 +253,14 @@ impl Monitoring {
     }
 }
 
-fn differing(name: &'static str, claim: &'static str, differing: Differing) -> Check {
+/// Epochs up to `gone` can be compared in all alone.
+fn differing(name: &'static str, claim: &'static str, differing: Differing, gone: Epoch) -> Check {
     let n = differing.epochs;
-    let findings = differing.first().map(|first| format!("{n} epochs differ, the first is epoch {first}"));
+    let findings = differing.first().map(|first| match first {
+        first if first <= gone => {
+            format!("the epochs up to {gone} differ in all, whose rows in stream_health are gone")
+        }
+        first => format!("{n} epochs differ, the first is epoch {first}"),
+    });
     Check::of(name, claim, format!("{n} epochs differ"), findings.into_iter().collect())
 }

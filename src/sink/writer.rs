@@ -85,8 +85,9 @@ pub(super) struct Writer {
     repair: Option<Repair>,
     /// When it was tried last.
     repair_tried: Option<Instant>,
+    started: Instant,
     /// When tables were maintained last.
-    maintained: Instant,
+    maintained: Option<Instant>,
 }
 
 impl Writer {
@@ -114,7 +115,8 @@ impl Writer {
             kept: Kept::default(),
             repair,
             repair_tried: None,
-            maintained: Instant::now(),
+            started: Instant::now(),
+            maintained: None,
         }
     }
 
@@ -156,7 +158,13 @@ impl Writer {
     /// nothing to maintain.
     fn is_maintenance_due(&self) -> bool {
         let published = || self.tables.iter().all(|table| table.committed_epoch().is_some());
-        self.maintained.elapsed() >= self.options.maintain_every && self.first_group.is_none() && published()
+        // A run that publishes nothing lets go what is old as well.
+        let expires = || self.options.specs.iter().any(|spec| spec.expiry.is_some());
+        let due = match self.maintained {
+            Some(at) => at.elapsed() >= self.options.maintain_every,
+            None => self.finishing && expires() || self.started.elapsed() >= self.options.maintain_every,
+        };
+        due && self.first_group.is_none() && published()
     }
 
     /// How long to wait for a message before looking again.
@@ -366,7 +374,7 @@ impl Writer {
     /// next time.
     fn maintain(&mut self) -> Result<(), SinkError> {
         let now = std::time::SystemTime::now();
-        self.maintained = Instant::now();
+        self.maintained = Some(Instant::now());
         self.options.permit.wait().map_err(SinkError::Displaced)?;
         let results = self.runtime.block_on(join_all(self.tables.iter_mut().map(|table| table.maintain(now))));
         for (table, done) in self.tables.iter().zip(&results) {

@@ -17,6 +17,25 @@ fn start(case: &Case, args: &str) -> Running {
     Running::start(tidemark(case.root(), args.split_whitespace()).stdin(Stdio::piped()))
 }
 
+/// As a job does that is started once a day, and finds nothing new.
+#[test]
+fn what_is_kept_long_enough_goes_in_a_run_that_finds_nothing_new() {
+    let case = Case::new();
+    case.file("in.ndjson", b"no event at all\n");
+    let run = || {
+        Running::start(
+            tidemark(case.root(), format!("run --output out --input in.ndjson {KEPT}").split_whitespace())
+                .stdin(Stdio::null()),
+        )
+    };
+    run().ended().well();
+    let payloads = || Tables::read(&case.path("out")).texts(&REJECTED, "raw_payload");
+    // It is there for a second, and there is nothing to wait for but that.
+    while payloads() != [""] {
+        assert!(run().ended().well().stderr.contains("nothing to do"));
+    }
+}
+
 /// What is there at the end adds up with what went, whenever it was killed.
 #[test]
 fn what_is_kept_long_enough_goes_across_kills_and_evidence_knows() {

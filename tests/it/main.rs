@@ -26,6 +26,7 @@ mod inside;
 mod late;
 mod lateness;
 mod live;
+mod memory;
 mod notebook;
 mod omitted;
 mod oracle;

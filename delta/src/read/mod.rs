@@ -115,9 +115,8 @@ pub(crate) async fn foreign(
         Some(before) => load(location, name, Some(before)).await.ok().and_then(|table| files_of(&table).ok()),
         None => None,
     };
-    let files = files.unwrap_or_default();
-    let found = found.that_change_rows(&files);
-    let together = found.together(&files, epoch);
+    let found = found.that_change_rows(files.as_ref());
+    let together = found.together(&files.unwrap_or_default(), epoch);
     Ok((found, together))
 }
 

@@ -220,3 +220,25 @@ async fn a_table_without_rows_is_written_anew_as_well() {
     writer.write_anew(&users(&[]), "updated_at").await.unwrap();
     assert_eq!((read_users(&dir, None).await, writer.foreign_changes()), (vec![], None));
 }
+
+/// As OPTIMIZE of some engines does, which passes by our compaction as it says that it changes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rewrite_that_did_not_see_ours_leaves_rows_twice_and_is_noticed() {
+    let dir = TempDir::new().unwrap();
+    let lake = lake_with(&dir, 1, Policy { compact_after_files: 4, ..policy() });
+    let mut writer = TableWriter::open_or_create(&lake, appended()).await.unwrap();
+    for epoch in 1..=4 {
+        writer.publish(epoch, None, Some(&rejected([(epoch.cast_signed(), 0)]))).await.unwrap();
+    }
+    let mut rewrite = removals(&dir, &appended(), false).await;
+    let mut file = foreign_file(&dir, &appended(), &rejected((1..=4).map(|epoch| (epoch, 0))), false);
+    file["add"]["stats"] = json!({ "numRecords": 4 }).to_string().into();
+    rewrite.push(file);
+    assert_eq!(writer.maintain(std::time::SystemTime::now()).await.unwrap().files_compacted, 4);
+    foreign(&dir, &appended(), "OPTIMIZE", &rewrite);
+    assert_eq!(read_rejected(&dir, None).await.len(), 8);
+    writer.publish(5, None, None).await.unwrap();
+    assert_eq!(writer.foreign_changes().map(|changes| changes.operation.as_str()), Some("OPTIMIZE"));
+    let opened = TableWriter::open_or_create(&lake_that(&dir, 2, OnForeignChanges::Report), appended()).await.unwrap();
+    assert_eq!(opened.foreign_changes(), writer.foreign_changes());
+}
