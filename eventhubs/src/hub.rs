@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use crate::connection::ConnectionString;
 use crate::credential::Identity;
 use crate::error::{Error, ErrorKind};
+use crate::outage::Outage;
 
 /// How long closing a client may take before it is left behind.
 const CLOSING: Duration = Duration::from_secs(3);
@@ -39,6 +40,8 @@ pub struct Hub {
     credential: Option<Arc<dyn TokenCredential>>,
     name: String,
     patience: Duration,
+    /// Its partitions that cannot be read just now.
+    pub(crate) outage: Arc<Outage>,
 }
 
 /// What an event hub says of itself.
@@ -85,7 +88,7 @@ impl Hub {
         };
         let name = name.filter(|name| !name.is_empty());
         let name = name.ok_or_else(|| usage("it has no name: give it, or an EntityPath".to_owned()))?;
-        Ok(Hub { access, credential, name, patience })
+        Ok(Hub { access, credential, name, patience, outage: Arc::default() })
     }
 
     /// The event hub's name.

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::batch::{Batch, Builder, Limits};
 use crate::error::{Error, ErrorKind};
 use crate::hub::{Hub, PartitionProperties, micros};
+use crate::outage::{Failing, Words};
 use crate::status::PartitionStatus;
 
 /// Most events that are taken from the client at once.
@@ -80,7 +81,7 @@ struct Progress {
     /// Everything before this that is past its retention has been told of.
     told: u64,
     /// Since when nothing but faults came; none while all is well.
-    failing_since: Option<Instant>,
+    failing: Option<(Instant, Failing)>,
     /// Whether the partition has been read at all: before, what is refused or not there is not met with another try.
     proven: bool,
 }
@@ -88,7 +89,10 @@ struct Progress {
 impl Progress {
     fn well(&mut self, to: &mut dyn Receive) {
         self.proven = true;
-        if self.failing_since.take().is_some() {
+        if let Some((_, failing)) = self.failing.take() {
+            if let Some(after) = failing.recovered(Instant::now()) {
+                tracing::info!(failed_for = after.as_secs(), "events come again");
+            }
             to.recovered();
         }
     }
@@ -112,7 +116,7 @@ impl PartitionReader {
     /// And anything else, once it has lasted too long.
     pub async fn read(&self, next: u64, to: &mut dyn Receive) -> Result<(), Error> {
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
-        let mut progress = Progress { next, told: 0, failing_since: None, proven: false };
+        let mut progress = Progress { next, told: 0, failing: None, proven: false };
         loop {
             let before = progress.next;
             let error = match self.connected(&mut progress, to).await {
@@ -122,7 +126,9 @@ impl PartitionReader {
             if progress.next > before {
                 backoff.reset();
             }
-            let since = *progress.failing_since.get_or_insert_with(Instant::now);
+            let now = Instant::now();
+            let begin = || (now, Failing::begin(&self.hub.outage, now));
+            let (since, failing) = progress.failing.get_or_insert_with(begin);
             let fatal = match error.kind() {
                 ErrorKind::Stolen | ErrorKind::Changed | ErrorKind::Expired | ErrorKind::Usage => true,
                 ErrorKind::Unauthorized | ErrorKind::NotFound => !progress.proven,
@@ -131,8 +137,12 @@ impl PartitionReader {
             if fatal || since.elapsed() >= self.give_up_after {
                 return Err(error);
             }
-            let (wait, next) = (backoff.wait(), progress.next);
-            tracing::warn!(partition = self.partition, next, %error, retry_in_ms = wait.as_millis(), "receiving again");
+            let (wait, next, partition) = (backoff.wait(), progress.next, &self.partition);
+            if let Some(Words { partitions, failing_for }) = failing.failed(now) {
+                let failing_for = failing_for.as_secs();
+                tracing::warn!(partition, partitions, failing_for, next, %error, "cannot be read; nothing is lost, it is tried again");
+            }
+            tracing::debug!(partition, next, %error, retry_in_ms = wait.as_millis(), "receiving again");
             to.failing(&error);
             self.status.reconnects.fetch_add(1, Relaxed);
             sleep(wait).await;

@@ -49,7 +49,6 @@ impl Receive for IntoLane {
     }
 
     fn recovered(&mut self) {
-        tracing::info!(place = self.place, "events come again");
         self.health.recovered(&self.place);
     }
 }
