@@ -1,14 +1,16 @@
 //! A connection between two processes once both know who is on the other side: encrypted, unless it stays on this machine.
 //!
 //! Encrypted, it carries frames: two bytes with the length, little-endian, and a message of the [Noise protocol], which is
-//! told from any that was altered, repeated, left out or moved. A frame that does not fit ends the connection.
+//! told from any that was altered, repeated, left out or moved. A frame that does not fit ends the connection, and so does
+//! one that does not come in time, where frames without words are sent as signs of life.
 //!
 //! [Noise protocol]: https://noiseprotocol.org/noise.html
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
+use std::thread::{Builder, sleep};
+use std::time::{Duration, Instant};
 
 use snow::StatelessTransportState;
 use timely::communication::allocator::zero_copy::stream::Stream;
@@ -61,6 +63,10 @@ struct Outgoing {
 #[derive(Default)]
 struct Incoming {
     frames: u64,
+    /// How long a frame may take, from when it is waited for to its last byte.
+    patience: Option<Duration>,
+    /// The same once the first one has come.
+    patience_then: Option<Duration>,
     /// What was read from the socket and not looked at.
     read: Ahead,
     /// What was said in a frame and not handed out.
@@ -93,7 +99,8 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn altered() -> io::Error {
+/// What came does not fit what went before it.
+pub(super) fn altered() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "what came was altered on the way")
 }
 
@@ -107,6 +114,7 @@ impl Sealed {
         frames > 0 && frames.is_multiple_of(self.frames_per_key)
     }
 
+    /// Writes a text, or, where there is none, a frame without words.
     fn write(&self, mut socket: &TcpStream, text: &[u8]) -> io::Result<usize> {
         let mut outgoing = lock(&self.outgoing);
         let Outgoing { frames, bytes, broken } = &mut *outgoing;
@@ -116,7 +124,8 @@ impl Sealed {
         let text = &text[..text.len().min(WRITTEN_AT_ONCE * PART_BYTES_MAX)];
         bytes.resize(WRITTEN_AT_ONCE * (LENGTH_BYTES + MESSAGE_BYTES_MAX), 0);
         let mut end = 0;
-        for part in text.chunks(PART_BYTES_MAX) {
+        let parts = text.chunks(PART_BYTES_MAX).chain(text.is_empty().then_some(text));
+        for part in parts {
             if self.is_worn(*frames) {
                 self.keys.write().unwrap_or_else(PoisonError::into_inner).rekey_outgoing();
             }
@@ -135,9 +144,9 @@ impl Sealed {
 
     fn read(&self, socket: &TcpStream, to: &mut [u8]) -> io::Result<usize> {
         let mut incoming = lock(&self.incoming);
-        let Incoming { frames, read, said } = &mut *incoming;
+        let Incoming { frames, patience, patience_then, read, said } = &mut *incoming;
         while said.left().is_empty() && !to.is_empty() {
-            let Some(length) = next_frame(socket, read)? else { return Ok(0) };
+            let Some(length) = next_frame(socket, read, *patience)? else { return Ok(0) };
             if self.is_worn(*frames) {
                 self.keys.write().unwrap_or_else(PoisonError::into_inner).rekey_incoming();
             }
@@ -150,6 +159,7 @@ impl Sealed {
             let told = keys.read_message(*frames, message, place).map_err(|_| altered())?;
             read.at += LENGTH_BYTES + length;
             *frames += 1;
+            *patience = patience_then.take().or(*patience);
             match at_once {
                 true if told > 0 => return Ok(told),
                 true => {}
@@ -164,7 +174,8 @@ impl Sealed {
 }
 
 /// Reads until a frame is there, and tells the length of its message; none at the end, if that is between two frames.
-fn next_frame(mut socket: &TcpStream, read: &mut Ahead) -> io::Result<Option<usize>> {
+fn next_frame(mut socket: &TcpStream, read: &mut Ahead, patience: Option<Duration>) -> io::Result<Option<usize>> {
+    let begun = Instant::now();
     loop {
         if let Some((length, rest)) = read.left().split_first_chunk::<LENGTH_BYTES>() {
             let length = usize::from(u16::from_le_bytes(*length));
@@ -172,6 +183,12 @@ fn next_frame(mut socket: &TcpStream, read: &mut Ahead) -> io::Result<Option<usi
                 return Ok(Some(length));
             }
         }
+        // The whole of it must come in time: a byte now and then is no sign of life.
+        let left = patience.map(|patience| patience.saturating_sub(begun.elapsed()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "no sign of life"));
+        }
+        socket.set_read_timeout(left)?;
         match socket.read(read.room_behind(READ_AHEAD_BYTES)) {
             Ok(0) if read.left().is_empty() => return Ok(None),
             Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ended within a frame")),
@@ -205,13 +222,38 @@ impl Channel {
         self.sealed.is_some()
     }
 
-    /// How long a read may take.
+    /// How long a read may take; encrypted, how long until a whole frame is there. Not while another thread reads.
     ///
     /// # Errors
     ///
     /// When the system refuses it.
     pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.socket.set_read_timeout(timeout)
+        match &self.sealed {
+            Some(sealed) => {
+                lock(&sealed.incoming).patience = timeout;
+                Ok(())
+            }
+            None => self.socket.set_read_timeout(timeout),
+        }
+    }
+
+    /// Gives a sign of life each time that has passed, until the connection ends, and asks for the first one within `first`, and
+    /// for each after it within `then`. Without encryption it does neither: what stays on the machine is not held up on the way.
+    ///
+    /// # Errors
+    ///
+    /// When no thread can be started.
+    pub fn keep_alive(&self, every: Duration, first: Duration, then: Duration) -> io::Result<()> {
+        let Some(sealed) = self.sealed.clone() else { return Ok(()) };
+        lock(&sealed.incoming).patience = Some(first);
+        lock(&sealed.incoming).patience_then = Some(then);
+        let socket = self.socket.try_clone()?;
+        let beat = move || {
+            while sealed.write(&socket, &[]).is_ok() {
+                sleep(every);
+            }
+        };
+        Builder::new().name("sign-of-life".to_owned()).spawn(beat).map(drop)
     }
 
     /// How long a write may take.

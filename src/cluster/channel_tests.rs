@@ -142,6 +142,38 @@ fn what_was_altered_left_out_repeated_or_moved_ends_the_connection_and_is_not_he
     assert_eq!((found, end.unwrap_err().kind()), (SAID[..3].concat(), io::ErrorKind::UnexpectedEof));
 }
 
+/// Somebody on the way who lets a byte through now and then, or nothing.
+#[test]
+fn a_frame_that_does_not_come_in_time_ends_the_connection_and_signs_of_life_keep_it() {
+    let (frames, keys) = frames(&SAID[..1]);
+    let (mut writes, right) = sockets();
+    let mut right = Channel::sealed_with(right, keys, 1, FEW);
+    right.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            for byte in frames.concat().chunks(1) {
+                if writes.write_all(byte).is_err() {
+                    return;
+                }
+                sleep(Duration::from_millis(50));
+            }
+        });
+        let error = right.read(&mut [0; 100]).unwrap_err();
+        assert!(matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock), "{error}");
+        drop(right);
+    });
+    let (mut left, mut right) = sealed();
+    for channel in [&left, &right] {
+        channel.keep_alive(Duration::from_millis(20), Duration::from_secs(60), Duration::from_secs(60)).unwrap();
+    }
+    // Signs of life are not heard as words, and change no key of one side alone.
+    sleep(Duration::from_millis(20 * 3 * FEW));
+    left.write_all(SAID[0]).unwrap();
+    let mut heard = [0; SAID[0].len()];
+    right.read_exact(&mut heard).unwrap();
+    assert_eq!(heard, *SAID[0]);
+}
+
 /// What another side says cannot be sent back to it: each direction has a key of its own.
 #[test]
 fn a_mirror_is_not_heard() {

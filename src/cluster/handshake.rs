@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use snow::{Builder, HandshakeState, StatelessTransportState};
 
-use super::channel::{Channel, PART_BYTES_MAX};
+use super::channel::{Channel, PART_BYTES_MAX, altered};
 use super::fingerprint::Fingerprint;
 
 /// How long a handshake may take.
@@ -357,7 +357,7 @@ fn compare(
     let mut message = vec![0; usize::from(u16::from_le_bytes(timed.read()?))];
     timed.read_into(&mut message)?;
     let mut theirs = vec![0; message.len()];
-    let length = keys.read_message(0, &message, &mut theirs).map_err(|_| Refusal::Stranger)?;
+    let length = keys.read_message(0, &message, &mut theirs).map_err(|_| altered())?;
     if purpose == Purpose::Data {
         return Ok(());
     }

@@ -83,6 +83,18 @@ impl Links {
         Ok((links, received))
     }
 
+    /// Keeps the connections of the dataflow alive: one that is held up on the way is lost as a process is.
+    ///
+    /// # Errors
+    ///
+    /// When no thread can be started.
+    pub fn keep_alive(&self, data: &[Option<Channel>]) -> io::Result<()> {
+        // As for messages, the first sign of life comes once the other one has found all.
+        let then = self.member.lost_after;
+        let first = then + self.member.join_timeout;
+        data.iter().flatten().try_for_each(|channel| channel.keep_alive(then / BEATS, first, then))
+    }
+
     /// This process among the others.
     pub fn member(&self) -> &Member {
         &self.member

@@ -38,6 +38,7 @@ impl Peers {
         let member = Arc::new(member);
         let mesh = mesh::join(&member, stop)?;
         let (links, incoming) = Links::start(Arc::clone(&member), mesh.control).map_err(SinkError::Start)?;
+        links.keep_alive(&mesh.data).map_err(SinkError::Start)?;
         tracing::info!(process = member.process, processes = member.processes(), "all processes are here");
         Ok(Some(Peers { links, incoming, data: mesh.data }))
     }

@@ -24,6 +24,15 @@ fn address() -> Option<IpAddr> {
     (!address.is_loopback() && !address.is_unspecified()).then_some(address)
 }
 
+/// What is done to a connection once it has come to the byte of that number.
+#[derive(Clone, Copy)]
+enum Harm {
+    /// That byte is changed.
+    Change(usize),
+    /// It and all after it are held up.
+    HoldUp(usize),
+}
+
 /// Somebody between the processes, who notes what goes to process 0 and may change it.
 struct Middle {
     address: String,
@@ -31,8 +40,8 @@ struct Middle {
 }
 
 impl Middle {
-    /// Passes on to `to`. Of each connection the byte of that number is changed.
-    fn start(ip: IpAddr, to: String, changed: Option<usize>) -> Middle {
+    /// Passes on to `to`. Of each connection something may be done to the byte of that number.
+    fn start(ip: IpAddr, to: String, harm: Option<Harm>) -> Middle {
         let listener = TcpListener::bind((ip, 0)).unwrap();
         let (address, noted) = (listener.local_addr().unwrap().to_string(), Arc::new(Mutex::new(Vec::new())));
         let notes = Arc::clone(&noted);
@@ -41,7 +50,7 @@ impl Middle {
                 // Whoever comes before process 0 listens comes again.
                 let Ok(onwards) = TcpStream::connect(&to) else { continue };
                 let (back, forth) = ((onwards.try_clone(), from.try_clone()), Arc::clone(&notes));
-                thread::spawn(move || pass_on(from, onwards, changed, Some(&forth)));
+                thread::spawn(move || pass_on(from, onwards, harm, Some(&forth)));
                 thread::spawn(move || pass_on(back.0.unwrap(), back.1.unwrap(), None, None));
             }
         });
@@ -49,14 +58,18 @@ impl Middle {
     }
 }
 
-fn pass_on(mut from: TcpStream, mut to: TcpStream, changed: Option<usize>, noted: Option<&Mutex<Vec<u8>>>) {
+fn pass_on(mut from: TcpStream, mut to: TcpStream, harm: Option<Harm>, noted: Option<&Mutex<Vec<u8>>>) {
     let (mut bytes, mut passed) = (vec![0; 1 << 16], 0);
     while let Ok(count @ 1..) = from.read(&mut bytes) {
         let part = &mut bytes[..count];
-        if let Some(byte) = changed.and_then(|at| part.get_mut(at.checked_sub(passed)?)) {
-            *byte ^= 1;
-        }
+        let before = passed;
         passed += count;
+        match harm {
+            Some(Harm::Change(at)) if (before..passed).contains(&at) => part[at - before] ^= 1,
+            // It is taken, and goes no further.
+            Some(Harm::HoldUp(at)) if passed > at => continue,
+            _ => {}
+        }
         if let Some(noted) = noted {
             noted.lock().unwrap().extend_from_slice(part);
         }
@@ -72,14 +85,14 @@ fn job() -> Job {
 }
 
 /// Starts two processes with somebody in between.
-fn start(job: &Job, ip: IpAddr, changed: Option<usize>) -> (Vec<Running>, Middle) {
+fn start(job: &Job, ip: IpAddr, harm: Option<Harm>, more: &str) -> (Vec<Running>, Middle) {
     let free = || TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap().to_string();
     let listens = free();
-    let middle = Middle::start(ip, listens.clone(), changed);
+    let middle = Middle::start(ip, listens.clone(), harm);
     let places = Places { addresses: vec![middle.address.clone(), free()], ..Places::of(2) };
     let start = |process: usize| {
         let listen = if process == 0 { format!("--set cluster.listen={listens}") } else { String::new() };
-        places.start(job, process, 1, &format!("{listen} {EAGER}"), "")
+        places.start(job, process, 1, &format!("{listen} {EAGER} {more}"), "")
     };
     ((0..2).map(start).collect(), middle)
 }
@@ -89,7 +102,7 @@ fn what_goes_between_hosts_cannot_be_read_on_the_way() {
     let Some(ip) = address() else { return skipped("this machine has no address for others") };
     let noted = |ip| {
         let job = job();
-        let (crew, middle) = start(&job, ip, None);
+        let (crew, middle) = start(&job, ip, None, "");
         all_well(crew);
         job.check();
         middle.noted.lock().unwrap().clone()
@@ -116,7 +129,7 @@ fn what_is_changed_on_the_way_ends_both_and_changes_nothing() {
     let job = job();
     // Somewhere in what follows the handshake, on whichever connection comes so far.
     for at in [3_000, 20_000] {
-        let (crew, _middle) = start(&job, ip, Some(at));
+        let (crew, _middle) = start(&job, ip, Some(Harm::Change(at)), "");
         let ended: Vec<_> = crew.into_iter().map(Running::ended).collect();
         ended_because(&ended[0], 3, &["process 1 ", "is lost", "what came was altered on the way"]);
         assert_eq!(ended[1].code(), 3, "{}", ended[1].stderr);
@@ -124,4 +137,18 @@ fn what_is_changed_on_the_way_ends_both_and_changes_nothing() {
     finish(&job, 2, 1);
     job.check();
     job.case.tidemark(&["evidence", "--output", "out"]).well();
+}
+
+/// The connection of the dataflow carries more than the one for messages, and is the first to come so far.
+#[test]
+fn what_is_held_up_on_the_way_is_lost_as_a_process_is() {
+    let Some(ip) = address() else { return skipped("this machine has no address for others") };
+    let job = job();
+    let (crew, _middle) = start(&job, ip, Some(Harm::HoldUp(20_000)), "--set cluster.lost_after=2s");
+    for ended in crew.into_iter().map(Running::ended) {
+        assert_eq!(ended.code(), 3, "{}", ended.stderr);
+        assert!(ended.stderr.contains("is lost"), "{}", ended.stderr);
+    }
+    finish(&job, 2, 1);
+    job.check();
 }
