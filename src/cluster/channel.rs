@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use snow::StatelessTransportState;
 use timely::communication::allocator::zero_copy::stream::Stream;
 
+use crate::config::units::format_duration;
+
 /// Bytes that tell the length of a frame.
 const LENGTH_BYTES: usize = 2;
 
@@ -186,7 +188,8 @@ fn next_frame(mut socket: &TcpStream, read: &mut Ahead, patience: Option<Duratio
         // The whole of it must come in time: a byte now and then is no sign of life.
         let left = patience.map(|patience| patience.saturating_sub(begun.elapsed()));
         if left.is_some_and(|left| left.is_zero()) {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "no sign of life"));
+            let words = format!("no sign of life for {}", format_duration(patience.unwrap_or_default()));
+            return Err(io::Error::new(io::ErrorKind::TimedOut, words));
         }
         socket.set_read_timeout(left)?;
         match socket.read(read.room_behind(READ_AHEAD_BYTES)) {
@@ -194,6 +197,8 @@ fn next_frame(mut socket: &TcpStream, read: &mut Ahead, patience: Option<Duratio
             Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ended within a frame")),
             Ok(count) => read.end += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // The time is up, or nearly so.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
     }
