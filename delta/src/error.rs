@@ -93,6 +93,11 @@ impl Error {
         Error::unavailable(table, failure)
     }
 
+    /// A failure to read what is damaged, if that is known; else as [`Error::failed`].
+    pub(crate) fn damaged(table: &str, damage: Option<&String>, failure: DeltaTableError) -> Self {
+        damage.map_or_else(|| Error::failed(table, failure), |what| Error::mismatch(table, what.clone()))
+    }
+
     pub(crate) fn mismatch(table: &str, what: impl Into<String>) -> Self {
         Error::StateMismatch { table: table.to_owned(), what: what.into() }
     }

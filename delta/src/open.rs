@@ -57,7 +57,8 @@ async fn try_open(lake: &Lake, spec: &TableSpec) -> Result<TableWriter, Error> {
     let Sound { table, passed_over, damage, checkpoint } = lake.location.load_sound(&spec.name, table).await?;
     let mut log = Log::of(&table, asked, lake, &spec.name).map_err(unavailable)?;
     log.checkpoint = checkpoint;
-    let held = Held::read(&table, &lake.identity.pipeline).await.map_err(unavailable)?;
+    let held = Held::read(&table, &lake.identity.pipeline).await;
+    let held = held.map_err(|failure| Error::damaged(&spec.name, damage.as_ref(), failure))?;
     let ours = lake.identity.generation;
     let fence = held.fence.ok_or_else(|| {
         Error::mismatch(&spec.name, format!("it was not created by pipeline {:?}", lake.identity.pipeline))

@@ -257,7 +257,8 @@ impl TableWriter {
         if log.table_id() != self.log.table_id() {
             return Err(Error::mismatch(name, "the table was replaced"));
         }
-        let held = Held::read(&table, &self.lake.identity.pipeline).await.map_err(unavailable)?;
+        let held = Held::read(&table, &self.lake.identity.pipeline).await;
+        let held = held.map_err(|failure| Error::failed(name, failure))?;
         let ours = self.lake.identity.generation;
         match held.fence {
             Some(fence) if fence == ours => {}

@@ -82,7 +82,9 @@ async fn standing_now(location: &Location, pipeline: &str, table: &str) -> Resul
         return Ok(None);
     }
     let Sound { table: handle, damage, .. } = location.load_sound(table, handle).await?;
-    let held = Held::read(&handle, pipeline).await.map_err(unavailable)?;
+    // Some damage shows in the transactions alone.
+    let held =
+        Held::read(&handle, pipeline).await.map_err(|failure| Error::damaged(table, damage.as_ref(), failure))?;
     let metadata = handle.snapshot().and_then(|state| Ok(serde_json::to_value(state.metadata())?));
     let unsigned = |number: i64| u64::try_from(number).unwrap_or_default();
     let version = handle.version().unwrap_or_default();

@@ -258,3 +258,19 @@ async fn files_say_what_they_hold() {
     assert_eq!(statistics, expected);
     assert_eq!(metadata(&dir, &spec)["configuration"]["delta.dataSkippingStatsColumns"], "id,updated_at");
 }
+
+/// The library reads transactions apart from the rest of the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_to_a_transaction_alone_is_named() {
+    let dir = TempDir::new().unwrap();
+    let mut writer = open(&dir, 1, keyed()).await;
+    writer.publish(1, None, Some(&users(&[("a", 1, 1)]))).await.unwrap();
+    let commit = path(&dir, &keyed()).join(format!("_delta_log/{:020}.json", writer.version()));
+    let text = std::fs::read_to_string(&commit).unwrap();
+    std::fs::write(&commit, text.replace("\"appId\"", "\"appIe\"")).unwrap();
+    let looked = tidemark_delta::standing(&location(&dir), PIPELINE, &keyed().name).await.unwrap_err();
+    let opened = TableWriter::open_or_create(&lake(&dir, 2), keyed()).await.unwrap_err();
+    for error in [looked, opened] {
+        assert!(error.is_damage() && error.to_string().contains(".json is damaged"), "{error}");
+    }
+}
