@@ -88,6 +88,8 @@ pub(super) struct Writer {
     started: Instant,
     /// When tables were maintained last.
     maintained: Option<Instant>,
+    /// Whether it had too much to let go for one time.
+    more_expired: bool,
 }
 
 impl Writer {
@@ -117,6 +119,7 @@ impl Writer {
             repair_tried: None,
             started: Instant::now(),
             maintained: None,
+            more_expired: false,
         }
     }
 
@@ -151,7 +154,7 @@ impl Writer {
         if complete.is_none() && self.is_maintenance_due() {
             self.maintain()?;
         }
-        Ok(complete.is_some() || !self.finishing)
+        Ok(complete.is_some() || self.more_expired || !self.finishing)
     }
 
     /// Whether nothing was published for so long that maintenance is due all the same. Before the first publication there is
@@ -164,7 +167,7 @@ impl Writer {
             Some(at) => at.elapsed() >= self.options.maintain_every,
             None => self.finishing && expires() || self.started.elapsed() >= self.options.maintain_every,
         };
-        due && self.first_group.is_none() && published()
+        (due || self.more_expired) && self.first_group.is_none() && published()
     }
 
     /// How long to wait for a message before looking again.
@@ -377,6 +380,7 @@ impl Writer {
         self.maintained = Some(Instant::now());
         self.options.permit.wait().map_err(SinkError::Displaced)?;
         let results = self.runtime.block_on(join_all(self.tables.iter_mut().map(|table| table.maintain(now))));
+        self.more_expired = results.iter().flatten().any(|done| done.more_expired);
         for (table, done) in self.tables.iter().zip(&results) {
             if let Ok(Maintained { rows_expired: rows @ 1.., .. }) = done {
                 tracing::debug!(table = table.spec().name, rows, "let go what was kept long enough");

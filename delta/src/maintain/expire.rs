@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arrow::array::{
-    ArrayRef, AsArray, BooleanArray, RecordBatch, Scalar, StringArray, TimestampMicrosecondArray, new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, Scalar, StringArray, TimestampMicrosecondArray, new_null_array,
 };
 use arrow::compute::kernels::cmp::lt;
-use arrow::compute::{filter_record_batch, not, sum};
+use arrow::compute::{filter_record_batch, not, prep_null_mask_filter, sum};
 use arrow::datatypes::Int64Type;
 use arrow::error::ArrowError;
 use chrono::{DateTime, SecondsFormat};
@@ -28,7 +28,7 @@ use crate::writer::TableWriter;
 /// Slices that the time until expiry is cut into.
 const SLICES: i64 = 24;
 
-/// Bytes of files that are rewritten at once; one file where it has more.
+/// Bytes of files that are rewritten at once, at most; one file where it has more.
 const LOT_BYTES: u64 = 16 << 20;
 
 /// Rows of a table that have expired, and are gone.
@@ -117,7 +117,9 @@ impl Expiry {
         let column = rows.column_by_name(&self.column);
         let column = column.ok_or_else(|| ArrowError::SchemaError(format!("no column {}", self.column)))?;
         let cutoff = TimestampMicrosecondArray::from(vec![cutoff_ms.saturating_mul(1_000)]).with_timezone("UTC");
-        lt(column, &Scalar::new(cutoff))
+        // A row without an instant, which only somebody else can have written, is never old.
+        let old = lt(column, &Scalar::new(cutoff))?;
+        Ok(if old.null_count() > 0 { prep_null_mask_filter(&old) } else { old })
     }
 
     fn operation(&self, name: &'static str, cutoff_ms: i64, figures: [(&str, u64); 4]) -> Operation {
@@ -141,27 +143,29 @@ fn rows_in(batches: &[RecordBatch]) -> u64 {
 }
 
 impl TableWriter {
-    /// Lets go what has expired as of `now`, from as many files as are rewritten at once; tells of how many rows.
-    pub(super) async fn expire(&mut self, now: SystemTime) -> DeltaResult<u64> {
-        let Some(expiry) = self.spec.expiry.clone() else { return Ok(0) };
+    /// Lets go what has expired as of `now`, from as many files as are rewritten at once; tells of how many rows, and whether
+    /// there is more.
+    pub(super) async fn expire(&mut self, now: SystemTime) -> DeltaResult<(u64, bool)> {
+        let Some(expiry) = self.spec.expiry.clone() else { return Ok((0, false)) };
         let cutoff_ms = expiry.cutoff_ms(now);
         if self.schedule.expired_ms >= Some(cutoff_ms) {
-            return Ok(0);
+            return Ok((0, false));
         }
         let mut due: Vec<LiveFile> = self.log.files().filter(|file| expiry.is_due(file, cutoff_ms)).cloned().collect();
         due.sort_by_key(|file| expiry.oldest_ms(file));
-        let mut bytes = 0;
-        let lot = due.iter().position(|file| {
+        let most = self.lake.policy.target_file_bytes.min(LOT_BYTES);
+        let mut bytes = due.first().map_or(0, |file| file.bytes);
+        let lot = due.iter().skip(1).position(|file| {
             bytes += file.bytes;
-            bytes > LOT_BYTES
+            bytes > most
         });
         let all = lot.is_none();
-        due.truncate(lot.map_or(due.len(), |first_too_many| first_too_many.max(1)));
+        due.truncate(lot.map_or(due.len(), |too_many| too_many + 1));
         let rows = if due.is_empty() { 0 } else { self.rewrite_expired(&expiry, cutoff_ms, due).await? };
         if all {
             self.schedule.expired_ms = Some(cutoff_ms);
         }
-        Ok(rows)
+        Ok((rows, !all))
     }
 
     async fn rewrite_expired(&mut self, expiry: &Expiry, cutoff_ms: i64, files: Vec<LiveFile>) -> DeltaResult<u64> {

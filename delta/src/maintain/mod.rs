@@ -45,6 +45,8 @@ pub struct Maintained {
     pub files_compacted: usize,
     /// Rows that have expired, as a whole or some values of them.
     pub rows_expired: u64,
+    /// Whether there is more of that, for the next call.
+    pub more_expired: bool,
     /// Data files that no version within the retention needs, and that were deleted.
     pub data_files_deleted: usize,
     /// Expired log files that were deleted.
@@ -106,7 +108,7 @@ impl TableWriter {
         let mut done = Maintained::default();
         self.know().await?.map_err(|failure| Error::unavailable(&self.spec.name, failure))?;
         match self.expire(now).await {
-            Ok(rows) => done.rows_expired = rows,
+            Ok((rows, more)) => (done.rows_expired, done.more_expired) = (rows, more),
             Err(failure) => return Err(self.lease_after(failure).await),
         }
         match self.compact().await {

@@ -288,6 +288,23 @@ async fn assert_expired(dir: &TempDir, what: &Expires, version: u64, context: &s
     assert_eq!(of_expiry.count(), 1, "{context}");
 }
 
+/// One file at a time, here.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_table_is_let_go_of_in_several_times() {
+    let dir = TempDir::new().unwrap();
+    let policy = Policy { target_file_bytes: 1, ..policy() };
+    let lake = lake_with(&dir, 1, policy);
+    let mut writer = TableWriter::open_or_create(&lake, kept(Some(rows()))).await.unwrap();
+    for epoch in 1..=5 {
+        publish(&mut writer, epoch).await;
+    }
+    for left in (0..5).rev() {
+        let done = writer.maintain(time_of(40)).await.unwrap();
+        assert_eq!((done.rows_expired, done.more_expired, read(&dir).await.len()), (2, left > 0, left));
+    }
+    assert!(!writer.maintain(time_of(40)).await.unwrap().more_expired);
+}
+
 /// Somebody who reads changes, or forbids them, is asked first.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_forbids_changes_is_refused_once_some_expire() {
