@@ -8,12 +8,12 @@ use azure_core::credentials::TokenCredential;
 pub use azure_messaging_eventhubs::ConsumerClient;
 use azure_messaging_eventhubs::builders::{ConsumerClientBuilder, ProducerClientBuilder};
 use azure_messaging_eventhubs::{EventHubsError, ProducerClient, RetryOptions};
+use tidemark_store::Outage;
 use tokio::time::timeout;
 
 use crate::connection::ConnectionString;
 use crate::credential::Identity;
 use crate::error::{Error, ErrorKind};
-use crate::outage::Outage;
 
 /// How long closing a client may take before it is left behind.
 const CLOSING: Duration = Duration::from_secs(3);

@@ -21,7 +21,6 @@ pub mod credential;
 mod error;
 pub mod hub;
 mod json;
-mod outage;
 pub mod receive;
 pub mod secret;
 pub mod send;

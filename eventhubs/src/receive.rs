@@ -13,13 +13,12 @@ use azure_messaging_eventhubs::models::ReceivedEventData;
 use azure_messaging_eventhubs::{ConsumerClient, EventHubsError, OpenReceiverOptions, StartLocation, StartPosition};
 use futures::StreamExt;
 use futures::future::BoxFuture;
-use tidemark_store::Backoff;
+use tidemark_store::{Backoff, Failing, Outage, Over, Words};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::batch::{Batch, Builder, Limits};
 use crate::error::{Error, ErrorKind};
 use crate::hub::{Hub, PartitionProperties, micros};
-use crate::outage::{Failing, Words};
 use crate::status::PartitionStatus;
 
 /// Most events that are taken from the client at once.
@@ -75,23 +74,25 @@ pub trait Receive: Send {
 }
 
 /// How far reading has come.
-struct Progress {
+struct Progress<'a> {
+    /// That of all partitions.
+    outage: &'a Outage,
     /// Sequence number of the next event.
     next: u64,
     /// Everything before this that is past its retention has been told of.
     told: u64,
     /// Since when nothing but faults came; none while all is well.
-    failing: Option<(Instant, Failing)>,
+    failing: Option<(Instant, Failing<'a>)>,
     /// Whether the partition has been read at all: before, what is refused or not there is not met with another try.
     proven: bool,
 }
 
-impl Progress {
+impl Progress<'_> {
     fn well(&mut self, to: &mut dyn Receive) {
         self.proven = true;
-        if let Some((_, failing)) = self.failing.take() {
-            if let Some(after) = failing.recovered(Instant::now()) {
-                tracing::info!(failed_for = after.as_secs(), "events come again");
+        if self.failing.take().is_some() {
+            if let Some(Over { failed_for, told: true }) = self.outage.succeeded(Instant::now()) {
+                tracing::info!(failed_for = failed_for.as_secs(), "events come again");
             }
             to.recovered();
         }
@@ -116,7 +117,7 @@ impl PartitionReader {
     /// And anything else, once it has lasted too long.
     pub async fn read(&self, next: u64, to: &mut dyn Receive) -> Result<(), Error> {
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
-        let mut progress = Progress { next, told: 0, failing: None, proven: false };
+        let mut progress = Progress { outage: &self.hub.outage, next, told: 0, failing: None, proven: false };
         loop {
             let before = progress.next;
             let error = match self.connected(&mut progress, to).await {
@@ -138,7 +139,7 @@ impl PartitionReader {
                 return Err(error);
             }
             let (wait, next, partition) = (backoff.wait(), progress.next, &self.partition);
-            if let Some(Words { partitions, failing_for }) = failing.failed(now) {
+            if let Some(Words { failing: partitions, failing_for }) = failing.failed(now) {
                 let failing_for = failing_for.as_secs();
                 tracing::warn!(partition, partitions, failing_for, next, %error, "cannot be read; nothing is lost, it is tried again");
             }
@@ -150,7 +151,7 @@ impl PartitionReader {
     }
 
     /// Reads over one connection.
-    async fn connected(&self, progress: &mut Progress, to: &mut dyn Receive) -> End {
+    async fn connected(&self, progress: &mut Progress<'_>, to: &mut dyn Receive) -> End {
         let client = match self.hub.consumer(&self.group).await {
             Ok(client) => client,
             Err(error) => return End::Failed(error),
@@ -164,7 +165,7 @@ impl PartitionReader {
     }
 
     /// Whether the event hub still is the one that was read so far, and holds what comes next.
-    async fn check(&self, client: &ConsumerClient, progress: &mut Progress) -> Result<(), Error> {
+    async fn check(&self, client: &ConsumerClient, progress: &mut Progress<'_>) -> Result<(), Error> {
         let next = progress.next;
         let changed = |why: String| Err(Error::new(ErrorKind::Changed, self.place(), why));
         let hub = self.hub.properties(client).await?;
@@ -186,7 +187,7 @@ impl PartitionReader {
     }
 
     /// Takes up that nothing before `first` is kept any more.
-    fn note_loss(&self, progress: &mut Progress, first: u64) -> Result<(), Error> {
+    fn note_loss(&self, progress: &mut Progress<'_>, first: u64) -> Result<(), Error> {
         let Some(lost) = first.checked_sub(progress.next).filter(|lost| *lost > 0) else { return Ok(()) };
         let error = expired(self.place(), progress.next, first);
         if self.refuses_loss {
@@ -199,7 +200,7 @@ impl PartitionReader {
         Ok(())
     }
 
-    async fn stream(&self, client: &ConsumerClient, progress: &mut Progress, to: &mut dyn Receive) -> End {
+    async fn stream(&self, client: &ConsumerClient, progress: &mut Progress<'_>, to: &mut dyn Receive) -> End {
         let options = OpenReceiverOptions {
             owner_level: self.owner_level,
             prefetch: Some(self.prefetch),
@@ -260,7 +261,7 @@ impl PartitionReader {
         &self,
         client: &ConsumerClient,
         chunk: Vec<Result<ReceivedEventData, EventHubsError>>,
-        progress: &mut Progress,
+        progress: &mut Progress<'_>,
         builder: &mut Builder,
         to: &mut dyn Receive,
     ) -> Result<Option<Error>, Unwanted> {
@@ -298,7 +299,7 @@ impl PartitionReader {
     }
 
     /// Counts the numbers before `sequence` that have not come, of a partition that keeps nothing before `kept_from`.
-    fn pass_over(&self, progress: &mut Progress, sequence: u64, kept_from: u64) -> Result<(), Error> {
+    fn pass_over(&self, progress: &mut Progress<'_>, sequence: u64, kept_from: u64) -> Result<(), Error> {
         let missing = sequence - progress.next;
         if missing == 0 {
             return Ok(());
@@ -330,7 +331,7 @@ impl PartitionReader {
     async fn is_quiet(
         &self,
         client: &ConsumerClient,
-        progress: &mut Progress,
+        progress: &mut Progress<'_>,
         suspect: &mut Option<u64>,
     ) -> Result<(), Error> {
         let found = self.ask(client).await?;

@@ -1,20 +1,18 @@
 //! How failures are met: what fails for a reason that may pass is repeated, for how long, and who is told.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::{Backoff, Cause};
+use crate::{Backoff, Cause, Failing, Outage, Over, Words};
 
 /// Tests wait a hundredth of the time.
 const HASTE: u32 = if cfg!(test) { 100 } else { 1 };
 const FIRST_WAIT: Duration = Duration::from_micros(100_000 / HASTE as u64);
 const LONGEST_WAIT: Duration = Duration::from_micros(10_000_000 / HASTE as u64);
-/// What goes on failing is told again after so long.
-const BETWEEN_WORDS: Duration = Duration::from_secs(60);
 /// A wait ends at most this long after a stop was asked for.
 const STOP_LATENCY: Duration = Duration::from_millis(50);
 
@@ -84,26 +82,18 @@ pub struct GaveUp<E> {
     pub error: E,
 }
 
-#[derive(Debug, Default)]
-struct Health {
-    /// Calls that have failed and are still trying.
-    failing_calls: usize,
-    /// Since when it fails, and when that was told last.
-    told: Option<(Instant, Instant)>,
-}
-
 /// Carries calls to one place through.
 #[derive(Debug)]
 pub struct Persistence {
     place: String,
     patience: Patience,
-    health: Mutex<Health>,
+    outage: Outage,
 }
 
 impl Persistence {
     /// For calls to `place`, as messages name it.
     pub fn new(place: impl Into<String>, patience: Patience) -> Self {
-        Persistence { place: place.into(), patience, health: Mutex::default() }
+        Persistence { place: place.into(), patience, outage: Outage::default() }
     }
 
     /// The place.
@@ -138,8 +128,8 @@ impl Persistence {
             };
             attempts += 1;
             let cause = cause(&error);
-            failing.get_or_insert_with(|| Failing::begin(self));
-            self.failed(what, &error, cause);
+            let failing = failing.get_or_insert_with(|| Failing::begin(&self.outage, Instant::now()));
+            self.failed(failing, what, &error, cause);
             let left = match cause {
                 Cause::Refused | Cause::Lasting => Duration::ZERO,
                 Cause::Passing => {
@@ -174,55 +164,22 @@ impl Persistence {
     }
 
     /// What no patience helps against is for the caller to tell.
-    fn failed(&self, what: &str, error: &impl fmt::Display, cause: Cause) {
-        let mut health = self.health();
-        let now = Instant::now();
-        let (since, last) = health.told.unwrap_or((now, now));
-        if health.told.is_none() || now - last >= BETWEEN_WORDS {
-            health.told = Some((since, now));
-            let (place, failing_for) = (&self.place, (now - since).as_secs());
-            match cause {
-                Cause::Full => {
-                    tracing::warn!(place, what, %error, failing_for, "no space is left: make room; nothing is lost, it is tried again");
-                }
-                Cause::Passing => {
-                    tracing::warn!(place, what, %error, failing_for, "failed; nothing is lost, it is tried again");
-                }
-                Cause::Refused | Cause::Lasting => tracing::debug!(place, what, %error, "failed"),
-            }
+    fn failed(&self, failing: &Failing<'_>, what: &str, error: &impl fmt::Display, cause: Cause) {
+        let lasts = matches!(cause, Cause::Refused | Cause::Lasting);
+        if let Some(Words { failing_for, .. }) = if lasts { None } else { failing.failed(Instant::now()) } {
+            let (place, failing_for) = (&self.place, failing_for.as_secs());
+            let advice = if cause == Cause::Full { "no space is left: make room" } else { "failed" };
+            tracing::warn!(place, what, %error, failing_for, "{advice}; nothing is lost, it is tried again");
         }
         self.patience.watch.failing(&self.place, &format!("{what}: {error}"));
     }
 
-    fn health(&self) -> MutexGuard<'_, Health> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// While some call still fails, the success of another is no recovery: a full disk can be read.
     fn succeeded(&self) {
-        let mut health = self.health();
-        if health.failing_calls > 0 {
-            return;
-        }
-        if let Some((since, _)) = health.told.take() {
-            tracing::info!(place = self.place, failed_for = since.elapsed().as_secs(), "works again");
+        if let Some(Over { failed_for, told }) = self.outage.succeeded(Instant::now()) {
+            if told {
+                tracing::info!(place = self.place, failed_for = failed_for.as_secs(), "works again");
+            }
             self.patience.watch.recovered(&self.place);
         }
-    }
-}
-
-/// A call that has failed and is still trying, also when it is dropped in the middle.
-struct Failing<'a>(&'a Persistence);
-
-impl<'a> Failing<'a> {
-    fn begin(of: &'a Persistence) -> Self {
-        of.health().failing_calls += 1;
-        Failing(of)
-    }
-}
-
-impl Drop for Failing<'_> {
-    fn drop(&mut self) {
-        self.0.health().failing_calls -= 1;
     }
 }

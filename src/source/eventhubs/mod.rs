@@ -85,7 +85,7 @@ impl EventHubsSource {
     /// There is no such event hub, we may not read it, or it does not answer.
     pub fn open(options: EventHubsOptions, health: &Arc<Health>) -> Result<Self, SourceError> {
         let threads = Threads::start(options.threads)?;
-        let opened = threads.wait_for(opening::open(&options))?;
+        let opened = threads.wait_for(opening::open(&options, health))?;
         let info = |name: &String| PartitionInfo { name: name.clone(), path: None, bytes: None };
         let beginnings: Vec<u64> = opened.found.iter().map(|found| found.first).collect();
         Ok(Self {

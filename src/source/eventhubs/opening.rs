@@ -1,15 +1,16 @@
 //! What is asked of an event hub before it is read.
 
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use futures::future::try_join_all;
 use tidemark_eventhubs::hub::{HubProperties, PartitionProperties};
 use tidemark_eventhubs::receive::first_at;
 use tidemark_eventhubs::{Error, ErrorKind};
-use tidemark_store::Backoff;
-use tokio::time::{Instant, sleep};
+use tidemark_store::{Cause, Patience, Persistence, Watch};
 
 use super::{EventHubsOptions, StartAt};
+use crate::health::Health;
 use crate::source::SourceError;
 
 /// What was found.
@@ -22,21 +23,14 @@ pub(super) struct Opened {
     pub(super) asked: std::time::Instant,
 }
 
-/// Asks until there is an answer, an error that stays, or the time is up.
-pub(super) async fn open(options: &EventHubsOptions) -> Result<Opened, SourceError> {
-    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-    let begun = Instant::now();
-    loop {
-        match ask(options).await {
-            Ok(opened) => return Ok(opened),
-            Err(error) if error.kind() == ErrorKind::Passing && begun.elapsed() < options.open_within => {
-                let wait = backoff.wait();
-                tracing::warn!(%error, retry_in_ms = wait.as_millis(), "the event hub cannot be opened; trying again");
-                sleep(wait).await;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
+/// Asks until there is an answer, an error that stays, or the time is up. Meanwhile `health` shows what is wrong.
+pub(super) async fn open(options: &EventHubsOptions, health: &Arc<Health>) -> Result<Opened, SourceError> {
+    let watch = Arc::clone(health) as Arc<dyn Watch>;
+    let patience = Patience { give_up_after: options.open_within, watch, ..Patience::default() };
+    let cause = |error: &Error| if error.kind() == ErrorKind::Passing { Cause::Passing } else { Cause::Lasting };
+    let opening = Persistence::new(options.hub.label(), patience);
+    let opened = opening.persist("opening", cause, async || ask(options).await).await;
+    opened.map_err(|gave_up| gave_up.error.into())
 }
 
 async fn ask(options: &EventHubsOptions) -> Result<Opened, Error> {

@@ -147,5 +147,5 @@ fn a_broker_that_is_not_there_is_waited_for_and_then_told() {
     let args = ["run", "--source", "eventhubs", "--output", "out", "--set", "eventhubs.give_up_after=1s"];
     let ended = finish(tidemark(case.root(), args).env("EVENT_HUB_CONNECTION_STRING", string), b"");
     assert_eq!(ended.code(), 3, "{}", ended.stderr);
-    assert!(ended.stderr.contains("trying again") && ended.stderr.contains("event hub c of 127.0.0.1"));
+    assert!(ended.stderr.contains("it is tried again") && ended.stderr.contains("event hub c of 127.0.0.1"));
 }
