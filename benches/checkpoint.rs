@@ -13,6 +13,7 @@
 #[path = "../dataflows/benches/common/mod.rs"]
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -33,14 +34,14 @@ use tidemark_dataflows::arrangement::{Fingerprint, Remembered, Settings as Index
 use tidemark_dataflows::block::Block;
 use tidemark_dataflows::contract::Contract;
 use tidemark_dataflows::event::{Epoch, EpochMark, EventId, Micros, UserId};
-use tidemark_dataflows::metrics::Totals;
+use tidemark_dataflows::metrics::{ByUser, Metric, Totals};
 use tidemark_dataflows::payloads::PayloadCap;
-use tidemark_dataflows::pipeline::{Inputs, Settings, tidemark};
+use tidemark_dataflows::pipeline::{Inputs, Metrics, Results, Settings, tidemark};
 use tidemark_dataflows::watermark::Horizon;
 use tidemark_store::{Patience, Store};
 use timely::container::CapacityContainerBuilder;
-use timely::dataflow::operators::{Input, Probe};
-use timely::dataflow::{InputHandle, ProbeHandle};
+use timely::dataflow::InputHandle;
+use timely::dataflow::operators::Input;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -155,8 +156,7 @@ fn write(size: Size, folder: &Path, store: &Store, steps: &mut Steps) -> Restora
         counters: Counters { newest_event_time_us: Some(NOW), ..Counters::default() },
         event_times: None,
         ids: id_runs,
-        users: vec![users],
-        channels: Vec::new(),
+        metrics: BTreeMap::from([(ByUser::NAME.to_owned(), vec![users])]),
         changes: Vec::new(),
         previous: None,
     };
@@ -190,6 +190,21 @@ fn settings(size: Size) -> Settings {
     }
 }
 
+/// A worker's share of the totals, which nobody reads on.
+struct LoadedTotals<'a> {
+    loaded: &'a Loaded,
+    worker: usize,
+    workers: usize,
+}
+
+impl<'s> Metrics<'s> for LoadedTotals<'_> {
+    fn restored<M: Metric>(&mut self) -> Vec<(M::Key, Totals)> {
+        self.loaded.totals::<M>(self.worker, self.workers)
+    }
+
+    fn take<M: Metric>(&mut self, _: Results<'s, M>) {}
+}
+
 /// What the slowest worker takes: for the ids, and for the totals, which go through the dataflow.
 fn take_up(size: Size, loaded: Loaded) -> [f64; 2] {
     let config = timely::Config {
@@ -206,17 +221,17 @@ fn take_up(size: Size, loaded: Loaded) -> [f64; 2] {
         let begun = Instant::now();
         let mut blocks = InputHandle::<Epoch, CapacityContainerBuilder<Vec<Block>>>::new();
         let mut marks = InputHandle::<Epoch, CapacityContainerBuilder<Vec<EpochMark>>>::new();
-        let probe = ProbeHandle::new();
-        worker.dataflow(|scope| {
+        let aggregated = worker.dataflow(|scope| {
             let (_, checkpoints) = scope.new_input::<Vec<()>>();
             let (_, behind) = scope.new_input::<Vec<_>>();
             let (blocks, marks) = (blocks.to_stream(scope), marks.to_stream(scope));
             let inputs = Inputs { blocks, marks, behind, checkpoints };
-            tidemark(inputs, &settings, restored).users.probe_with(&probe);
+            let mut totals = LoadedTotals { loaded: &loaded, worker: scope.index(), workers: scope.peers() };
+            tidemark(inputs, &settings, restored, &mut totals).stages.aggregated
         });
         blocks.advance_to(EPOCH + 1);
         marks.advance_to(EPOCH + 1);
-        while probe.less_than(&(EPOCH + 1)) {
+        while aggregated.less_than(&(EPOCH + 1)) {
             worker.step_or_park(None);
         }
         let totals = begun.elapsed().as_secs_f64();
@@ -234,7 +249,8 @@ fn round(size: Size, steps: &mut Steps) -> [f64; 2] {
     let store = Store::local(&folder.path().join("store"), Patience::default()).unwrap();
     let restorable = write(size, folder.path(), &store, steps);
     let bytes = |runs: &[Run], rows: u64| runs.iter().map(|run| run.bytes).sum::<u64>() as f64 / rows as f64;
-    let per_row = [bytes(&restorable.manifest.ids, size.ids), bytes(&restorable.manifest.users, size.users)];
+    let per_row =
+        [bytes(&restorable.manifest.ids, size.ids), bytes(&restorable.manifest.metrics[ByUser::NAME], size.users)];
     let kept = steps.timed("restore: a plain hash table", size.ids, || plain_table(size, folder.path()));
     assert!(kept > 0, "nothing was read");
     let loaded = steps.timed("restore: read and check all", size.ids, || Loaded::from_manifest(&store, &restorable));

@@ -61,7 +61,7 @@ fn batch(rows: u64, first: u64, step: u64, epoch: u64) -> RecordBatch {
     let rows = (first..rows).step_by(usize::try_from(step).unwrap()).map(row).collect();
     let closed = Micros(START + epoch.cast_signed() * 1_000_000);
     let mark = EpochMark { epoch, opened: Micros(START), closed, missing: 0, waits: true };
-    UserMetrics.batch(rows, &mark).unwrap().expect("there are rows")
+    UserMetrics::default().batch(rows, &mark).unwrap().expect("there are rows")
 }
 
 /// A table and whoever writes it.

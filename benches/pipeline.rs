@@ -32,10 +32,10 @@ use tidemark_dataflows::baselines::Plain;
 use tidemark_dataflows::block::{Arrival, Block, Body};
 use tidemark_dataflows::contract::Contract;
 use tidemark_dataflows::event::{Epoch, EpochMark, Micros, Offset, PartitionId, Position};
-use tidemark_dataflows::pipeline::{Inputs, Restored, Settings, tidemark};
+use tidemark_dataflows::pipeline::{Inputs, Restored, Settings, Unread, tidemark};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::InputHandle;
-use timely::dataflow::operators::{Input, Probe};
+use timely::dataflow::operators::Input;
 use timely::logging::{StartStop, TimelyEvent, TimelyEventBuilder};
 
 #[global_allocator]
@@ -221,8 +221,8 @@ fn stages(options: &Options) -> (u64, BTreeMap<String, u64>) {
             let (_, behind) = scope.new_input::<Vec<_>>();
             let (blocks, marks) = (blocks.to_stream(scope), marks.to_stream(scope));
             let inputs = Inputs { blocks, marks, behind, checkpoints };
-            let outputs = tidemark(inputs, &settings, Restored::nothing(&settings));
-            outputs.users.probe().0
+            let outputs = tidemark(inputs, &settings, Restored::nothing(&settings), &mut Unread);
+            outputs.stages.aggregated
         });
         let mut source = source(&input);
         let mut at = vec![Offset(0); source.partitions().len()];

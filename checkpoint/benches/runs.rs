@@ -73,7 +73,7 @@ fn runs(criterion: &mut Criterion) {
     let users = rows(0, ROWS);
     group.bench_function("totals: lay down", |bencher| bencher.iter(|| totals::encode(&users)));
     let object = totals::encode(&users);
-    let open = |object: &Bytes| totals::decode::<UserId>("totals", object).unwrap();
+    let open = |object: &Bytes| totals::decode_of::<UserId>("totals", object).unwrap();
     group.bench_function("totals: open", |bencher| bencher.iter(|| open(&object)));
     let parts: Vec<_> = (0..MERGED).map(|n| open(&totals::encode(&rows(n * ROWS, ROWS / MERGED)))).collect();
     group.bench_function("totals: merge of eight", |bencher| bencher.iter(|| totals::merge(&parts)));

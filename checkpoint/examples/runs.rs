@@ -92,9 +92,10 @@ fn measure_totals(count: usize) -> Result<(), tidemark_checkpoint::Error> {
     let all = rows(shuffled(count));
     let object = timed("encode", count, || totals::encode(&all));
     println!("  {:<28} {:8.2} bytes each", "size", object.len() as f64 / count as f64);
-    let run = timed("open (hash and checks)", count, || totals::decode::<UserId>("run", &object))?;
-    let sum =
-        timed("read all", count, || run.iter().fold(0, |sum, (user, kept)| sum + kept.deposits + user.0.len() as i128));
+    let run = timed("open (hash and checks)", count, || totals::decode_of::<UserId>("run", &object))?;
+    let sum = timed("read all", count, || {
+        run.iter::<UserId>().fold(0, |sum, (user, kept)| sum + kept.deposits + user.0.len() as i128)
+    });
     std::hint::black_box(sum);
     let mut parts = vec![run];
     for n in 1..RUNS {

@@ -404,10 +404,9 @@ pub struct Manifest {
     pub event_times: Option<EventTimes>,
     /// Remembered ids, oldest run first.
     pub ids: Vec<Run>,
-    /// Totals by user, oldest run first: later rows replace earlier ones.
-    pub users: Vec<Run>,
-    /// Totals by channel and type.
-    pub channels: Vec<Run>,
+    /// The totals of each metric by its name, oldest run first: later rows replace earlier ones.
+    #[serde(flatten)]
+    pub metrics: BTreeMap<String, Vec<Run>>,
     /// The changes of settings that were accepted so far: those of the adoption.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<Change>,
@@ -439,7 +438,7 @@ impl Manifest {
 
     /// All runs that it names.
     pub fn runs(&self) -> impl Iterator<Item = &Run> {
-        self.ids.iter().chain(&self.users).chain(&self.channels)
+        self.ids.iter().chain(self.metrics.values().flatten())
     }
 
     /// The partition that is the [inbox](crate::inbox::Inbox), where it is known yet.

@@ -83,19 +83,19 @@ proptest! {
         let mut runs = Vec::new();
         for part in parts {
             let alone: BTreeMap<_, _> = part.iter().cloned().collect();
-            let run = totals::decode::<UserId>("run", &totals::encode(&part)).unwrap();
+            let run = totals::decode_of::<UserId>("run", &totals::encode(&part)).unwrap();
             prop_assert_eq!(run.iter().collect::<Vec<_>>(), alone.into_iter().collect::<Vec<_>>());
             expected.extend(part);
             runs.push(run);
         }
-        let merged = totals::decode::<UserId>("merged", &totals::merge(&runs)).unwrap();
+        let merged = totals::decode_of::<UserId>("merged", &totals::merge(&runs)).unwrap();
         prop_assert_eq!(merged.iter().collect::<Vec<_>>(), expected.into_iter().collect::<Vec<_>>());
     }
 
     #[test]
     fn a_sound_envelope_around_any_body_never_makes_a_reader_panic(body in vec(any::<u8>(), 0..200)) {
         let _ = ids::decode("x", &envelope::wrap(Kind::Ids, &body));
-        let _ = totals::decode::<UserId>("x", &envelope::wrap(Kind::Totals, &body));
+        let _ = totals::decode_of::<UserId>("x", &envelope::wrap(Kind::Totals, &body));
         let _ = envelope::unwrap(Kind::Ids, "x", &Bytes::from(body));
     }
 
@@ -107,8 +107,8 @@ proptest! {
         if let Ok(run) = ids::decode("x", &envelope::wrap(Kind::Ids, &body)) {
             prop_assert_eq!(run.iter().count(), run.len());
         }
-        if let Ok(run) = totals::decode::<UserId>("x", &envelope::wrap(Kind::Totals, &body)) {
-            prop_assert_eq!(run.iter().count(), run.len());
+        if let Ok(run) = totals::decode_of::<UserId>("x", &envelope::wrap(Kind::Totals, &body)) {
+            prop_assert_eq!(run.iter::<UserId>().count(), run.len());
         }
     }
 }
@@ -132,7 +132,7 @@ fn objects() -> [Bytes; 3] {
 fn open(index: usize, object: &Bytes) -> Result<(), Error> {
     match index {
         0 => ids::decode("o", object).map(|_| ()),
-        1 => totals::decode::<UserId>("o", object).map(|_| ()),
+        1 => totals::decode_of::<UserId>("o", object).map(|_| ()),
         _ => envelope::unwrap(Kind::Manifest, "o", object).map(|_| ()),
     }
 }
@@ -212,10 +212,10 @@ fn a_run_out_of_order_is_refused() {
 fn all_six_channel_keys_have_bytes_of_their_own_and_unknown_ones_are_refused() {
     let keys = Channel::ALL.into_iter().flat_map(|channel| EventType::ALL.map(|event_type| (channel, event_type)));
     let rows: Vec<(ChannelKey, Totals)> = keys.map(|key| (key, Totals::NONE)).collect();
-    let run = totals::decode::<ChannelKey>("x", &totals::encode(&rows)).unwrap();
-    assert_eq!(run.iter().map(|(key, _)| key).collect::<BTreeSet<_>>().len(), 6);
+    let run = totals::decode_of::<ChannelKey>("x", &totals::encode(&rows)).unwrap();
+    assert_eq!(run.iter::<ChannelKey>().map(|(key, _)| key).collect::<BTreeSet<_>>().len(), 6);
     let strange = totals::encode(&[(UserId("\u{7}\u{0}".into()), Totals::NONE)]);
-    assert!(matches!(totals::decode::<ChannelKey>("x", &strange), Err(Error::Damaged { .. })));
+    assert!(matches!(totals::decode_of::<ChannelKey>("x", &strange), Err(Error::Damaged { .. })));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use tidemark_checkpoint::envelope::Digest;
 use tidemark_checkpoint::records::{
     Adoption, Behind, Change, Claim, Claimant, Counters, Cut, Cuts, EventTimes, Identity, Joined, Link, Manifest,
@@ -129,8 +130,10 @@ fn manifest() -> Manifest {
         counters,
         event_times: Some(event_times),
         ids: vec![run("runs/0000000002/0000-000000000001-ids", Some(482_136))],
-        users: vec![run("runs/0000000002/0000-000000000002-users", None)],
-        channels: vec![run("runs/0000000002/0000-000000000003-channels", None)],
+        metrics: BTreeMap::from([
+            ("users".to_owned(), vec![run("runs/0000000002/0000-000000000002-users", None)]),
+            ("channels".to_owned(), vec![run("runs/0000000002/0000-000000000003-channels", None)]),
+        ]),
         changes: vec![change()],
         previous: Some(link()),
     }

@@ -25,7 +25,7 @@ use tidemark_dataflows::block::{Arrival, Block};
 use tidemark_dataflows::contract::Contract;
 use tidemark_dataflows::event::*;
 use tidemark_dataflows::payloads::PayloadCap;
-use tidemark_dataflows::pipeline::{Inputs, Restored, Settings, tidemark};
+use tidemark_dataflows::pipeline::{Inputs, Restored, Settings, Unread, tidemark};
 use tidemark_dataflows::watermark::{Behind, Horizon};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::{Input, Probe};
@@ -133,13 +133,13 @@ fn dataflow(size: Size, workers: usize, blocks: &Arc<Vec<(Epoch, Block)>>) {
         let mut marks = InputHandle::<Epoch, CapacityContainerBuilder<Vec<EpochMark>>>::new();
         let mut behind = InputHandle::<Epoch, CapacityContainerBuilder<Vec<Behind>>>::new();
         let probe = ProbeHandle::new();
-        worker.dataflow(|scope| {
+        let aggregated = worker.dataflow(|scope| {
             let (_, checkpoints) = scope.new_input::<Vec<()>>();
             let (blocks, marks, behind) = (input.to_stream(scope), marks.to_stream(scope), behind.to_stream(scope));
             let inputs = Inputs { blocks, marks, behind, checkpoints };
-            let outputs = tidemark(inputs, &settings, Restored::nothing(&settings));
-            outputs.users.probe_with(&probe);
+            let outputs = tidemark(inputs, &settings, Restored::nothing(&settings), &mut Unread);
             outputs.summaries.probe_with(&probe);
+            outputs.stages.aggregated
         });
         let mut now = 0;
         for (n, (epoch, block)) in blocks.iter().enumerate() {
@@ -150,7 +150,7 @@ fn dataflow(size: Size, workers: usize, blocks: &Arc<Vec<(Epoch, Block)>>) {
                 behind.send(Behind { partition: PartitionId(0), head: None });
                 marks.advance_to(now);
                 marks.send(EpochMark { epoch: now, opened: Micros(0), closed: Micros(0), missing: 0, waits: true });
-                while probe.less_than(&now.saturating_sub(2)) {
+                while probe.less_than(&now.saturating_sub(2)) || aggregated.less_than(&now.saturating_sub(2)) {
                     worker.step_or_park(None);
                 }
             }

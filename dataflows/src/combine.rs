@@ -12,7 +12,7 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator;
 
 use crate::event::{Epoch, Event};
-use crate::metrics::{Accepted, GroupBy, Totals};
+use crate::metrics::{Accepted, Metric, Totals};
 
 /// An epoch in which fewer than this many events share a key on average is not worth combining.
 const WORTHWHILE_EVENTS_PER_KEY: usize = 2;
@@ -66,11 +66,11 @@ impl Judgement {
 /// let (_, updates) = updates.extract().remove(0);
 /// assert_eq!((updates.len(), updates[0].2.deposits), (1, 50));
 /// ```
-pub fn combine<G: GroupBy>(accepted: Accepted<'_>) -> VecCollection<'_, Epoch, G::Key, Totals> {
-    let name = format!("Combine: {}", G::NAME);
+pub fn combine<M: Metric>(accepted: Accepted<'_>) -> VecCollection<'_, Epoch, M::Key, Totals> {
+    let name = format!("Combine: {}", M::NAME);
     accepted
         .unary_frontier::<CapacityContainerBuilder<Vec<_>>, _, _, _>(Pipeline, &name, |_, _| {
-            let mut open: BTreeMap<Epoch, Open<G::Key>> = BTreeMap::new();
+            let mut open: BTreeMap<Epoch, Open<M::Key>> = BTreeMap::new();
             let mut judgement = Judgement { worthwhile: true, next_trial: 0 };
             move |(input, frontier), output| {
                 input.for_each_stamp(|cap, batches| {
@@ -81,11 +81,11 @@ pub fn combine<G: GroupBy>(accepted: Accepted<'_>) -> VecCollection<'_, Epoch, G
                             events: 0,
                             totals: HashMap::new(),
                         });
-                        batches.for_each(|batch| absorb::<G>(slot, batch));
+                        batches.for_each(|batch| absorb::<M>(slot, batch));
                     } else {
                         let mut session = output.session(&cap);
                         for event in batches.flat_map(|batch| batch.iter()) {
-                            session.give((G::key(event), epoch, Totals::of(event)));
+                            session.give((M::key(event), epoch, Totals::of(event)));
                         }
                     }
                 });
@@ -100,9 +100,9 @@ pub fn combine<G: GroupBy>(accepted: Accepted<'_>) -> VecCollection<'_, Epoch, G
         .as_collection()
 }
 
-fn absorb<G: GroupBy>(slot: &mut Open<G::Key>, batch: &Rc<Vec<Event>>) {
+fn absorb<M: Metric>(slot: &mut Open<M::Key>, batch: &Rc<Vec<Event>>) {
     slot.events += batch.len();
     for event in batch.iter() {
-        slot.totals.entry(G::key(event)).or_insert(Totals::NONE).plus_equals(&Totals::of(event));
+        slot.totals.entry(M::key(event)).or_insert(Totals::NONE).plus_equals(&Totals::of(event));
     }
 }

@@ -8,12 +8,31 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use differential_dataflow::difference::Semigroup;
 
 use crate::block::Body;
-use crate::event::{Epoch, Event, Micros, PartitionId, Position, UserId};
-use crate::metrics::{ChannelKey, Totals};
+use crate::event::{Epoch, Event, Micros, PartitionId, Position};
+use crate::metrics::{ByChannel, Key, Metric, Totals, Visit, each};
 use crate::pipeline::Settings;
 use crate::reason::Reason;
 use crate::tally::Tally;
 use crate::watermark::{self, Behind, EpochTimes, HeldBack, Progress};
+
+/// Totals and the epoch that last changed them, by the bytes of a metric's keys.
+pub type TotalsByKey = BTreeMap<Vec<u8>, (Totals, Epoch)>;
+
+/// Counts an accepted event in each metric.
+struct Count<'a> {
+    totals: &'a mut BTreeMap<&'static str, TotalsByKey>,
+    event: &'a Event,
+    epoch: Epoch,
+}
+
+impl Visit for Count<'_> {
+    fn metric<M: Metric>(&mut self) {
+        let rows = self.totals.entry(M::NAME).or_default();
+        let row = rows.entry(M::key(self.event).to_bytes().into_owned()).or_insert((Totals::NONE, self.epoch));
+        row.0.plus_equals(&Totals::of(self.event));
+        row.1 = self.epoch;
+    }
+}
 
 /// The state after the epochs seen so far.
 #[derive(Debug)]
@@ -21,10 +40,8 @@ pub struct Oracle {
     settings: Settings,
     event_time: EventTime,
     seen: HashMap<u128, Event>,
-    /// M2, and the epoch that last changed each row.
-    pub users: BTreeMap<UserId, (Totals, Epoch)>,
-    /// M3, and the epoch that last changed each row.
-    pub channels: BTreeMap<ChannelKey, (Totals, Epoch)>,
+    /// The totals of each metric by the bytes of its keys, and the epoch that last changed each row.
+    pub totals: BTreeMap<&'static str, TotalsByKey>,
     /// The tally of each epoch; epoch 1 comes first.
     pub epochs: Vec<Tally>,
     /// Event time as each epoch sees it.
@@ -44,8 +61,7 @@ impl Oracle {
             event_time: EventTime::new(settings.of_watermark()),
             settings,
             seen: HashMap::new(),
-            users: BTreeMap::new(),
-            channels: BTreeMap::new(),
+            totals: BTreeMap::new(),
             epochs: Vec::new(),
             times: Vec::new(),
             progress: Vec::new(),
@@ -92,8 +108,14 @@ impl Oracle {
     /// Totals of everything accepted.
     pub fn net_flow(&self) -> Totals {
         let mut all = Totals::NONE;
-        self.channels.values().for_each(|(totals, _)| all.plus_equals(totals));
+        self.of::<ByChannel>().for_each(|(_, totals, _)| all.plus_equals(&totals));
         all
+    }
+
+    /// The rows of a metric: key, totals, and the epoch that last changed them.
+    pub fn of<M: Metric>(&self) -> impl Iterator<Item = (M::Key, Totals, Epoch)> {
+        let rows = self.totals.get(M::NAME).into_iter().flatten();
+        rows.filter_map(|(key, (totals, changed))| Some((M::Key::from_bytes(key)?, *totals, *changed)))
     }
 
     fn remembers(&self, event: &Event, watermark: Option<Micros>) -> bool {
@@ -115,13 +137,7 @@ impl Oracle {
             }
             _ if watermark.is_some_and(|w| event.time <= w) => Verdict::Rejected(Reason::LateEvent),
             _ => {
-                let totals = Totals::of(&event);
-                let count = |row: &mut (Totals, Epoch)| {
-                    row.0.plus_equals(&totals);
-                    row.1 = epoch;
-                };
-                count(self.users.entry(event.user.clone()).or_insert((Totals::NONE, epoch)));
-                count(self.channels.entry((event.channel, event.event_type)).or_insert((Totals::NONE, epoch)));
+                each(&mut Count { totals: &mut self.totals, event: &event, epoch });
                 self.seen.insert(event.id.0, event);
                 Verdict::Accepted
             }

@@ -1,12 +1,12 @@
 //! The composition: the whole computation on one page.
 //!
-//! To add a metric, write its [`GroupBy`](crate::metrics::GroupBy) in a file of its own below `metrics`, and add a line
-//! here and a field to [`Outputs`].
+//! To add a metric, write its [`Metric`] in a file of its own below `metrics`, and add a line to [`each`].
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
 use timely::dataflow::StreamVec;
+use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::probe::Handle;
 use timely::dataflow::operators::rc::SharedStream;
 use timely::dataflow::operators::vec::Map;
@@ -17,10 +17,9 @@ use crate::block::Block;
 use crate::contract::Contract;
 use crate::decode::{Rejected, decode};
 use crate::distinct::{self, Admitted, distinct_within_watermark};
-use crate::event::{Epoch, EpochMark, PartitionId, UserId};
+use crate::event::{Epoch, EpochMark, PartitionId};
 use crate::metrics::{
-    Accepted, ByChannel, ByUser, Changed, ChannelKey, Row, Totals, accumulated_totals, all_totals, changed_totals,
-    net_flow, news,
+    Accepted, Changed, Metric, Row, Totals, Visit, accumulated_totals, all_totals, changed_totals, each, net_flow, news,
 };
 use crate::payloads::{PayloadCap, cap_payloads};
 use crate::quarantine::quarantine;
@@ -76,10 +75,6 @@ pub struct Restored {
     pub progress: Progress,
     /// The remembered ids that [`Hashes::route`](crate::arrangement::Hashes::route) gives to this worker.
     pub index: TimeBoundedArrangement,
-    /// M2: any share of the users, each on one worker.
-    pub users: Vec<(UserId, Totals)>,
-    /// M3: any share of the groups, each on one worker.
-    pub channels: Vec<(ChannelKey, Totals)>,
 }
 
 impl Restored {
@@ -93,7 +88,7 @@ impl Restored {
     pub fn up_to(progress: Progress, settings: &Settings) -> Self {
         let mut index = TimeBoundedArrangement::new(settings.index);
         index.advance(progress.watermark);
-        Restored { progress, index, users: Vec::new(), channels: Vec::new() }
+        Restored { progress, index }
     }
 }
 
@@ -101,10 +96,6 @@ impl Restored {
 pub struct Outputs<'s> {
     /// M1, on worker 0: one row for each epoch that accepted anything.
     pub net_flow: StreamVec<'s, Epoch, Row<()>>,
-    /// M2, each user on one worker.
-    pub users: StreamVec<'s, Epoch, Row<UserId>>,
-    /// M3.
-    pub channels: StreamVec<'s, Epoch, Row<ChannelKey>>,
     /// Every accepted event, for the curated table.
     pub accepted: Accepted<'s>,
     /// Every rejected event, on the worker that decoded it, or, where payloads are capped, one for each partition.
@@ -136,14 +127,73 @@ pub struct Exports<'s> {
     pub admitted: StreamVec<'s, Epoch, Admitted>,
     /// On worker 0 one for each request, at its time: how far event time has come up to the end of that epoch.
     pub progress: StreamVec<'s, Epoch, Progress>,
-    /// The totals of the users that changed.
-    pub changed_users: StreamVec<'s, Epoch, Changed<UserId>>,
-    /// The totals of the channels that changed.
-    pub changed_channels: StreamVec<'s, Epoch, Changed<ChannelKey>>,
+}
+
+/// What each metric begins with, and where its results go.
+pub trait Metrics<'s> {
+    /// The totals that a metric goes on from: any share of its keys, each on one worker.
+    fn restored<M: Metric>(&mut self) -> Vec<(M::Key, Totals)>;
+
+    /// Takes the results of a metric, once for each of them, in the order of [`each`].
+    fn take<M: Metric>(&mut self, results: Results<'s, M>);
+}
+
+/// Metrics that begin with nothing, and that nobody reads.
+pub struct Unread;
+
+impl<'s> Metrics<'s> for Unread {
+    fn restored<M: Metric>(&mut self) -> Vec<(M::Key, Totals)> {
+        Vec::new()
+    }
+
+    fn take<M: Metric>(&mut self, _: Results<'s, M>) {}
+}
+
+/// What comes of a metric, on each worker.
+pub struct Results<'s, M: Metric> {
+    /// One row for each key and each epoch that changed it, each key on one worker.
+    pub rows: StreamVec<'s, Epoch, Row<M::Key>>,
+    /// The totals that changed from checkpoint to checkpoint, at the time of a request, unless checkpoints are off.
+    pub changed: Option<StreamVec<'s, Epoch, Changed<M::Key>>>,
+}
+
+/// Builds each metric from accepted events.
+struct Build<'a, 's, E> {
+    accepted: Accepted<'s>,
+    checkpoints: StreamVec<'s, Epoch, ()>,
+    settings: &'a Settings,
+    ends: &'a mut E,
+    aggregated: Handle<Epoch>,
+    net_flow: Option<StreamVec<'s, Epoch, Row<()>>>,
+}
+
+impl<'s, E: Metrics<'s>> Visit for Build<'_, 's, E> {
+    fn metric<M: Metric>(&mut self) {
+        let (accepted, checkpoints) = (self.accepted.clone(), self.checkpoints.clone());
+        let saves = self.settings.log_admissions.is_some();
+        let restored = self.ends.restored::<M>();
+        let (rows, changed) = if M::MANY_KEYS {
+            let key = self.settings.index.key;
+            let totals = accumulated_totals::<M>(accepted, restored, checkpoints, key, saves);
+            (totals.rows, saves.then_some(totals.changed))
+        } else {
+            let all = all_totals::<M>(accepted, restored);
+            self.net_flow.get_or_insert_with(|| net_flow(all.clone()));
+            let rows = news(all);
+            (rows.clone(), saves.then(|| changed_totals(rows, checkpoints)))
+        };
+        let rows = rows.probe_with(&self.aggregated);
+        self.ends.take(Results::<M> { rows, changed });
+    }
 }
 
 /// Builds the computation, to go on after what was restored.
-pub fn tidemark<'s>(inputs: Inputs<'s>, settings: &Settings, restored: Restored) -> Outputs<'s> {
+pub fn tidemark<'s>(
+    inputs: Inputs<'s>,
+    settings: &Settings,
+    restored: Restored,
+    ends: &mut impl Metrics<'s>,
+) -> Outputs<'s> {
     let Inputs { blocks, marks, behind, checkpoints } = inputs;
     let blocks = blocks.shared();
     let decoded = decode(blocks.clone(), settings.contract.clone(), settings.payload_cap, settings.witnesses);
@@ -159,34 +209,25 @@ pub fn tidemark<'s>(inputs: Inputs<'s>, settings: &Settings, restored: Restored)
     let distinct = distinct_within_watermark(events, remembered.clone(), watermarks, settings.log_admissions);
     let accepted = distinct.accepted.shared();
 
-    let saves = settings.log_admissions.is_some();
-    let users =
-        accumulated_totals::<ByUser>(accepted.clone(), restored.users, checkpoints.clone(), settings.index.key, saves);
-    let all_channels = all_totals::<ByChannel>(accepted.clone(), restored.channels);
-    let net_flow = net_flow(all_channels.clone());
-    let channels = news(all_channels);
-    let exports = settings.log_admissions.map(|_| Exports {
-        admitted: distinct.admitted,
-        progress: distinct.progress,
-        changed_users: users.changed,
-        changed_channels: changed_totals(channels.clone(), checkpoints),
-    });
+    let mut build =
+        Build { accepted: accepted.clone(), checkpoints, settings, ends, aggregated: Handle::new(), net_flow: None };
+    each(&mut build);
+    let Build { aggregated, net_flow, .. } = build;
+    let net_flow = net_flow.unwrap_or_else(|| empty(accepted.scope()));
+    let exports = settings.log_admissions.map(|_| Exports { admitted: distinct.admitted, progress: distinct.progress });
 
     let refused = quarantine(blocks, distinct.refused, settings.contract.clone(), settings.payload_cap);
     let (decoded_probe, decoded_tallies) = decoded.tallies.probe();
     let (distinct_probe, distinct_tallies) = distinct.tallies.probe();
-    let (aggregated_probe, user_rows) = users.rows.probe();
     let tallies = decoded_tallies.concat(distinct_tallies.map(Part::from));
 
     Outputs {
         net_flow,
-        users: user_rows,
-        channels,
         accepted,
         rejected: cap_payloads(decoded.rejected.concat(refused), settings.payload_cap),
         summaries: summaries(tallies, marks),
         remembered,
         exports,
-        stages: Stages { decoded: decoded_probe, distinct: distinct_probe, aggregated: aggregated_probe },
+        stages: Stages { decoded: decoded_probe, distinct: distinct_probe, aggregated },
     }
 }

@@ -1,5 +1,7 @@
 //! The writing of checkpoints: what `tidemark::checkpoint::writer` does, as jobs.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use tidemark_checkpoint::Error;
 use tidemark_checkpoint::compaction::Tiers;
@@ -7,11 +9,10 @@ use tidemark_checkpoint::envelope::Digest;
 use tidemark_checkpoint::journal::ManifestLog;
 use tidemark_checkpoint::names;
 use tidemark_checkpoint::records::{Counters, Identity, Manifest, Position, Run};
-use tidemark_checkpoint::runs::totals::Key;
 use tidemark_checkpoint::runs::{ids, totals};
 use tidemark_dataflows::arrangement::Remembered;
-use tidemark_dataflows::event::{Epoch, EventId, UserId};
-use tidemark_dataflows::metrics::{ChannelKey, Totals};
+use tidemark_dataflows::event::{Epoch, EventId};
+use tidemark_dataflows::metrics::{AllTotals, Metric, Visit, each, totals_of};
 use tidemark_dataflows::watermark::{Bucket, Horizon, Progress};
 
 use crate::jobs::{Outcome, Trouble};
@@ -28,10 +29,8 @@ const MERGED: u64 = 1_000_000;
 pub(crate) enum List {
     /// Remembered ids.
     Ids,
-    /// Totals by user.
-    Users,
-    /// Totals by channel and type.
-    Channels,
+    /// Totals of the metric of that name.
+    Totals(&'static str),
 }
 
 /// What one process writes for a checkpoint.
@@ -39,10 +38,20 @@ pub(crate) enum List {
 pub(crate) struct Part {
     /// Admitted ids.
     pub(crate) ids: Vec<(EventId, Remembered)>,
-    /// Totals of users that changed.
-    pub(crate) users: Vec<(UserId, Totals)>,
-    /// Totals of channels that changed.
-    pub(crate) channels: Vec<(ChannelKey, Totals)>,
+    /// Totals that changed.
+    pub(crate) totals: AllTotals,
+}
+
+/// Lays down the totals of each metric.
+struct LayDown<'a>(&'a AllTotals, Vec<(&'static str, Bytes, u64)>);
+
+impl Visit for LayDown<'_> {
+    fn metric<M: Metric>(&mut self) {
+        let rows: Vec<_> = totals_of::<M>(self.0).collect();
+        if !rows.is_empty() {
+            self.1.push((M::NAME, totals::encode(&rows), rows.len() as u64));
+        }
+    }
 }
 
 /// Everything that a manifest says besides its runs.
@@ -75,16 +84,15 @@ pub(crate) fn write_part(
         Ok(())
     };
     let write = || -> Result<(), Error> {
-        let Part { ids, users, channels } = part;
+        let Part { ids, totals } = part;
         if !ids.is_empty() {
             let (object, stats) = ids::encode(ids, horizon.bucket_us());
             put(List::Ids, "ids", object, stats.count, Some(stats.newest))?;
         }
-        if !users.is_empty() {
-            put(List::Users, "users", totals::encode(&users), users.len() as u64, None)?;
-        }
-        if !channels.is_empty() {
-            put(List::Channels, "channels", totals::encode(&channels), channels.len() as u64, None)?;
+        let mut laid_down = LayDown(&totals, Vec::new());
+        each(&mut laid_down);
+        for (metric, object, rows) in laid_down.1 {
+            put(List::Totals(metric), metric, object, rows, None)?;
         }
         Ok(())
     };
@@ -105,8 +113,7 @@ pub(crate) struct CheckpointWriter {
     horizon: Horizon,
     order: Order,
     ids: Vec<Run>,
-    users: Vec<Run>,
-    channels: Vec<Run>,
+    totals: BTreeMap<String, Vec<Run>>,
     replaced: Vec<String>,
     next_run: u64,
 }
@@ -120,9 +127,8 @@ impl CheckpointWriter {
         order: Order,
         from: Option<&Manifest>,
     ) -> Self {
-        let lists = from.map(|from| (from.ids.clone(), from.users.clone(), from.channels.clone()));
-        let (ids, users, channels) = lists.unwrap_or_default();
-        CheckpointWriter { log, identity, horizon, order, ids, users, channels, replaced: Vec::new(), next_run: MERGED }
+        let (ids, totals) = from.map(|from| (from.ids.clone(), from.metrics.clone())).unwrap_or_default();
+        CheckpointWriter { log, identity, horizon, order, ids, totals, replaced: Vec::new(), next_run: MERGED }
     }
 
     /// Makes a checkpoint whole.
@@ -135,13 +141,18 @@ impl CheckpointWriter {
     fn write(&mut self, complete: Complete) -> Result<(), Error> {
         let Complete { epoch, positions, counters, progress, runs } = complete;
         for (list, run) in runs {
-            self.list(list).push(run);
+            match list {
+                List::Ids => self.ids.push(run),
+                List::Totals(metric) => self.totals.entry(metric.to_owned()).or_default().push(run),
+            }
         }
         let oldest = self.horizon.oldest_remembered(progress.watermark);
         self.ids.retain(|run| run.newest_bucket.is_none_or(|bucket| bucket >= oldest.0));
         self.merge_ids(oldest)?;
-        self.merge_totals::<UserId>(List::Users)?;
-        self.merge_totals::<ChannelKey>(List::Channels)?;
+        for (metric, runs) in std::mem::take(&mut self.totals) {
+            let merged = self.merge_totals(&metric, runs)?;
+            self.totals.insert(metric, merged);
+        }
         let manifest = Manifest {
             generation: 0,
             sequence: 0,
@@ -153,8 +164,7 @@ impl CheckpointWriter {
             counters,
             event_times: Some((&progress).into()),
             ids: self.ids.clone(),
-            users: self.users.clone(),
-            channels: self.channels.clone(),
+            metrics: self.totals.clone(),
             changes: Vec::new(),
             previous: None,
         };
@@ -165,14 +175,6 @@ impl CheckpointWriter {
             _ => self.log.prune(KEPT, replaced)?,
         };
         Ok(())
-    }
-
-    fn list(&mut self, list: List) -> &mut Vec<Run> {
-        match list {
-            List::Ids => &mut self.ids,
-            List::Users => &mut self.users,
-            List::Channels => &mut self.channels,
-        }
     }
 
     fn merge_ids(&mut self, oldest: Bucket) -> Result<(), Error> {
@@ -191,20 +193,17 @@ impl CheckpointWriter {
         }
     }
 
-    fn merge_totals<K: Key>(&mut self, list: List) -> Result<(), Error> {
+    fn merge_totals(&mut self, metric: &str, mut runs: Vec<Run>) -> Result<Vec<Run>, Error> {
         loop {
-            let merged = due(Tiers::TOTALS, self.list(list));
+            let merged = due(Tiers::TOTALS, &mut runs);
             if merged.is_empty() {
-                return Ok(());
+                return Ok(runs);
             }
             self.replaced.extend(merged.iter().map(|run| run.name.clone()));
-            let decoded =
-                merged.iter().zip(read(&merged)?).map(|(run, object)| totals::decode::<K>(&run.name, &object));
+            let decoded = merged.iter().zip(read(&merged)?).map(|(run, object)| totals::decode(&run.name, &object));
             let object = totals::merge(&decoded.collect::<Result<Vec<_>, _>>()?);
-            let rows = totals::decode::<K>("merged totals", &object)?.len() as u64;
-            let name = self.next_name(if list == List::Users { "users" } else { "channels" });
-            let run = put_run(name, object, rows, None)?;
-            self.list(list).push(run);
+            let rows = totals::decode("merged totals", &object)?.len() as u64;
+            runs.push(put_run(self.next_name(metric), object, rows, None)?);
         }
     }
 

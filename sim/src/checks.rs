@@ -8,8 +8,8 @@ use bytes::Bytes;
 use tidemark_checkpoint::names;
 use tidemark_checkpoint::records::{Adoption, Cut, Cuts, EventTimes, Manifest, Record};
 use tidemark_dataflows::block::Block;
-use tidemark_dataflows::event::{Epoch, Micros, Position, UserId};
-use tidemark_dataflows::metrics::{ChannelKey, Totals};
+use tidemark_dataflows::event::{Epoch, Micros, Position};
+use tidemark_dataflows::metrics::{AllTotals, Totals};
 use tidemark_dataflows::oracle::Oracle;
 use tidemark_dataflows::pipeline::Settings;
 use tidemark_dataflows::reason::Reason;
@@ -24,8 +24,7 @@ use crate::tables::{Change, Table};
 /// What the tables must hold at the end of an epoch.
 struct Expected {
     net_flow: Option<Totals>,
-    users: BTreeMap<UserId, Totals>,
-    channels: BTreeMap<ChannelKey, Totals>,
+    totals: AllTotals,
     accepted: Vec<(Epoch, Position)>,
     rejected: Vec<(Epoch, Position, Reason)>,
     tally: Tally,
@@ -277,10 +276,13 @@ impl Checks {
         let oracle = &self.oracle;
         let accepted = oracle.accepted.iter().filter(|(of, _)| *of == epoch).copied();
         let rejected = oracle.rejected.iter().filter(|(of, ..)| *of == epoch).copied();
+        let totals = oracle
+            .totals
+            .iter()
+            .flat_map(|(metric, rows)| rows.iter().map(|(key, (totals, _))| ((*metric, key.clone()), *totals)));
         self.expected.push(Expected {
             net_flow: (!oracle.accepted.is_empty()).then(|| oracle.net_flow()),
-            users: oracle.users.iter().map(|(user, (totals, _))| (user.clone(), *totals)).collect(),
-            channels: oracle.channels.iter().map(|(channel, (totals, _))| (*channel, *totals)).collect(),
+            totals: totals.collect(),
             accepted: accepted.collect(),
             rejected: rejected.collect(),
             tally: oracle.epochs.last().cloned().unwrap_or_default(),
@@ -300,8 +302,10 @@ impl Checks {
         let rows = &table.rows;
         let difference = match commit.table {
             0 => differs(&rows.net_flow, &last.net_flow),
-            1 => differs(&rows.users, &last.users),
-            2 => differs(&rows.channels, &last.channels),
+            1 | 2 => {
+                let of_metric = last.totals.iter().filter(|((metric, _), _)| *metric == name);
+                differs(&rows.totals, &of_metric.map(|(row, totals)| (row.clone(), *totals)).collect())
+            }
             3 => {
                 let mut found: Vec<_> = rows.accepted.iter().map(|(epoch, at, _)| (*epoch, *at)).collect();
                 found.sort_unstable();

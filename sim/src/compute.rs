@@ -10,9 +10,9 @@ use tidemark::checkpoint::restore::Loaded;
 use tidemark_checkpoint::records::Cut;
 use tidemark_dataflows::block::Block;
 use tidemark_dataflows::distinct::Admitted;
-use tidemark_dataflows::event::{Epoch, EpochMark, UserId};
-use tidemark_dataflows::metrics::{Changed, ChannelKey};
-use tidemark_dataflows::pipeline::{Exports, Inputs, Outputs, Settings, tidemark};
+use tidemark_dataflows::event::{Epoch, EpochMark};
+use tidemark_dataflows::metrics::{AllTotals, Key, Metric, Totals};
+use tidemark_dataflows::pipeline::{Exports, Inputs, Metrics, Outputs, Results, Settings, tidemark};
 use tidemark_dataflows::watermark::{Behind, Progress};
 use timely::WorkerConfig;
 use timely::communication::Allocator;
@@ -41,10 +41,8 @@ pub(crate) enum Feed {
 pub(crate) enum Export {
     /// Admitted ids.
     Ids(Admitted),
-    /// Users that changed.
-    Users(Changed<UserId>),
-    /// Channels that changed.
-    Channels(Changed<ChannelKey>),
+    /// Totals that changed of one metric.
+    Totals(Epoch, AllTotals),
 }
 
 impl Export {
@@ -52,8 +50,7 @@ impl Export {
     pub(crate) fn epoch(&self) -> Epoch {
         match self {
             Export::Ids(admitted) => admitted.epoch,
-            Export::Users(changed) => changed.epoch,
-            Export::Channels(changed) => changed.epoch,
+            Export::Totals(epoch, _) => *epoch,
         }
     }
 }
@@ -100,7 +97,9 @@ impl Compute {
                 behind: behind.to_stream(scope),
                 checkpoints: checkpoints.to_stream(scope),
             };
-            take_down(tidemark(inputs, settings, restored), &out, &rows, &exports);
+            let mut metrics = TakeDown { loaded, out: &out, rows: &rows, exports: &exports };
+            let outputs = tidemark(inputs, settings, restored, &mut metrics);
+            take_down(outputs, &out, &rows, &exports);
         });
         let first = after + 1;
         blocks.iter_mut().for_each(|blocks| blocks.advance_to(first));
@@ -182,23 +181,44 @@ fn advance<D: Clone + 'static>(input: &mut Input<D>, epoch: Epoch) {
     }
 }
 
-/// Writes down all that comes out.
+/// Writes down what comes of each metric.
+struct TakeDown<'a> {
+    loaded: &'a Loaded,
+    out: &'a Rc<RefCell<Out>>,
+    rows: &'a ProbeHandle<Epoch>,
+    exports: &'a ProbeHandle<Epoch>,
+}
+
+impl<'s> Metrics<'s> for TakeDown<'_> {
+    fn restored<M: Metric>(&mut self) -> Vec<(M::Key, Totals)> {
+        self.loaded.totals::<M>(0, 1)
+    }
+
+    fn take<M: Metric>(&mut self, results: Results<'s, M>) {
+        let name = |key: &M::Key| (M::NAME, key.to_bytes().into_owned());
+        let to = Rc::clone(self.out);
+        let rows = results.rows.inspect(move |row| {
+            to.borrow_mut().rows.entry(row.epoch).or_default().totals.insert(name(&row.key), row.totals);
+        });
+        rows.probe_with(self.rows);
+        if let Some(changed) = results.changed {
+            let to = Rc::clone(self.out);
+            let changed = changed.inspect(move |part| {
+                let rows = part.rows.iter().map(|(key, totals)| (name(key), *totals)).collect();
+                to.borrow_mut().exports.push(Export::Totals(part.epoch, rows));
+            });
+            changed.probe_with(self.exports);
+        }
+    }
+}
+
+/// Writes down all else that comes out.
 fn take_down(outputs: Outputs<'_>, out: &Rc<RefCell<Out>>, rows: &ProbeHandle<Epoch>, exports: &ProbeHandle<Epoch>) {
     let to = Rc::clone(out);
     let of = move |epoch: Epoch, add: &dyn Fn(&mut Change)| add(to.borrow_mut().rows.entry(epoch).or_default());
     let add = of.clone();
     let net_flow = outputs.net_flow.inspect(move |row| add(row.epoch, &|change| change.net_flow = Some(row.totals)));
     net_flow.probe_with(rows);
-    let add = of.clone();
-    let users = outputs.users.inspect(move |row| {
-        add(row.epoch, &|change| change.users.extend([(row.key.clone(), row.totals)]));
-    });
-    users.probe_with(rows);
-    let add = of.clone();
-    let channels = outputs.channels.inspect(move |row| {
-        add(row.epoch, &|change| change.channels.extend([(row.key, row.totals)]));
-    });
-    channels.probe_with(rows);
     let add = of.clone();
     let accepted = outputs.accepted.inspect_core(move |seen| {
         if let Ok((stamp, batch)) = seen {
@@ -218,17 +238,9 @@ fn take_down(outputs: Outputs<'_>, out: &Rc<RefCell<Out>>, rows: &ProbeHandle<Ep
         of(summary.mark.epoch, &|change| change.health.push(summary.clone()));
     });
     summaries.probe_with(rows);
-    if let Some(Exports { admitted, progress, changed_users, changed_channels }) = outputs.exports {
+    if let Some(Exports { admitted, progress }) = outputs.exports {
         let to = Rc::clone(out);
         admitted.inspect(move |part| to.borrow_mut().exports.push(Export::Ids(part.clone()))).probe_with(exports);
-        let to = Rc::clone(out);
-        changed_users
-            .inspect(move |part| to.borrow_mut().exports.push(Export::Users(part.clone())))
-            .probe_with(exports);
-        let to = Rc::clone(out);
-        let channels =
-            changed_channels.inspect(move |part| to.borrow_mut().exports.push(Export::Channels(part.clone())));
-        channels.probe_with(exports);
         let to = Rc::clone(out);
         let reached = progress.inspect_core(move |seen| {
             if let Ok((stamp, batch)) = seen {

@@ -8,7 +8,7 @@ use tidemark_dataflows::event::Epoch;
 use crate::checks::Checks;
 use crate::tables::{Change, Table};
 
-/// Tables of a pipeline, in the order in which their names stand in [`TABLES`].
+/// Tables of a pipeline: the second and the third by the names of their metrics.
 pub(crate) const TABLES: [&str; 7] =
     ["net_flow", "users", "channels", "transactions", "rejected", "stream_health", "publications"];
 

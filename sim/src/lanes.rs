@@ -360,13 +360,9 @@ impl World {
                 Export::Ids(admitted) => {
                     admitted.ids.into_iter().for_each(|entry| parts[whose(entry.0.0)].ids.push(entry));
                 }
-                Export::Users(changed) => changed.rows.into_iter().for_each(|row| {
-                    let key = row.0.0.bytes().map(u128::from).sum();
-                    parts[whose(key)].users.push(row);
-                }),
-                Export::Channels(changed) => changed.rows.into_iter().for_each(|row| {
-                    let key = row.0.0 as u128 + 3 * row.0.1 as u128;
-                    parts[whose(key)].channels.push(row);
+                Export::Totals(_, rows) => rows.into_iter().for_each(|(row, totals)| {
+                    let key = row.1.iter().copied().map(u128::from).sum();
+                    parts[whose(key)].totals.insert(row, totals);
                 }),
             }
         }

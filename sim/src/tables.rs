@@ -4,14 +4,12 @@
 //! writer knows or not at all. Rows of merged tables are absolute, so a repetition changes nothing; rows of the others are
 //! appended, without those of epochs that the table holds.
 
-use std::collections::BTreeMap;
-
-use tidemark_dataflows::event::{Epoch, EventId, Position, UserId};
-use tidemark_dataflows::metrics::{ChannelKey, Totals};
+use tidemark_dataflows::event::{Epoch, EventId, Position};
+use tidemark_dataflows::metrics::{AllTotals, Totals};
 use tidemark_dataflows::reason::Reason;
 use tidemark_dataflows::tally::EpochSummary;
 
-use crate::durable::{Commit, Reply, Request};
+use crate::durable::{Commit, Reply, Request, TABLES};
 use crate::orders::Order;
 use crate::port::ask;
 
@@ -20,10 +18,8 @@ use crate::port::ask;
 pub(crate) struct Change {
     /// The row of M1.
     pub(crate) net_flow: Option<Totals>,
-    /// Rows of M2.
-    pub(crate) users: BTreeMap<UserId, Totals>,
-    /// Rows of M3.
-    pub(crate) channels: BTreeMap<ChannelKey, Totals>,
+    /// Rows of metrics.
+    pub(crate) totals: AllTotals,
     /// Rows of accepted events.
     pub(crate) accepted: Vec<(Epoch, Position, EventId)>,
     /// Rows of rejected events.
@@ -36,8 +32,7 @@ impl Change {
     /// Adds the rows of a later epoch.
     pub(crate) fn add(&mut self, later: Change) {
         self.net_flow = later.net_flow.or(self.net_flow);
-        self.users.extend(later.users);
-        self.channels.extend(later.channels);
+        self.totals.extend(later.totals);
         self.accepted.extend(later.accepted);
         self.rejected.extend(later.rejected);
         self.health.extend(later.health);
@@ -48,8 +43,10 @@ impl Change {
         let all = self.clone();
         match table {
             0 => Change { net_flow: all.net_flow, ..Change::default() },
-            1 => Change { users: all.users, ..Change::default() },
-            2 => Change { channels: all.channels, ..Change::default() },
+            1 | 2 => {
+                let totals = all.totals.into_iter().filter(|((metric, _), _)| *metric == TABLES[table]);
+                Change { totals: totals.collect(), ..Change::default() }
+            }
             3 => Change { accepted: all.accepted, ..Change::default() },
             4 => Change { rejected: all.rejected, ..Change::default() },
             5 => Change { health: all.health, ..Change::default() },

@@ -75,7 +75,7 @@ where
             }
             waiting.retain(|(cap, list, ticket)| {
                 let Some(run) = ticket.get() else { return true };
-                output.session(cap).give((*cap.time(), Receipt { list: *list, run: run.clone() }));
+                output.session(cap).give((*cap.time(), Receipt { list: list.clone(), run: run.clone() }));
                 false
             });
         }
@@ -162,10 +162,10 @@ mod tests {
         for newest_bucket in [None, Some(7)] {
             let digest = Digest([7; 32]);
             let run = Run { name: "runs/1/0001-2-ids".to_owned(), rows: 3, bytes: 4, digest, newest_bucket };
-            let mut bytes = Vec::new();
-            Bincode::from(Receipt { list: List::Users, run: run.clone() }).into_bytes(&mut bytes);
-            let Receipt { list, run: came } = Bincode::from_bytes(BytesMut::from(bytes).freeze()).payload;
-            assert_eq!((list, came), (List::Users, run));
+            let (list, mut bytes) = (List::Totals("users".to_owned()), Vec::new());
+            Bincode::from(Receipt { list: list.clone(), run: run.clone() }).into_bytes(&mut bytes);
+            let Receipt { list: of, run: came } = Bincode::from_bytes(BytesMut::from(bytes).freeze()).payload;
+            assert_eq!((of, came), (list, run));
         }
     }
 }

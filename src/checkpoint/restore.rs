@@ -1,5 +1,6 @@
 //! From stored runs back to the state of the dataflow.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,9 +10,8 @@ use tidemark_checkpoint::envelope::Digest;
 use tidemark_checkpoint::journal::{Past, Restorable};
 use tidemark_checkpoint::records::{Manifest, Run};
 use tidemark_checkpoint::runs::ids::{self, IdRun};
-use tidemark_checkpoint::runs::totals::{self, Key};
-use tidemark_dataflows::event::UserId;
-use tidemark_dataflows::metrics::{ChannelKey, Totals};
+use tidemark_checkpoint::runs::totals::{self, TotalsRun};
+use tidemark_dataflows::metrics::{ByChannel, ByUser, Key, Metric, Totals, Visit, each};
 use tidemark_dataflows::pipeline::{Restored, Settings};
 use tidemark_store::Store;
 
@@ -23,14 +23,13 @@ pub struct Loaded {
     /// The manifest; `None` where everything is replayed from the first epoch on.
     pub from: Option<Restorable>,
     ids: Arc<Vec<IdRun>>,
-    users: Arc<Vec<(UserId, Totals)>>,
-    channels: Arc<Vec<(ChannelKey, Totals)>>,
+    totals: Arc<AllTotals>,
 }
 
 impl Loaded {
     /// The state before the first epoch.
     pub fn nothing() -> Loaded {
-        Loaded { from: None, ids: Arc::default(), users: Arc::default(), channels: Arc::default() }
+        Loaded { from: None, ids: Arc::default(), totals: Arc::default() }
     }
 
     /// Loads the newest manifest all of whose runs are sound. What stands in the way of newer ones is returned with it.
@@ -63,16 +62,15 @@ impl Loaded {
         let objects = read(store, &manifest.ids)?;
         let decoded = manifest.ids.iter().zip(&objects).map(|(run, object)| ids::decode(&run.name, object));
         let id_runs = decoded.collect::<Result<Vec<_>, _>>()?;
-        let (users, channels) = totals(store, manifest)?;
-        let (users, channels) = (Arc::new(users), Arc::new(channels));
-        Ok(Loaded { from: Some(restorable.clone()), ids: Arc::new(id_runs), users, channels })
+        let totals = Arc::new(AllTotals::read(store, manifest)?);
+        Ok(Loaded { from: Some(restorable.clone()), ids: Arc::new(id_runs), totals })
     }
 
     /// What the metrics are, for those who show them.
     pub fn figures(&self) -> Figures {
         let mut figures =
             Figures { epoch: self.from.as_ref().map_or(0, |from| from.manifest.epoch), ..Figures::default() };
-        for ((channel, event_type), totals) in self.channels.iter() {
+        for ((channel, event_type), totals) in self.totals.of::<ByChannel>() {
             let whole = &mut figures.whole;
             whole.deposits += totals.deposits;
             whole.withdrawals += totals.withdrawals;
@@ -82,9 +80,9 @@ impl Loaded {
             let row = ChannelFigures { count: totals.count(), amount: totals.deposits + totals.withdrawals };
             figures.channels.insert(key, row);
         }
-        for (user, totals) in self.users.iter().filter(|(_, totals)| totals.count() > 0) {
+        for (user, totals) in self.totals.of::<ByUser>().filter(|(_, totals)| totals.count() > 0) {
             if figures.may_rank(totals.count()) {
-                let Totals { deposits, withdrawals, deposit_count, withdrawal_count, .. } = *totals;
+                let Totals { deposits, withdrawals, deposit_count, withdrawal_count, .. } = totals;
                 figures.user(user.0.as_str(), WholeFigures { deposits, withdrawals, deposit_count, withdrawal_count });
             }
         }
@@ -102,39 +100,59 @@ impl Loaded {
             let ids = run.iter().filter(|(id, _)| mine(hashes.route(*id)));
             ids.for_each(|(id, known)| restored.index.restore(id, known));
         }
-        restored.users = dealt(&self.users, worker, workers);
-        restored.channels = dealt(&self.channels, worker, workers);
-        let (ids, users) = (restored.index.len(), restored.users.len());
-        tracing::debug!(worker, ids, users, took_ms = started.elapsed().as_millis(), "taken up");
+        let ids = restored.index.len();
+        tracing::debug!(worker, ids, took_ms = started.elapsed().as_millis(), "taken up");
         restored
     }
-}
 
-fn dealt<T: Clone>(rows: &[T], worker: usize, workers: usize) -> Vec<T> {
-    rows.iter().skip(worker).step_by(workers).cloned().collect()
-}
-
-/// Totals of users and of channels, as a manifest has them.
-type AllTotals = (Vec<(UserId, Totals)>, Vec<(ChannelKey, Totals)>);
-
-/// The totals of a manifest, without what it remembers.
-///
-/// # Errors
-///
-/// When the store cannot be read, or a run is not sound.
-pub fn totals(store: &Store, manifest: &Manifest) -> Result<AllTotals, Error> {
-    Ok((newest_totals(store, &manifest.users)?, newest_totals(store, &manifest.channels)?))
-}
-
-fn newest_totals<K: Key>(store: &Store, runs: &[Run]) -> Result<Vec<(K, Totals)>, Error> {
-    let objects = read(store, runs)?;
-    let decoded = runs.iter().zip(&objects).map(|(run, object)| totals::decode(&run.name, object));
-    let mut decoded = decoded.collect::<Result<Vec<_>, _>>()?;
-    if decoded.len() > 1 {
-        let merged = totals::merge(&decoded);
-        decoded = vec![totals::decode("merged totals", &merged)?];
+    /// The totals of a metric that one of `workers` workers starts with. Which keys they are of does not matter.
+    pub fn totals<M: Metric>(&self, worker: usize, workers: usize) -> Vec<(M::Key, Totals)> {
+        self.totals.of::<M>().skip(worker).step_by(workers).collect()
     }
-    Ok(decoded.first().map(|run| run.iter().collect()).unwrap_or_default())
+}
+
+/// The totals of all metrics, each as one run that is read in place.
+#[derive(Clone, Debug, Default)]
+pub struct AllTotals(BTreeMap<&'static str, TotalsRun>);
+
+impl AllTotals {
+    /// The totals of a manifest, without what it remembers.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read, or a run is not sound.
+    pub fn read(store: &Store, manifest: &Manifest) -> Result<AllTotals, Error> {
+        struct Reading<'a>(&'a Store, &'a Manifest, Result<AllTotals, Error>);
+        impl Visit for Reading<'_> {
+            fn metric<M: Metric>(&mut self) {
+                let runs = self.1.metrics.get(M::NAME).filter(|runs| !runs.is_empty());
+                if let (Ok(all), Some(runs)) = (&mut self.2, runs) {
+                    match newest_totals::<M::Key>(self.0, runs) {
+                        Ok(run) => drop(all.0.insert(M::NAME, run)),
+                        Err(error) => self.2 = Err(error),
+                    }
+                }
+            }
+        }
+        let mut reading = Reading(store, manifest, Ok(AllTotals::default()));
+        each(&mut reading);
+        reading.2
+    }
+
+    /// The totals of a metric.
+    pub fn of<M: Metric>(&self) -> impl Iterator<Item = (M::Key, Totals)> {
+        self.0.get(M::NAME).into_iter().flat_map(TotalsRun::iter::<M::Key>)
+    }
+}
+
+fn newest_totals<K: Key>(store: &Store, runs: &[Run]) -> Result<TotalsRun, Error> {
+    let objects = read(store, runs)?;
+    let decoded = runs.iter().zip(&objects).map(|(run, object)| totals::decode_of::<K>(&run.name, object));
+    let decoded = decoded.collect::<Result<Vec<_>, _>>()?;
+    match decoded.as_slice() {
+        [one] => Ok(one.clone()),
+        several => totals::decode("merged totals", &totals::merge(several)),
+    }
 }
 
 /// Reads runs, and refuses any that is not the one that the manifest names.

@@ -1,5 +1,6 @@
 //! The thread that writes runs and manifests, off the workers' time.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -15,10 +16,10 @@ use tidemark_checkpoint::journal::{self, ManifestLog};
 use tidemark_checkpoint::names;
 use tidemark_checkpoint::records::{Counters, EventTimes, Identity, Manifest, Position, Run};
 use tidemark_checkpoint::runs::ids;
-use tidemark_checkpoint::runs::totals::{self, Key};
+use tidemark_checkpoint::runs::totals;
 use tidemark_dataflows::arrangement::Remembered;
-use tidemark_dataflows::event::{Epoch, EventId, Micros, UserId};
-use tidemark_dataflows::metrics::{ChannelKey, Totals};
+use tidemark_dataflows::event::{Epoch, EventId, Micros};
+use tidemark_dataflows::metrics::{self, Metric, Totals};
 use tidemark_dataflows::watermark::{Bucket, Horizon};
 use tidemark_store::Store;
 use tidemark_store::failpoint;
@@ -64,44 +65,49 @@ impl Faults {
 }
 
 /// What a run is made of.
-#[derive(Debug)]
 pub enum Content {
     /// Admitted ids; of several entries for one id the last counts.
     Ids(Vec<(EventId, Remembered)>),
-    /// Absolute totals of users.
-    Users(Vec<(UserId, Totals)>),
-    /// Absolute totals of channels.
-    Channels(Vec<(ChannelKey, Totals)>),
+    /// Absolute totals of a metric.
+    Totals {
+        /// Its name.
+        metric: &'static str,
+        /// How many keys they are of.
+        rows: usize,
+        /// Lays them down, on the thread that writes.
+        encode: Box<dyn FnOnce() -> Bytes + Send>,
+    },
 }
 
 /// Which list of the manifest a run belongs to.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum List {
     /// Remembered ids.
     Ids,
-    /// Totals by user.
-    Users,
-    /// Totals by channel and type.
-    Channels,
+    /// Totals of the metric of that name.
+    Totals(String),
 }
 
 impl List {
-    fn name(self) -> &'static str {
+    fn name(&self) -> &str {
         match self {
             List::Ids => "ids",
-            List::Users => "users",
-            List::Channels => "channels",
+            List::Totals(metric) => metric,
         }
     }
 }
 
 impl Content {
+    /// Totals of a metric.
+    pub fn totals<M: Metric>(rows: Vec<(M::Key, Totals)>) -> Content {
+        Content::Totals { metric: M::NAME, rows: rows.len(), encode: Box::new(move || totals::encode(&rows)) }
+    }
+
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         match self {
             Content::Ids(ids) => ids.is_empty(),
-            Content::Users(rows) => rows.is_empty(),
-            Content::Channels(rows) => rows.is_empty(),
+            Content::Totals { rows, .. } => *rows == 0,
         }
     }
 
@@ -109,8 +115,7 @@ impl Content {
     pub fn list(&self) -> List {
         match self {
             Content::Ids(_) => List::Ids,
-            Content::Users(_) => List::Users,
-            Content::Channels(_) => List::Channels,
+            Content::Totals { metric, .. } => List::Totals((*metric).to_owned()),
         }
     }
 }
@@ -244,8 +249,8 @@ struct Writer {
     now: fn() -> Micros,
     telemetry: Arc<Telemetry>,
     ids: Vec<Run>,
-    users: Vec<Run>,
-    channels: Vec<Run>,
+    /// The runs of each metric.
+    totals: BTreeMap<String, Vec<Run>>,
     begun: Vec<(Epoch, Vec<Position>)>,
     /// Runs that were merged into others since the last manifest.
     replaced: Vec<String>,
@@ -257,8 +262,11 @@ impl Writer {
     fn new(options: Options, progress: Arc<Checkpointed>) -> Writer {
         let Options { store, log, generation, process, identity, horizon, restored, keep, permit, now, telemetry } =
             options;
-        let (ids, users, channels) =
-            restored.map(|manifest| (manifest.ids, manifest.users, manifest.channels)).unwrap_or_default();
+        let (ids, mut totals) = restored.map(|manifest| (manifest.ids, manifest.metrics)).unwrap_or_default();
+        // Each metric has its list, from the first manifest on.
+        for metric in metrics::names() {
+            totals.entry(metric.to_owned()).or_default();
+        }
         let (begun, replaced) = (Vec::new(), Vec::new());
         Writer {
             store,
@@ -272,8 +280,7 @@ impl Writer {
             now,
             telemetry,
             ids,
-            users,
-            channels,
+            totals,
             begun,
             replaced,
             next_run: 1,
@@ -311,7 +318,7 @@ impl Writer {
         let list = content.list();
         let (object, newest_bucket) = self.encode(content)?;
         failpoint("before-run");
-        let run = self.put(list, object, newest_bucket)?;
+        let run = self.put(&list, object, newest_bucket)?;
         failpoint("run-written");
         let _ = ticket.set(run);
         Ok(())
@@ -323,12 +330,11 @@ impl Writer {
                 let (object, stats) = ids::encode(ids, self.horizon.bucket_us());
                 (Encoded { object, rows: stats.count }, Some(stats.newest))
             }
-            Content::Users(rows) => (Encoded { object: totals::encode(&rows), rows: rows.len() as u64 }, None),
-            Content::Channels(rows) => (Encoded { object: totals::encode(&rows), rows: rows.len() as u64 }, None),
+            Content::Totals { rows, encode, .. } => (Encoded { object: encode(), rows: rows as u64 }, None),
         })
     }
 
-    fn put(&mut self, list: List, encoded: Encoded, newest_bucket: Option<Bucket>) -> Result<Run, Error> {
+    fn put(&mut self, list: &List, encoded: Encoded, newest_bucket: Option<Bucket>) -> Result<Run, Error> {
         let name = names::run(self.generation, self.process, self.next_run, list.name());
         self.next_run += 1;
         let Encoded { object, rows } = encoded;
@@ -353,13 +359,18 @@ impl Writer {
     ) -> Result<(), Error> {
         let started = Instant::now();
         for (list, run) in runs {
-            self.list(list).push(run);
+            match list {
+                List::Ids => self.ids.push(run),
+                List::Totals(metric) => self.totals.entry(metric).or_default().push(run),
+            }
         }
         let oldest = self.horizon.oldest_remembered(times.watermark_us.map(Micros));
         self.ids.retain(|run| run.newest_bucket.is_none_or(|bucket| bucket >= oldest.0));
         self.merge_ids(oldest)?;
-        self.merge_totals::<UserId>(List::Users)?;
-        self.merge_totals::<ChannelKey>(List::Channels)?;
+        for (metric, runs) in std::mem::take(&mut self.totals) {
+            let merged = self.merge_totals(&metric, runs)?;
+            self.totals.insert(metric, merged);
+        }
 
         let at = self.begun.iter().position(|(begun, _)| *begun == epoch);
         let positions = at.map(|at| self.begun.drain(..=at).next_back()).and_then(|begun| begun.map(|(_, p)| p));
@@ -374,8 +385,7 @@ impl Writer {
             counters,
             event_times: Some(times),
             ids: self.ids.clone(),
-            users: self.users.clone(),
-            channels: self.channels.clone(),
+            metrics: self.totals.clone(),
             changes: Vec::new(),
             previous: None,
         };
@@ -413,37 +423,28 @@ impl Writer {
             let decoded = merged.iter().zip(&objects).map(|(run, object)| ids::decode(&run.name, object));
             let (object, stats) = ids::merge(&decoded.collect::<Result<Vec<_>, _>>()?, oldest)?;
             if stats.count > 0 {
-                let run = self.put(List::Ids, Encoded { object, rows: stats.count }, Some(stats.newest))?;
+                let run = self.put(&List::Ids, Encoded { object, rows: stats.count }, Some(stats.newest))?;
                 self.ids.push(run);
             }
             failpoint("runs-merged");
         }
     }
 
-    fn merge_totals<K: Key>(&mut self, list: List) -> Result<(), Error> {
+    fn merge_totals(&mut self, metric: &str, mut runs: Vec<Run>) -> Result<Vec<Run>, Error> {
         loop {
-            let rows: Vec<u64> = self.list(list).iter().map(|run| run.rows).collect();
+            let rows: Vec<u64> = runs.iter().map(|run| run.rows).collect();
             let due = Tiers::TOTALS.due(&rows);
             if due == 0 {
-                return Ok(());
+                return Ok(runs);
             }
-            let merged = self.list(list).split_off(rows.len() - due);
+            let merged = runs.split_off(rows.len() - due);
             self.replaced.extend(merged.iter().map(|run| run.name.clone()));
             let objects = self.read(&merged)?;
-            let decoded = merged.iter().zip(&objects).map(|(run, object)| totals::decode::<K>(&run.name, object));
+            let decoded = merged.iter().zip(&objects).map(|(run, object)| totals::decode(&run.name, object));
             let object = totals::merge(&decoded.collect::<Result<Vec<_>, _>>()?);
-            let rows = totals::decode::<K>("merged totals", &object)?.len() as u64;
-            let run = self.put(list, Encoded { object, rows }, None)?;
-            self.list(list).push(run);
+            let rows = totals::decode("merged totals", &object)?.len() as u64;
+            runs.push(self.put(&List::Totals(metric.to_owned()), Encoded { object, rows }, None)?);
             failpoint("runs-merged");
-        }
-    }
-
-    fn list(&mut self, list: List) -> &mut Vec<Run> {
-        match list {
-            List::Ids => &mut self.ids,
-            List::Users => &mut self.users,
-            List::Channels => &mut self.channels,
         }
     }
 

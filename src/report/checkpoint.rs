@@ -113,12 +113,14 @@ fn identity(identity: &Identity) -> Value {
 /// that is shown, if there is one.
 pub fn show_json(past: &Past, from: Option<&Restorable>) -> String {
     let manifest = from.map(|found| {
-        json!({
+        let mut manifest = json!({
             "object": names::linked(&found.link), "digest": found.link.digest, "generation": found.link.generation,
             "sequence": found.link.sequence, "epoch": found.link.epoch, "written_us": found.manifest.written_us,
             "positions": found.manifest.positions, "counters": found.manifest.counters, "ids": found.manifest.ids,
-            "users": found.manifest.users, "channels": found.manifest.channels, "previous": found.manifest.previous,
-        })
+            "previous": found.manifest.previous,
+        });
+        found.manifest.metrics.iter().for_each(|(metric, runs)| manifest[metric] = json!(runs));
+        manifest
     });
     let all = json!({
         "identity": identity(&past.identity),
@@ -157,7 +159,7 @@ pub fn show(past: &Past, from: Option<&Restorable>) -> String {
 }
 
 fn state(found: &Restorable) -> String {
-    let Manifest { epoch, written_us, positions, counters, ids, users, channels, .. } = &found.manifest;
+    let Manifest { epoch, written_us, positions, counters, .. } = &found.manifest;
     let mut text = format!(
         "\nstate at the end of epoch {}, written {} as {}\n",
         grouped(*epoch),
@@ -176,8 +178,10 @@ fn state(found: &Restorable) -> String {
     let _ = writeln!(text, "{}", table(["count", "of"], rows, 1));
     let rows = positions.iter().map(|at| [at.index.to_string(), grouped(at.next), at.partition.clone()]);
     let _ = writeln!(text, "{}", table(["partition", "next offset", "name"], rows, 1));
-    let runs = ids.iter().chain(users).chain(channels);
-    let rows = runs.map(|run| [grouped(run.rows), grouped(run.bytes), run.name.clone(), run.digest.to_string()]);
+    let rows = found
+        .manifest
+        .runs()
+        .map(|run| [grouped(run.rows), grouped(run.bytes), run.name.clone(), run.digest.to_string()]);
     let _ = writeln!(text, "{}", table(["rows", "bytes", "run", "digest"], rows, 2));
     text
 }

@@ -9,8 +9,9 @@ use std::rc::Rc;
 use tidemark_dataflows::arrangement::{Settings as IndexSettings, SweepRate};
 use tidemark_dataflows::contract::Contract;
 use tidemark_dataflows::event::Epoch;
+use tidemark_dataflows::metrics::{Metric, Totals};
 use tidemark_dataflows::payloads::PayloadCap;
-use tidemark_dataflows::pipeline::{Inputs, Outputs, Restored, Settings, tidemark};
+use tidemark_dataflows::pipeline::{Inputs, Metrics, Outputs, Restored, Results, Settings, tidemark};
 use tidemark_dataflows::watermark::Horizon;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline;
@@ -18,9 +19,7 @@ use timely::dataflow::operators::Input;
 use timely::dataflow::operators::generic::Operator;
 use timely::logging::{TimelyEvent, TimelyEventBuilder};
 
-use crate::sink::tables::{
-    ChannelDistribution, NetFlow, RejectedEvents, RunManifest, StreamHealth, Table, TransactionEvents, UserMetrics,
-};
+use crate::sink::tables::{NetFlow, RejectedEvents, RunManifest, StreamHealth, Table, TransactionEvents};
 
 /// Operators by number, and the channels between them.
 #[derive(Clone, Debug, Default)]
@@ -49,7 +48,8 @@ impl Graph {
                 let (_, checkpoints) = scope.new_input::<Vec<_>>();
                 let settings = any_settings();
                 let restored = Restored::nothing(&settings);
-                name_the_ends(tidemark(Inputs { blocks, marks, behind, checkpoints }, &settings, restored));
+                let inputs = Inputs { blocks, marks, behind, checkpoints };
+                name_the_ends(tidemark(inputs, &settings, restored, &mut MetricEnds));
             });
             if let Some(mut registry) = worker.log_register() {
                 registry.flush();
@@ -100,13 +100,25 @@ impl Graph {
     }
 }
 
-fn name_the_ends(outputs: Outputs<'_>) {
-    fn end<C: timely::Container>(stream: Stream<'_, Epoch, C>, table: &str) {
-        stream.sink(Pipeline, table, |(input, _)| input.for_each(|_, _| {}));
+fn end<C: timely::Container>(stream: Stream<'_, Epoch, C>, table: &str) {
+    stream.sink(Pipeline, table, |(input, _)| input.for_each(|_, _| {}));
+}
+
+/// Ends each metric at its table.
+struct MetricEnds;
+
+impl<'s> Metrics<'s> for MetricEnds {
+    fn restored<M: Metric>(&mut self) -> Vec<(M::Key, Totals)> {
+        Vec::new()
     }
+
+    fn take<M: Metric>(&mut self, results: Results<'s, M>) {
+        end(results.rows, M::TABLE.0);
+    }
+}
+
+fn name_the_ends(outputs: Outputs<'_>) {
     end(outputs.net_flow, &NetFlow::spec().name);
-    end(outputs.users, &UserMetrics::spec().name);
-    end(outputs.channels, &ChannelDistribution::spec().name);
     end(outputs.accepted, &TransactionEvents::spec().name);
     end(outputs.rejected, &RejectedEvents::spec().name);
     end(outputs.summaries.clone(), &StreamHealth::spec().name);

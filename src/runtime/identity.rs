@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tidemark_checkpoint::records::Identity;
 use tidemark_dataflows::event::Micros;
+use tidemark_dataflows::metrics;
 
 use super::{RunError, clock};
 use crate::config::units::{format_duration, format_size};
@@ -67,7 +68,7 @@ fn first(config: &Config, source: &SourceIdentity) -> Result<Identity, RunError>
 }
 
 /// What a pipeline was started with whose version did not know the setting yet.
-const BEFORE: [(&str, &str); 1] = [("quarantine.max_bytes_per_epoch", NO_CAP)];
+const BEFORE: [(&str, &str); 2] = [("quarantine.max_bytes_per_epoch", NO_CAP), ("metrics", "channels, users")];
 
 const NO_CAP: &str = "not set";
 
@@ -83,12 +84,20 @@ fn settings(config: &Config) -> BTreeMap<String, String> {
         ),
         ("output.curated", config.output.curated.to_string()),
         ("watermark.witnesses", config.watermark.witnesses.to_string()),
+        ("metrics", metrics()),
     ];
     if config.source.kind == SourceKind::File {
         settings.push(("epochs.events", config.epochs.events.to_string()));
         settings.push(("files.alignment", format_duration(config.files.alignment)));
     }
     settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// The metrics of this program, in order of name: one that joins later would lack what was counted before.
+fn metrics() -> String {
+    let mut names = metrics::names();
+    names.sort_unstable();
+    names.join(", ")
 }
 
 fn differences(config: &Config, source: &SourceIdentity, stored: &Identity) -> Vec<String> {

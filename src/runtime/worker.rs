@@ -8,8 +8,8 @@ use std::time::Duration;
 use tidemark_checkpoint::records::Counters;
 use tidemark_dataflows::block::Block;
 use tidemark_dataflows::event::{Epoch, EpochMark, Event};
-use tidemark_dataflows::metrics::Accepted;
-use tidemark_dataflows::pipeline::{Exports, Inputs, Outputs, Settings, tidemark};
+use tidemark_dataflows::metrics::{Accepted, Metric, Totals};
+use tidemark_dataflows::pipeline::{Exports, Inputs, Metrics, Outputs, Results, Settings, tidemark};
 use tidemark_dataflows::watermark::Behind;
 use timely::ExchangeData;
 use timely::container::CapacityContainerBuilder;
@@ -21,19 +21,22 @@ use timely::worker::Worker;
 
 use super::lanes::{Feed, Lane};
 use super::meter::Unplaced;
-use crate::checkpoint::operators::{complete, write_runs};
+use crate::checkpoint::operators::{Receipt, complete, write_runs};
 use crate::checkpoint::restore::Loaded;
 use crate::checkpoint::writer::{CheckpointWriter, Content};
 use crate::sink::deliver::deliver;
 use crate::sink::publisher::Publisher;
 use crate::sink::tables::{
-    ChannelDistribution, ManifestText, NetFlow, PartitionNames, RejectedEvents, RunManifest, SoFar, StreamHealth,
-    TransactionEvents, UserMetrics,
+    ManifestText, MetricTable, NetFlow, PartitionNames, RejectedEvents, RunManifest, SoFar, StreamHealth,
+    TransactionEvents,
 };
 use crate::telemetry::Telemetry;
 
 /// Longest time a worker sleeps although nothing woke it.
 const LONGEST_PARK: Duration = Duration::from_millis(500);
+
+/// Place of the first metric's table in [`crate::sink::tables::specs`]: behind the one of everything.
+const FIRST_METRIC: usize = 1;
 
 /// What every worker needs to build its part of the dataflow.
 #[derive(Clone)]
@@ -126,8 +129,9 @@ pub(super) fn work(worker: &mut Worker, lane: &Lane, plan: Plan) {
             behind: ends.behind.to_stream(scope),
             checkpoints: checkpoints.clone(),
         };
-        let outputs = tidemark(inputs, &plan.settings, restored);
-        connect(outputs, marks, checkpoints, &plan)
+        let mut metrics = MetricEnds::new(&marks, &plan);
+        let outputs = tidemark(inputs, &plan.settings, restored, &mut metrics);
+        connect(outputs, metrics, marks, checkpoints, &plan)
     });
     let mut meter = meter.of(worker.index(), &plan);
     let first = plan.after + 1;
@@ -158,9 +162,44 @@ pub(super) fn work(worker: &mut Worker, lane: &Lane, plan: Plan) {
     }
 }
 
+/// Where each metric begins, and where its results go: to its table, and to the checkpoints.
+struct MetricEnds<'a, 's> {
+    marks: StreamVec<'s, Epoch, EpochMark>,
+    plan: &'a Plan,
+    /// What readers see of each table so far.
+    visible: Vec<StreamVec<'s, Epoch, Epoch>>,
+    receipts: Vec<StreamVec<'s, Epoch, (Epoch, Receipt)>>,
+}
+
+impl<'a, 's> MetricEnds<'a, 's> {
+    fn new(marks: &StreamVec<'s, Epoch, EpochMark>, plan: &'a Plan) -> Self {
+        MetricEnds { marks: marks.clone(), plan, visible: Vec::new(), receipts: Vec::new() }
+    }
+}
+
+impl<'s> Metrics<'s> for MetricEnds<'_, 's> {
+    fn restored<M: Metric>(&mut self) -> Vec<(M::Key, Totals)> {
+        let scope = self.marks.scope();
+        self.plan.loaded.totals::<M>(scope.index(), scope.peers())
+    }
+
+    fn take<M: Metric>(&mut self, results: Results<'s, M>) {
+        let Plan { publisher, gathered, checkpoints, .. } = self.plan;
+        let index = FIRST_METRIC + self.visible.len();
+        let (rows, table) = (gather(results.rows, *gathered), MetricTable::<M>::default());
+        let take = |from: &mut Vec<_>, to: &mut Vec<_>| to.append(from);
+        self.visible.push(deliver(rows, self.marks.clone(), table, index, publisher.as_ref(), take));
+        if let (Some(writer), Some(changed)) = (checkpoints, results.changed) {
+            let name = format!("Write runs: {}", M::NAME);
+            self.receipts.push(write_runs(changed, &name, writer, |part| Content::totals::<M>(part.rows)));
+        }
+    }
+}
+
 /// Connects every output to its table, in the order of [`crate::sink::tables::specs`], and to the checkpoints.
 fn connect<'s>(
     outputs: Outputs<'s>,
+    metrics: MetricEnds<'_, 's>,
     marks: StreamVec<'s, Epoch, EpochMark>,
     checkpoints: StreamVec<'s, Epoch, ()>,
     plan: &Plan,
@@ -178,24 +217,11 @@ fn connect<'s>(
         })
     };
     let gathered = plan.gathered;
-    let mut index = 0..;
+    let MetricEnds { mut visible, mut receipts, .. } = metrics;
+    let net_flow = NetFlow { first_worker };
+    visible.insert(0, deliver(outputs.net_flow, marks.clone(), net_flow, 0, publisher, |from, to| to.append(from)));
+    let mut index = visible.len()..;
     let mut next = || index.next().unwrap_or_default();
-    let mut visible = vec![
-        deliver(outputs.net_flow, marks.clone(), NetFlow { first_worker }, next(), publisher, |from, to| {
-            to.append(from)
-        }),
-        deliver(gather(outputs.users, gathered), marks.clone(), UserMetrics, next(), publisher, |from, to| {
-            to.append(from)
-        }),
-        deliver(
-            gather(outputs.channels, gathered),
-            marks.clone(),
-            ChannelDistribution,
-            next(),
-            publisher,
-            |from, to| to.append(from),
-        ),
-    ];
     if plan.curated {
         let table = TransactionEvents { partitions: plan.partitions.clone() };
         visible.push(match gathered {
@@ -218,13 +244,9 @@ fn connect<'s>(
     visible.push(deliver(summaries.clone(), marks, table, next(), publisher, |from, to| to.append(from)));
 
     if let (Some(writer), Some(exports)) = (&plan.checkpoints, outputs.exports) {
-        let Exports { admitted, changed_users, changed_channels, progress } = exports;
+        let Exports { admitted, progress } = exports;
         let scope = checkpoints.scope();
-        let receipts = [
-            write_runs(admitted, "Write runs: ids", writer, |part| Content::Ids(part.ids)),
-            write_runs(changed_users, "Write runs: users", writer, |part| Content::Users(part.rows)),
-            write_runs(changed_channels, "Write runs: channels", writer, |part| Content::Channels(part.rows)),
-        ];
+        receipts.push(write_runs(admitted, "Write runs: ids", writer, |part| Content::Ids(part.ids)));
         let receipts = scope.concatenate(receipts);
         let visible = scope.concatenate(visible);
         let publisher = plan.publisher.clone();

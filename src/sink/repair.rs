@@ -8,22 +8,21 @@ use std::collections::BTreeMap;
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use tidemark_checkpoint::records::Counters;
-use tidemark_dataflows::event::{Epoch, EpochMark, Micros, UserId};
-use tidemark_dataflows::metrics::{ChannelKey, Row, Totals};
+use tidemark_dataflows::event::{Epoch, EpochMark, Micros};
+use tidemark_dataflows::metrics::{ByChannel, Metric, Row, Totals, Visit, each};
 use tidemark_delta::{Shape, TableSpec};
 
 use super::coalesce::coalesce;
-use super::tables::{ChannelDistribution, ManifestText, NetFlow, RunManifest, SoFar, Table, UserMetrics};
+use super::tables::{ManifestText, MetricTable, NetFlow, RunManifest, SoFar, Table};
+use crate::checkpoint::restore::AllTotals;
 
 /// All that merged tables are made of, as of an epoch.
 #[derive(Debug, Default)]
 pub struct State {
     /// The epoch.
     pub epoch: Epoch,
-    /// Totals of each user.
-    pub users: Vec<(UserId, Totals)>,
-    /// Totals of each channel and type.
-    pub channels: Vec<(ChannelKey, Totals)>,
+    /// Totals of each metric.
+    pub totals: AllTotals,
     /// Sums over all epochs.
     pub counters: Counters,
 }
@@ -43,29 +42,41 @@ impl State {
     /// All rows of a merged table, changed at that time; `None` for tables of another kind.
     fn rows(&self, table: &str, manifest: &ManifestText, at: Micros) -> Result<Option<RecordBatch>, ArrowError> {
         let mark = EpochMark { epoch: self.epoch, opened: at, closed: at, missing: 0, waits: false };
-        fn rows<K: Clone>(epoch: Epoch, totals: &[(K, Totals)]) -> Vec<Row<K>> {
-            let counted = totals.iter().filter(|(_, totals)| totals.count() > 0);
-            counted.map(|(key, totals)| Row { key: key.clone(), epoch, totals: *totals }).collect()
-        }
-        if table == UserMetrics::spec().name {
-            or_empty::<UserMetrics>(UserMetrics.batch(rows(self.epoch, &self.users), &mark)?)
-        } else if table == ChannelDistribution::spec().name {
-            or_empty::<ChannelDistribution>(ChannelDistribution.batch(rows(self.epoch, &self.channels), &mark)?)
-        } else if table == NetFlow::spec().name {
+        if table == NetFlow::spec().name {
             let mut totals = Totals::NONE;
-            self.channels.iter().for_each(|(_, of_channel)| totals.add(of_channel));
-            NetFlow { first_worker: true }.batch(vec![Row { key: (), epoch: self.epoch, totals }], &mark)
-        } else if table == RunManifest::spec().name {
-            RunManifest::new(manifest.clone(), true, SoFar::of(&self.counters)).row(at)
-        } else {
-            Ok(None)
+            self.totals.of::<ByChannel>().for_each(|(_, of_channel)| totals.add(&of_channel));
+            return NetFlow { first_worker: true }.batch(vec![Row { key: (), epoch: self.epoch, totals }], &mark);
         }
+        if table == RunManifest::spec().name {
+            return RunManifest::new(manifest.clone(), true, SoFar::of(&self.counters)).row(at);
+        }
+        let mut rows = MetricRows { state: self, table, mark, rows: Ok(None) };
+        each(&mut rows);
+        rows.rows
     }
 }
 
-/// What has no rows is written anew as well, without any.
-fn or_empty<T: Table>(rows: Option<RecordBatch>) -> Result<Option<RecordBatch>, ArrowError> {
-    Ok(Some(rows.unwrap_or_else(|| RecordBatch::new_empty(T::spec().schema))))
+/// All rows of the metric that has a table of that name.
+struct MetricRows<'a> {
+    state: &'a State,
+    table: &'a str,
+    mark: EpochMark,
+    rows: Result<Option<RecordBatch>, ArrowError>,
+}
+
+impl Visit for MetricRows<'_> {
+    fn metric<M: Metric>(&mut self) {
+        if self.table != M::TABLE.0 {
+            return;
+        }
+        let counted = self.state.totals.of::<M>().filter(|(_, totals)| totals.count() > 0);
+        let rows = counted.map(|(key, totals)| Row { key, epoch: self.state.epoch, totals }).collect();
+        let rows = MetricTable::<M>::default().batch(rows, &self.mark);
+        // What has no rows is written anew as well, without any.
+        let or_none =
+            |rows: Option<RecordBatch>| rows.unwrap_or_else(|| RecordBatch::new_empty(MetricTable::<M>::spec().schema));
+        self.rows = rows.map(|rows| Some(or_none(rows)));
+    }
 }
 
 /// What was published since a change of others was met.

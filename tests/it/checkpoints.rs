@@ -257,7 +257,7 @@ fn names(about: &str, object: &str) -> (String, String) {
 fn damaged_and_missing_objects_are_named() {
     let (adoption, name, manifest) = newest(&KILLED);
     let previous = tidemark_checkpoint::names::linked(manifest.previous.as_ref().unwrap());
-    let run = &manifest.users.last().unwrap().name;
+    let run = &manifest.metrics["users"].last().unwrap().name;
     let adopted = tidemark_checkpoint::names::adoption(adoption.generation - 1);
     let seal = tidemark_checkpoint::names::cuts(adoption.generation - 1, adoption.last_cut + 1);
     let claim = tidemark_checkpoint::names::claim(adoption.generation);
@@ -299,7 +299,7 @@ fn what_is_whole_and_wrong_is_found_too() {
     assert_eq!(swapped, [names("counts", &name)]);
     assert_eq!(forged(|manifest| manifest.counters.epochs += 1), [names("counts", &name)]);
     assert_eq!(forged(|manifest| manifest.lineage += 1), [names("chain", &name)]);
-    assert_eq!(forged(|manifest| manifest.users[0].rows += 1)[0].0, "runs");
+    assert_eq!(forged(|manifest| manifest.metrics.get_mut("users").unwrap()[0].rows += 1)[0].0, "runs");
     let adopted = tidemark_checkpoint::names::adoption(adoption.generation);
     let fork = after(|case| forge(case, &adopted, |adoption: &mut Adoption| adoption.identity.lineage += 1));
     assert!(fork.contains(&names("generations", &adopted)), "{fork:?}");

@@ -10,7 +10,8 @@ use serde::Deserialize;
 use tidemark_dataflows::arrangement::{self, SweepRate};
 use tidemark_dataflows::block::Body;
 use tidemark_dataflows::contract::Contract;
-use tidemark_dataflows::event::{Event, EventType, Micros, Offset, PartitionId, Position};
+use tidemark_dataflows::event::{Event, EventType, Micros, Offset, PartitionId, Position, UserId};
+use tidemark_dataflows::metrics::{ByChannel, ByUser, Totals};
 use tidemark_dataflows::oracle::Oracle;
 use tidemark_dataflows::payloads::PayloadCap;
 use tidemark_dataflows::pipeline::Settings;
@@ -283,7 +284,7 @@ pub(crate) fn judge(tables: Tables, partitions: &[Partition], cuts: &[Taken], ru
 fn net_flow(oracle: &Oracle, marks: &[Mark]) -> Row {
     let totals = oracle.net_flow();
     let average = |pence: i128, count: u64| nearest(pence, 100 * i128::from(count.max(1)));
-    let changed = oracle.channels.values().map(|(_, epoch)| *epoch).max();
+    let changed = oracle.of::<ByChannel>().map(|(_, _, epoch)| epoch).max();
     let updated = changed.map_or(marks[0].opened, |epoch| marks[epoch as usize - 1].closed);
     row![
         1i64,
@@ -300,8 +301,7 @@ fn net_flow(oracle: &Oracle, marks: &[Mark]) -> Row {
 }
 
 fn user_metrics(oracle: &Oracle, marks: &[Mark]) -> Vec<Row> {
-    let row = |(user, (totals, epoch)): (&tidemark_dataflows::event::UserId, &(_, u64))| {
-        let t: &tidemark_dataflows::metrics::Totals = totals;
+    let row = |(user, t, epoch): (UserId, Totals, u64)| {
         row![
             user.0.as_str(),
             t.deposits,
@@ -310,22 +310,22 @@ fn user_metrics(oracle: &Oracle, marks: &[Mark]) -> Vec<Row> {
             t.withdrawal_count,
             t.first_seen.0,
             t.last_seen.0,
-            marks[*epoch as usize - 1].closed,
+            marks[epoch as usize - 1].closed,
         ]
     };
-    let mut rows: Vec<Row> = oracle.users.iter().map(row).collect();
+    let mut rows: Vec<Row> = oracle.of::<ByUser>().map(row).collect();
     rows.sort();
     rows
 }
 
 fn channels(oracle: &Oracle, marks: &[Mark]) -> Vec<Row> {
     let mut rows = Vec::new();
-    for ((channel, event_type), (totals, epoch)) in &oracle.channels {
+    for ((channel, event_type), totals, epoch) in oracle.of::<ByChannel>() {
         let (count, amount) = match event_type {
             EventType::Deposit => (totals.deposit_count, totals.deposits),
             EventType::Withdrawal => (totals.withdrawal_count, totals.withdrawals),
         };
-        let closed = marks[*epoch as usize - 1].closed;
+        let closed = marks[epoch as usize - 1].closed;
         rows.push(row![channel.as_str(), event_type.as_str(), count, amount, closed]);
     }
     rows.sort();

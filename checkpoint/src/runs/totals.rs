@@ -1,11 +1,10 @@
 //! A run of absolute totals, one row a key, sorted by the bytes of the key.
 
 use std::borrow::Cow;
-use std::marker::PhantomData;
 
 use bytes::Bytes;
-use tidemark_dataflows::event::{Channel, EventType, Micros, UserId};
-use tidemark_dataflows::metrics::{ChannelKey, Totals};
+use tidemark_dataflows::event::Micros;
+use tidemark_dataflows::metrics::{Key, Totals};
 
 use super::Columns;
 use crate::Error;
@@ -13,39 +12,6 @@ use crate::envelope::{self, Builder, Kind};
 
 const LENGTH: usize = 4;
 const TOTALS: usize = 64;
-
-/// What totals are kept by.
-pub trait Key: Sized {
-    /// The bytes that stand for it. Different keys have different bytes.
-    fn to_bytes(&self) -> Cow<'_, [u8]>;
-
-    /// The key that some bytes stand for, if they stand for any.
-    fn from_bytes(bytes: &[u8]) -> Option<Self>;
-}
-
-impl Key for UserId {
-    fn to_bytes(&self) -> Cow<'_, [u8]> {
-        self.0.as_bytes().into()
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        std::str::from_utf8(bytes).ok().map(|text| UserId(text.into()))
-    }
-}
-
-/// Two bytes: the discriminants of channel and event type.
-impl Key for ChannelKey {
-    fn to_bytes(&self) -> Cow<'_, [u8]> {
-        vec![self.0 as u8, self.1 as u8].into()
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let &[channel, event_type] = bytes else { return None };
-        let channel = Channel::ALL.into_iter().find(|value| *value as u8 == channel)?;
-        let event_type = EventType::ALL.into_iter().find(|value| *value as u8 == event_type)?;
-        Some((channel, event_type))
-    }
-}
 
 /// Lays down a run. Of several rows for one key the last counts.
 pub fn encode<K: Key>(rows: &[(K, Totals)]) -> Bytes {
@@ -161,21 +127,20 @@ fn from_bytes(bytes: &[u8; TOTALS]) -> Totals {
     }
 }
 
-/// A run that is read in place.
+/// A run that is read in place, of whatever keys.
 #[derive(Clone, Debug)]
-pub struct TotalsRun<K> {
+pub struct TotalsRun {
     lengths: Bytes,
     keys: Bytes,
     totals: Bytes,
-    key: PhantomData<fn() -> K>,
 }
 
 /// Opens a run and checks all that [`TotalsRun`] relies on.
 ///
 /// # Errors
 ///
-/// Those of [`envelope::unwrap`], and [`Error::Damaged`] for a body that is no run of keys `K`.
-pub fn decode<K: Key>(name: &str, object: &Bytes) -> Result<TotalsRun<K>, Error> {
+/// Those of [`envelope::unwrap`], and [`Error::Damaged`] for a body that is no run.
+pub fn decode(name: &str, object: &Bytes) -> Result<TotalsRun, Error> {
     let damaged = |what: &str| Error::damaged(name, what);
     let mut columns = Columns { name, body: envelope::unwrap(Kind::Totals, name, object)? };
     let count = columns.word("the number of rows")?;
@@ -185,15 +150,12 @@ pub fn decode<K: Key>(name: &str, object: &Bytes) -> Result<TotalsRun<K>, Error>
     let totals = columns.column("the totals", count, TOTALS)?;
     columns.end()?;
 
-    let run = TotalsRun { lengths, keys, totals, key: PhantomData };
+    let run = TotalsRun { lengths, keys, totals };
     let mut seen = 0;
     let mut last: Option<&[u8]> = None;
     for key in run.keys() {
         if last.is_some_and(|last| last >= key) {
             return Err(damaged("its keys are out of order"));
-        }
-        if K::from_bytes(key).is_none() {
-            return Err(damaged("it has a key that means nothing"));
         }
         last = Some(key);
         seen += 1;
@@ -205,7 +167,20 @@ pub fn decode<K: Key>(name: &str, object: &Bytes) -> Result<TotalsRun<K>, Error>
     Ok(run)
 }
 
-impl<K: Key> TotalsRun<K> {
+/// Opens a run of keys `K`.
+///
+/// # Errors
+///
+/// Those of [`decode`], and [`Error::Damaged`] for a key that is no `K`.
+pub fn decode_of<K: Key>(name: &str, object: &Bytes) -> Result<TotalsRun, Error> {
+    let run = decode(name, object)?;
+    if run.keys().any(|key| K::from_bytes(key).is_none()) {
+        return Err(Error::damaged(name, "it has a key that means nothing"));
+    }
+    Ok(run)
+}
+
+impl TotalsRun {
     /// Number of rows.
     pub fn len(&self) -> usize {
         self.totals.len() / TOTALS
@@ -216,10 +191,14 @@ impl<K: Key> TotalsRun<K> {
         self.totals.is_empty()
     }
 
-    /// All rows, in the order of the bytes of their keys.
-    pub fn iter(&self) -> impl Iterator<Item = (K, Totals)> + '_ {
-        // Every key was read once before, when the run was opened.
-        self.keys().zip(self.totals()).filter_map(|(key, totals)| Some((K::from_bytes(key)?, from_bytes(totals))))
+    /// All rows of keys `K`, in the order of the bytes of their keys.
+    pub fn iter<K: Key>(&self) -> impl Iterator<Item = (K, Totals)> + '_ {
+        self.keys().zip(self.all_totals()).filter_map(|(key, totals)| Some((K::from_bytes(key)?, totals)))
+    }
+
+    /// The totals of all rows.
+    pub fn all_totals(&self) -> impl Iterator<Item = Totals> + '_ {
+        self.totals().iter().map(from_bytes)
     }
 
     fn lengths(&self) -> impl Iterator<Item = u32> {
@@ -241,7 +220,7 @@ impl<K: Key> TotalsRun<K> {
 }
 
 /// Makes one run of several, given from old to new. Where two have the same key, the newer one counts.
-pub fn merge<K: Key>(runs: &[TotalsRun<K>]) -> Bytes {
+pub fn merge(runs: &[TotalsRun]) -> Bytes {
     let keys: Vec<&[u8]> = runs.iter().flat_map(TotalsRun::keys).collect();
     let totals: Vec<&[u8; TOTALS]> = runs.iter().flat_map(TotalsRun::totals).collect();
     write(&keys, |row| *totals[row])

@@ -1,6 +1,6 @@
 //! Several generations of one pipeline at once, and what must be true of them after every step.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use object_store::memory::InMemory;
@@ -303,8 +303,7 @@ impl World {
             counters: Counters { received: sum, ..Counters::default() },
             event_times: (instance.generation > self.old_generation).then(EventTimes::default),
             ids: instance.runs.clone(),
-            users: Vec::new(),
-            channels: Vec::new(),
+            metrics: BTreeMap::new(),
             changes: Vec::new(),
             previous: None,
         };

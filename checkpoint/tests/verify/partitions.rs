@@ -153,14 +153,14 @@ fn runs_have_any_name_that_a_manifest_gives_them() {
     let (_folder, store) = golden();
     let (past, Journal { mut cuts, mut manifests }) = go_on(&store);
     let old = &past.manifests[0].manifest;
-    let object = store.read(&old.users[0].name).unwrap().unwrap();
+    let object = store.read(&old.metrics["users"][0].name).unwrap().unwrap();
     let (by_hash, by_word) = (format!("runs/{}", Digest::of_object(&object)), "runs/2/merged/anew");
     store.create(&by_hash, object.clone()).unwrap();
     store.create(by_word, object).unwrap();
     for (epoch, at) in [(6, 45), (7, 54), (8, 63)] {
         cuts.append(vec![cut(epoch, &[(0, at, 9)], &[1], vec![])]).unwrap();
         let mut next = manifest(old, epoch, &[at + 9, 45, 0], 10);
-        next.users[0].name = if epoch < 8 { by_hash.clone() } else { by_word.to_owned() };
+        next.metrics.get_mut("users").unwrap()[0].name = if epoch < 8 { by_hash.clone() } else { by_word.to_owned() };
         manifests.publish(next).unwrap();
         manifests.prune(2, Vec::new()).unwrap();
         assert_eq!(findings(&store), [] as [&str; 0]);
@@ -168,7 +168,7 @@ fn runs_have_any_name_that_a_manifest_gives_them() {
     }
     // It goes with the last manifest that names it.
     let mut next = manifest(old, 9, &[72, 45, 0], 10);
-    next.users[0].name = by_word.to_owned();
+    next.metrics.get_mut("users").unwrap()[0].name = by_word.to_owned();
     cuts.append(vec![cut(9, &[], &[1], vec![])]).unwrap();
     manifests.publish(next).unwrap();
     manifests.prune(2, Vec::new()).unwrap();

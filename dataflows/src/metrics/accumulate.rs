@@ -17,7 +17,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::operator::empty;
 
 use super::table::{KeyHashes, TotalsTable};
-use super::{Accepted, BEFORE_ALL_EPOCHS, Changed, GroupBy, Row, Totals, past};
+use super::{Accepted, BEFORE_ALL_EPOCHS, Changed, Metric, Row, Totals, past};
 use crate::checkpoints::{Requests, Turn};
 use crate::combine::combine;
 use crate::event::Epoch;
@@ -67,32 +67,32 @@ struct Open<K> {
 /// rows.sort();
 /// assert_eq!((rows.len(), rows[0].totals.deposits), (2, 750));
 /// ```
-pub fn accumulated_totals<'s, G: GroupBy>(
+pub fn accumulated_totals<'s, M: Metric>(
     accepted: Accepted<'s>,
-    restored: Vec<(G::Key, Totals)>,
+    restored: Vec<(M::Key, Totals)>,
     checkpoints: StreamVec<'s, Epoch, ()>,
     key: [u64; 2],
     saves: bool,
-) -> Accumulated<'s, G::Key> {
+) -> Accumulated<'s, M::Key> {
     let scope = accepted.scope();
     let checkpoints = if saves { checkpoints } else { empty(scope) };
-    let past = past(scope, &format!("Restored: {}", G::NAME), restored);
-    let updates = combine::<G>(accepted).concat(past).inner;
+    let past = past(scope, &format!("Restored: {}", M::NAME), restored);
+    let updates = combine::<M>(accepted).concat(past).inner;
     let hashes = KeyHashes::new(key);
     let routes = hashes.clone();
-    let mut builder = OperatorBuilder::new(format!("Accumulate: {}", G::NAME), scope);
-    let by_key = Exchange::new(move |(key, ..): &(G::Key, Epoch, Totals)| routes.route(key));
+    let mut builder = OperatorBuilder::new(format!("Accumulate: {}", M::NAME), scope);
+    let by_key = Exchange::new(move |(key, ..): &(M::Key, Epoch, Totals)| routes.route(key));
     let mut updates = builder.new_input(updates, by_key);
     let (rows_out, rows) = builder.new_output();
     // Rows never wait for a request: connected to this input, they could not pass an epoch before it did.
     let mut checkpoints = builder.new_input_connection(checkpoints, Pipeline, []);
     let (changed_out, changed) = builder.new_output();
-    let mut rows_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Row<G::Key>>>>::from(rows_out);
-    let mut changed_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Changed<G::Key>>>>::from(changed_out);
+    let mut rows_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Row<M::Key>>>>::from(rows_out);
+    let mut changed_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Changed<M::Key>>>>::from(changed_out);
     builder.build(move |capabilities| {
         // They stand at time 0, and would hold back everything downstream.
         drop(capabilities);
-        let mut open: BTreeMap<Epoch, Open<G::Key>> = BTreeMap::new();
+        let mut open: BTreeMap<Epoch, Open<M::Key>> = BTreeMap::new();
         let mut requests = Requests::new();
         let mut table = TotalsTable::new(hashes, saves);
         move |frontiers| {

@@ -1,9 +1,9 @@
-//! The metrics: what they group by, and the one way in which all of them are kept up to date.
+//! The metrics: what each is, and the one way in which all of them are kept up to date.
 //!
-//! A metric is a [`GroupBy`] in a file of its own. [`running_totals`] does the rest: it combines each epoch's events
-//! per key, arranges them with [`Totals`] as difference, and emits the absolute totals of the keys that an epoch
-//! changed. What a table makes of such a row is the sink's business, and [`changed_totals`] gathers what a checkpoint
-//! keeps. [`accumulated_totals`] does the work of both for metrics with very many keys, and gives the same.
+//! A metric is a [`Metric`] in a file of its own, and a line in [`each`]. [`running_totals`] does the rest: it combines
+//! each epoch's events per key, arranges them with [`Totals`] as difference, and emits the absolute totals of the keys
+//! that an epoch changed, which become the rows of its table. [`changed_totals`] gathers what a checkpoint keeps.
+//! [`accumulated_totals`] does the work of both for metrics with very many keys, and gives the same.
 //!
 //! Totals of earlier runs enter at time 0, before all epochs: nothing else is needed to go on after them.
 
@@ -11,13 +11,14 @@ mod accumulate;
 mod by_channel;
 mod by_user;
 mod changed;
+mod metric;
 mod net_flow;
 mod table;
 #[cfg(test)]
 mod tests;
 mod totals;
 
-use std::hash::Hash;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use differential_dataflow::operators::CountTotal;
@@ -32,6 +33,7 @@ pub use accumulate::{Accumulated, accumulated_totals};
 pub use by_channel::{ByChannel, ChannelKey};
 pub use by_user::ByUser;
 pub use changed::{Changed, changed_totals};
+pub use metric::{Column, Key, Metric, TableText, Value, Visit};
 pub use net_flow::net_flow;
 pub use totals::Totals;
 
@@ -44,16 +46,32 @@ const BEFORE_ALL_EPOCHS: Epoch = 0;
 /// Accepted events in shared containers: several metrics read them, none copies them.
 pub type Accepted<'s> = timely::dataflow::Stream<'s, Epoch, Rc<Vec<Event>>>;
 
-/// What distinguishes one metric from another: the key that its events are grouped by.
-pub trait GroupBy: 'static {
-    /// The key of a row.
-    type Key: ExchangeData + Hash;
+/// Totals of any metrics: by the name of one and the bytes of its key.
+pub type AllTotals = BTreeMap<(&'static str, Vec<u8>), Totals>;
 
-    /// Name of the metric, as operators and diagrams show it.
-    const NAME: &'static str;
+/// The totals of one metric among those of all.
+pub fn totals_of<M: Metric>(all: &AllTotals) -> impl Iterator<Item = (M::Key, Totals)> {
+    let rows = all.iter().filter(|((name, _), _)| *name == M::NAME);
+    rows.filter_map(|((_, key), totals)| Some((M::Key::from_bytes(key)?, *totals)))
+}
 
-    /// The group that an event falls into.
-    fn key(event: &Event) -> Self::Key;
+/// All metrics, in the order of their tables. The sum of everything, M1, is derived from the first that has few keys.
+pub fn each(visit: &mut impl Visit) {
+    visit.metric::<ByUser>();
+    visit.metric::<ByChannel>();
+}
+
+/// The names of all metrics.
+pub fn names() -> Vec<&'static str> {
+    struct Names(Vec<&'static str>);
+    impl Visit for Names {
+        fn metric<M: Metric>(&mut self) {
+            self.0.push(M::NAME);
+        }
+    }
+    let mut names = Names(Vec::new());
+    each(&mut names);
+    names.0
 }
 
 /// The absolute totals of one key, as of the end of an epoch that changed them.
@@ -98,22 +116,22 @@ pub struct Row<K> {
 /// assert_eq!(rows.len(), 2);
 /// assert_eq!((rows[0].key.0.as_str(), rows[0].totals.deposits), ("ann", 1_750));
 /// ```
-pub fn running_totals<'s, G: GroupBy>(
+pub fn running_totals<'s, M: Metric>(
     accepted: Accepted<'s>,
-    restored: Vec<(G::Key, Totals)>,
-) -> StreamVec<'s, Epoch, Row<G::Key>> {
-    news(all_totals::<G>(accepted, restored))
+    restored: Vec<(M::Key, Totals)>,
+) -> StreamVec<'s, Epoch, Row<M::Key>> {
+    news(all_totals::<M>(accepted, restored))
 }
 
 /// The rows of [`running_totals`] and, at epoch 0, those that were restored.
-pub(crate) fn all_totals<'s, G: GroupBy>(
+pub(crate) fn all_totals<'s, M: Metric>(
     accepted: Accepted<'s>,
-    restored: Vec<(G::Key, Totals)>,
-) -> StreamVec<'s, Epoch, Row<G::Key>> {
-    let past = past(accepted.scope(), &format!("Restored: {}", G::NAME), restored);
-    combine::<G>(accepted)
+    restored: Vec<(M::Key, Totals)>,
+) -> StreamVec<'s, Epoch, Row<M::Key>> {
+    let past = past(accepted.scope(), &format!("Restored: {}", M::NAME), restored);
+    combine::<M>(accepted)
         .concat(past)
-        .arrange_by_self_named(G::NAME)
+        .arrange_by_self_named(M::NAME)
         .count_total()
         .inner
         .flat_map(|((key, totals), epoch, diff)| (diff > 0).then_some(Row { key, epoch, totals }))

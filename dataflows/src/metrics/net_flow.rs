@@ -1,4 +1,4 @@
-//! Metric M1: totals of everything, derived from the six rows of M3 and not from the events again.
+//! Metric M1: totals of everything, derived from the few rows of another metric and not from the events again.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::Operator;
 
-use super::{BEFORE_ALL_EPOCHS, ChannelKey, Row, Totals};
+use super::{BEFORE_ALL_EPOCHS, Key, Row, Totals};
 use crate::event::Epoch;
 
-/// Sums the newest rows of M3 at the end of each epoch that changed any of them. The rows come out on worker 0. Rows of
+/// Sums the newest rows of a metric at the end of each epoch that changed any of them. The rows come out on worker 0. Rows of
 /// epoch 0 were restored: they are what the sums start from, and give no row of their own.
 ///
 /// ```
@@ -26,10 +26,10 @@ use crate::event::Epoch;
 /// let (_, rows) = out.extract().remove(0);
 /// assert_eq!((rows[0].totals.deposits, rows[0].totals.deposit_count), (325, 3));
 /// ```
-pub fn net_flow(rows: StreamVec<'_, Epoch, Row<ChannelKey>>) -> StreamVec<'_, Epoch, Row<()>> {
-    rows.unary_frontier(Exchange::new(|_: &Row<ChannelKey>| 0), "NetFlow", |_, _| {
+pub fn net_flow<K: Key>(rows: StreamVec<'_, Epoch, Row<K>>) -> StreamVec<'_, Epoch, Row<()>> {
+    rows.unary_frontier(Exchange::new(|_: &Row<K>| 0), "NetFlow", |_, _| {
         let mut open = BTreeMap::new();
-        let mut newest: BTreeMap<ChannelKey, Totals> = BTreeMap::new();
+        let mut newest: BTreeMap<K, Totals> = BTreeMap::new();
         move |(input, frontier), output| {
             input.for_each(|cap, rows| {
                 for row in rows.drain(..) {

@@ -13,6 +13,11 @@ use timely::dataflow::operators::{Capture, capture::Extract};
 use super::*;
 use crate::event::{Channel, EventType, Micros, Pence, UserId};
 
+/// The fourth metric of the walk-through in the README.
+#[path = "../../../docs/tutorial/by_day.rs"]
+#[allow(unreachable_pub)]
+mod by_day;
+
 /// An event: user, and what else its totals depend on.
 type Drawn = (u8, i64, bool);
 
@@ -84,5 +89,47 @@ proptest! {
         let restored: Vec<_> = restored.into_iter().map(of).collect();
         let [arrangement, table] = run(epochs, restored, asked);
         prop_assert_eq!(arrangement, table);
+    }
+}
+
+#[test]
+fn the_metric_of_the_walk_through_says_all_there_is_to_say() {
+    use by_day::{ByDay, Day};
+
+    let dates =
+        [(0, "1970-01-01"), (951_782_400, "2000-02-29"), (1_740_787_199, "2025-02-28"), (1_740_787_200, "2025-03-01")];
+    let mut events: Vec<Event> = Vec::new();
+    for (second, date) in dates {
+        let mut event = event((1, 250, second % 2 == 0));
+        event.time = Micros(second * 1_000_000);
+        let day = ByDay::key(&event);
+        assert_eq!(Day::from_bytes(&day.to_bytes()), Some(day));
+        let shown = ByDay::columns().iter().find_map(|column| match column.value {
+            Value::Key(of) => Some(of(&day).into_owned()),
+            _ => None,
+        });
+        assert_eq!(shown.as_deref(), Some(date));
+        events.extend([event.clone(), event]);
+    }
+    let rows = timely::execute_directly(move |worker| {
+        let mut accepted = InputHandle::<Epoch, CapacityContainerBuilder<Vec<Event>>>::new();
+        let rows =
+            worker.dataflow(|scope| running_totals::<ByDay>(accepted.to_stream(scope).shared(), Vec::new()).capture());
+        accepted.advance_to(1);
+        events.into_iter().for_each(|event| accepted.send(event));
+        rows
+    });
+    let rows: Vec<_> = rows.extract().into_iter().flat_map(|(_, rows)| rows).collect();
+    assert_eq!(rows.len(), dates.len());
+    for row in rows {
+        for column in ByDay::columns() {
+            match (column.name, column.value) {
+                ("net_flow", Value::Money(of)) => {
+                    assert_eq!(of(&row.key, &row.totals), row.totals.deposits - row.totals.withdrawals)
+                }
+                ("event_count", Value::Count(of)) => assert_eq!(of(&row.key, &row.totals), 2),
+                _ => {}
+            }
+        }
     }
 }

@@ -9,11 +9,11 @@ use tidemark_dataflows::arrangement::{Remembered, Settings as IndexSettings, Swe
 use tidemark_dataflows::block::{Arrival, Block};
 use tidemark_dataflows::contract::Contract;
 use tidemark_dataflows::distinct::Admitted;
-use tidemark_dataflows::event::{Epoch, EpochMark, EventId, Micros, Offset, PartitionId, Position, UserId};
-use tidemark_dataflows::metrics::{Changed, ChannelKey, Row, Totals};
+use tidemark_dataflows::event::{Epoch, EpochMark, EventId, Micros, Offset, PartitionId, Position};
+use tidemark_dataflows::metrics::{AllTotals, Key, Metric, Totals, totals_of};
 use tidemark_dataflows::oracle::Oracle;
 use tidemark_dataflows::payloads::PayloadCap;
-use tidemark_dataflows::pipeline::{Inputs, Outputs, Restored, Settings, tidemark};
+use tidemark_dataflows::pipeline::{self, Inputs, Metrics, Outputs, Restored, Settings, tidemark};
 use tidemark_dataflows::reason::Reason;
 use tidemark_dataflows::tally::EpochSummary;
 use tidemark_dataflows::watermark::{Behind, EpochTimes, Horizon, Progress};
@@ -113,8 +113,8 @@ fn all_blocks(stream: &Stream, size: usize) -> Vec<(Epoch, Vec<Block>)> {
 /// All that is published, epoch by epoch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Results {
-    pub(crate) users: BTreeMap<(Epoch, UserId), Totals>,
-    pub(crate) channels: BTreeMap<(Epoch, ChannelKey), Totals>,
+    /// The rows of each epoch.
+    pub(crate) totals: BTreeMap<Epoch, AllTotals>,
     pub(crate) net_flow: BTreeMap<Epoch, Totals>,
     pub(crate) accepted: BTreeMap<(Epoch, Position), EventId>,
     pub(crate) rejected: BTreeSet<(Epoch, Position, Reason)>,
@@ -126,8 +126,7 @@ impl Results {
     /// What belongs to the epochs from `first` to `last`.
     pub(crate) fn of_epochs(mut self, first: Epoch, last: Epoch) -> Results {
         let within = |epoch: &Epoch| (first..=last).contains(epoch);
-        self.users.retain(|(epoch, _), _| within(epoch));
-        self.channels.retain(|(epoch, _), _| within(epoch));
+        self.totals.retain(|epoch, _| within(epoch));
         self.net_flow.retain(|epoch, _| within(epoch));
         self.accepted.retain(|(epoch, _), _| within(epoch));
         self.rejected.retain(|(epoch, ..)| within(epoch));
@@ -136,16 +135,9 @@ impl Results {
         self
     }
 
-    /// The totals of every user as of the end of an epoch.
-    pub(crate) fn users_at(&self, epoch: Epoch) -> BTreeMap<UserId, Totals> {
-        let upto = self.users.iter().filter(|((changed, _), _)| *changed <= epoch);
-        upto.map(|((_, user), totals)| (user.clone(), *totals)).collect()
-    }
-
-    /// The totals of every channel as of the end of an epoch.
-    pub(crate) fn channels_at(&self, epoch: Epoch) -> BTreeMap<ChannelKey, Totals> {
-        let upto = self.channels.iter().filter(|((changed, _), _)| *changed <= epoch);
-        upto.map(|((_, channel), totals)| (*channel, *totals)).collect()
+    /// The totals of every key as of the end of an epoch.
+    pub(crate) fn totals_at(&self, epoch: Epoch) -> AllTotals {
+        self.totals.range(..=epoch).flat_map(|(_, rows)| rows.clone()).collect()
     }
 }
 
@@ -154,8 +146,8 @@ impl Results {
 pub(crate) enum Export {
     Admitted(Admitted),
     Progress(Epoch, Progress),
-    Users(Changed<UserId>),
-    Channels(Changed<ChannelKey>),
+    /// Of one metric.
+    Totals(Epoch, &'static str, AllTotals),
 }
 
 impl Export {
@@ -163,8 +155,7 @@ impl Export {
         match self {
             Export::Admitted(admitted) => admitted.epoch,
             Export::Progress(epoch, _) => *epoch,
-            Export::Users(changed) => changed.epoch,
-            Export::Channels(changed) => changed.epoch,
+            Export::Totals(epoch, ..) => *epoch,
         }
     }
 }
@@ -202,7 +193,7 @@ pub(crate) fn run(
     stream: &Stream,
     settings: &Settings,
     session: &Session,
-    restored: impl Fn(usize, usize) -> Restored + Send + Sync + 'static,
+    restored: impl Fn(usize, usize) -> (Restored, AllTotals) + Send + Sync + 'static,
 ) -> Recorded {
     let recorded = Arc::new(Mutex::new(Recorded::default()));
     let (shared, stream, settings, session) =
@@ -219,8 +210,9 @@ pub(crate) fn run(
                 behind: behind.to_stream(scope),
                 checkpoints: checkpoints.to_stream(scope),
             };
-            let restored = restored(scope.index(), scope.peers());
-            record(tidemark(inputs, &settings, restored), &shared, &probe)
+            let (restored, totals) = restored(scope.index(), scope.peers());
+            let mut metrics = Record { restored: totals, to: &shared, probe: &probe };
+            record(tidemark(inputs, &settings, restored, &mut metrics), &shared, &probe)
         });
         checkpoints.advance_to(session.first);
         behind.advance_to(session.first);
@@ -290,15 +282,33 @@ fn each<'s, D: Clone + 'static>(
     stream.inspect(move |item| note(&mut recorded.lock().unwrap(), item))
 }
 
-fn rows<'s, K: Clone + Ord + std::fmt::Debug + 'static>(
-    stream: StreamVec<'s, Epoch, Row<K>>,
-    recorded: &Arc<Mutex<Recorded>>,
-    table: fn(&mut Results) -> &mut BTreeMap<(Epoch, K), Totals>,
-) -> StreamVec<'s, Epoch, Row<K>> {
-    each(stream, recorded, move |recorded, row| {
-        let twice = table(&mut recorded.results).insert((row.epoch, row.key.clone()), row.totals);
-        assert!(twice.is_none(), "emitted twice: {row:?}");
-    })
+/// Writes down what comes of each metric.
+struct Record<'a> {
+    restored: AllTotals,
+    to: &'a Arc<Mutex<Recorded>>,
+    probe: &'a ProbeHandle<Epoch>,
+}
+
+impl<'s> Metrics<'s> for Record<'_> {
+    fn restored<M: Metric>(&mut self) -> Vec<(M::Key, Totals)> {
+        totals_of::<M>(&self.restored).collect()
+    }
+
+    fn take<M: Metric>(&mut self, results: pipeline::Results<'s, M>) {
+        let rows = each(results.rows, self.to, |recorded, row| {
+            let rows = recorded.results.totals.entry(row.epoch).or_default();
+            let twice = rows.insert((M::NAME, row.key.to_bytes().into_owned()), row.totals);
+            assert!(twice.is_none(), "emitted twice: {row:?}");
+        });
+        rows.probe_with(self.probe);
+        if let Some(changed) = results.changed {
+            let worker = changed.scope().index();
+            each(changed, self.to, move |recorded, part| {
+                let rows = part.rows.iter().map(|(key, totals)| ((M::NAME, key.to_bytes().into_owned()), *totals));
+                recorded.exports.push((worker, Export::Totals(part.epoch, M::NAME, rows.collect())));
+            });
+        }
+    }
 }
 
 /// Writes down all that comes out; the probe watches what is published.
@@ -307,8 +317,6 @@ fn record(
     to: &Arc<Mutex<Recorded>>,
     probe: &ProbeHandle<Epoch>,
 ) -> tidemark_dataflows::arrangement::SharedArrangement {
-    rows(outputs.users, to, |results| &mut results.users).probe_with(probe);
-    rows(outputs.channels, to, |results| &mut results.channels).probe_with(probe);
     let net_flow = each(outputs.net_flow, to, |recorded, row| {
         assert!(recorded.results.net_flow.insert(row.epoch, row.totals).is_none(), "emitted twice: {row:?}");
     });
@@ -343,8 +351,6 @@ fn record(
                 progress.lock().unwrap().exports.extend(answers);
             }
         });
-        each(exports.changed_users, to, move |r, e| r.exports.push((worker, Export::Users(e.clone()))));
-        each(exports.changed_channels, to, move |r, e| r.exports.push((worker, Export::Channels(e.clone()))));
     }
     outputs.remembered
 }
@@ -359,10 +365,12 @@ pub(crate) fn expected(stream: &Stream, settings: &Settings) -> (Results, Vec<Pr
             payloads.insert((epoch, body.at), body.bytes.to_vec());
             ids.extend(settings.contract.check_strict(&body, 0).map(|event| ((epoch, body.at), event.id)));
         }
-        let users = oracle.users.iter().filter(|(_, (_, changed))| *changed == epoch);
-        results.users.extend(users.map(|(user, (totals, _))| ((epoch, user.clone()), *totals)));
-        let channels = oracle.channels.iter().filter(|(_, (_, changed))| *changed == epoch);
-        results.channels.extend(channels.map(|(channel, (totals, _))| ((epoch, *channel), *totals)));
+        for (name, rows) in &oracle.totals {
+            let changed = rows.iter().filter(|(_, (_, changed))| *changed == epoch);
+            let rows = changed.map(|(key, (totals, _))| ((*name, key.clone()), *totals));
+            results.totals.entry(epoch).or_default().extend(rows);
+        }
+        results.totals.retain(|_, rows| !rows.is_empty());
         if oracle.accepted.iter().any(|(accepted, _)| *accepted == epoch) {
             results.net_flow.insert(epoch, oracle.net_flow());
         }

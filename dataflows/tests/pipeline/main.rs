@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use harness::{Results, Session, Stream, expected, run, settings};
 use proptest::prelude::*;
 use tidemark_dataflows::event::{Micros, PartitionId};
+use tidemark_dataflows::metrics::AllTotals;
 use tidemark_dataflows::payloads::PayloadCap;
 use tidemark_dataflows::pipeline::{Restored, Settings};
 use tidemark_dataflows::watermark::Behind;
@@ -22,7 +23,7 @@ fn run_all(stream: &Stream, settings: &Settings, workers: usize, size: usize, de
     let last = stream.epochs.len() as u64;
     let session = Session { first: 1, last, workers, size, deal, requests: BTreeSet::new(), lag: 0 };
     let empty = settings.clone();
-    run(stream, settings, &session, move |_, _| Restored::nothing(&empty)).results
+    run(stream, settings, &session, move |_, _| (Restored::nothing(&empty), AllTotals::new())).results
 }
 
 /// Bodies over few ids and few hours, so that duplicates, conflicts, lateness and forgetting happen all the time.
@@ -108,6 +109,6 @@ proptest! {
         let settings = settings(24, 24);
         let (one, other) = (Stream::caught_up(vec![vec![bodies]]), Stream::caught_up(vec![vec![turned]]));
         let (one, other) = (run_all(&one, &settings, 1, 7, 1), run_all(&other, &settings, 2, 3, 0));
-        prop_assert_eq!((one.users, one.channels, one.net_flow), (other.users, other.channels, other.net_flow));
+        prop_assert_eq!((one.totals, one.net_flow), (other.totals, other.net_flow));
     }
 }

@@ -7,8 +7,8 @@ use std::ops::RangeInclusive;
 
 use proptest::prelude::*;
 use tidemark_dataflows::arrangement::{Hashes, Remembered, TimeBoundedArrangement};
-use tidemark_dataflows::event::{Epoch, EventId, Micros, UserId};
-use tidemark_dataflows::metrics::{ChannelKey, Totals};
+use tidemark_dataflows::event::{Epoch, EventId, Micros};
+use tidemark_dataflows::metrics::AllTotals;
 use tidemark_dataflows::payloads::PayloadCap;
 use tidemark_dataflows::pipeline::{Restored, Settings};
 use tidemark_dataflows::watermark::Progress;
@@ -24,8 +24,7 @@ struct Stored {
     progress: Progress,
     /// Logs without order among each other: each id once in each log.
     logs: Vec<BTreeMap<EventId, Remembered>>,
-    users: BTreeMap<UserId, Totals>,
-    channels: BTreeMap<ChannelKey, Totals>,
+    totals: AllTotals,
 }
 
 impl Stored {
@@ -35,8 +34,7 @@ impl Stored {
             match export {
                 Export::Admitted(admitted) => self.logs.push(admitted.ids.iter().copied().collect()),
                 Export::Progress(_, progress) => self.progress = progress.clone(),
-                Export::Users(changed) => self.users.extend(changed.rows.iter().cloned()),
-                Export::Channels(changed) => self.channels.extend(changed.rows.iter().copied()),
+                Export::Totals(_, _, rows) => self.totals.extend(rows.clone()),
             }
         }
         self.epoch = epoch;
@@ -57,17 +55,12 @@ impl Stored {
     }
 
     /// The share of one of `peers` workers. Totals are dealt out without regard to who will own them.
-    fn share(&self, settings: &Settings, worker: usize, peers: usize) -> Restored {
+    fn share(&self, settings: &Settings, worker: usize, peers: usize) -> (Restored, AllTotals) {
         let hashes = Hashes::new(settings.index.key);
         let mine = |id| hashes.route(id) % peers as u64 == worker as u64;
-        let users = self.users.clone().into_iter().skip(worker).step_by(peers);
-        let channels = self.channels.clone().into_iter().skip(worker).step_by(peers);
-        Restored {
-            index: self.index(settings, self.progress.watermark, mine),
-            users: users.collect(),
-            channels: channels.collect(),
-            ..Restored::up_to(self.progress.clone(), settings)
-        }
+        let totals = self.totals.clone().into_iter().skip(worker).step_by(peers).collect();
+        let index = self.index(settings, self.progress.watermark, mine);
+        (Restored { index, ..Restored::up_to(self.progress.clone(), settings) }, totals)
     }
 }
 
@@ -75,11 +68,10 @@ impl Stored {
 #[derive(Debug, Default)]
 struct Gathered {
     admitted: BTreeSet<EventId>,
-    users: BTreeMap<UserId, Totals>,
-    channels: BTreeMap<ChannelKey, Totals>,
+    totals: AllTotals,
     progress: Vec<(usize, Epoch, Progress)>,
-    /// Messages about users, and the rows in them.
-    answers: (usize, usize),
+    /// Messages about each metric, and the rows in them.
+    answers: BTreeMap<&'static str, (usize, usize)>,
 }
 
 fn gather(recorded: &Recorded, span: &RangeInclusive<Epoch>) -> Gathered {
@@ -88,11 +80,11 @@ fn gather(recorded: &Recorded, span: &RangeInclusive<Epoch>) -> Gathered {
         match export {
             Export::Admitted(part) => all.admitted.extend(part.ids.iter().map(|(id, _)| *id)),
             Export::Progress(epoch, progress) => all.progress.push((*worker, *epoch, progress.clone())),
-            Export::Users(part) => {
-                all.answers = (all.answers.0 + 1, all.answers.1 + part.rows.len());
-                all.users.extend(part.rows.iter().cloned());
+            Export::Totals(_, name, rows) => {
+                let (answers, answered) = all.answers.entry(*name).or_default();
+                (*answers, *answered) = (*answers + 1, *answered + rows.len());
+                all.totals.extend(rows.clone());
             }
-            Export::Channels(part) => all.channels.extend(part.rows.iter().copied()),
         }
     }
     all
@@ -112,7 +104,8 @@ fn check_exports(
     };
     let mut newest = HashMap::new();
     for (worker, export) in &recorded.exports {
-        let before = newest.insert((*worker, discriminant(export)), export.epoch());
+        let name = if let Export::Totals(_, name, _) = export { *name } else { "" };
+        let before = newest.insert((*worker, discriminant(export), name), export.epoch());
         prop_assert!(before < Some(export.epoch()), "after {before:?}: {export:?}");
     }
     let mut before = session.first - 1;
@@ -120,16 +113,18 @@ fn check_exports(
         let span = before + 1..=*request;
         let all = gather(recorded, &span);
         prop_assert_eq!(all.progress, [(0, *request, progress[usize::try_from(request - 1).unwrap()].clone())]);
-        prop_assert_eq!(all.answers, (session.workers, all.users.len()));
+        for (name, answers) in &all.answers {
+            let rows = all.totals.keys().filter(|(of, _)| of == name).count();
+            prop_assert_eq!(*answers, (session.workers, rows), "{}", name);
+        }
         prop_assert_eq!(&all.admitted, &accepted(&span));
         let within = expected.clone().of_epochs(before + 1, *request);
-        prop_assert_eq!(&all.users, &within.users_at(*request));
-        prop_assert_eq!(&all.channels, &within.channels_at(*request));
+        prop_assert_eq!(&all.totals, &within.totals_at(*request));
         before = *request;
     }
     let rest = before + 1..=session.last;
     let (handed_on, all) = (gather(recorded, &rest), accepted(&rest));
-    prop_assert!(handed_on.users.is_empty() && handed_on.admitted.is_subset(&all));
+    prop_assert!(handed_on.totals.is_empty() && handed_on.admitted.is_subset(&all));
     prop_assert!(all.len() - handed_on.admitted.len() < limit.saturating_mul(session.workers));
     Ok(())
 }
@@ -168,11 +163,11 @@ fn survive(stream: &Stream, settings: &Settings, lives: &[Life]) -> Result<(), T
         check_exports(&recorded, &session, (&expected, &progress), settings.log_admissions.unwrap_or_default())?;
         if let Some(checkpoint) = session.requests.last() {
             stored.take_up(&recorded, *checkpoint);
-            prop_assert_eq!(&stored.users, &expected.users_at(*checkpoint));
-            prop_assert_eq!(&stored.channels, &expected.channels_at(*checkpoint));
+            prop_assert_eq!(&stored.totals, &expected.totals_at(*checkpoint));
             let undisturbed = Session { first: 1, last: *checkpoint, workers: 1, requests: BTreeSet::new(), ..session };
             let with = settings.clone();
-            let undisturbed = run(stream, settings, &undisturbed, move |_, _| Restored::nothing(&with));
+            let undisturbed =
+                run(stream, settings, &undisturbed, move |_, _| (Restored::nothing(&with), AllTotals::new()));
             // Remembered is what the watermark of the checkpoint's own epoch says, not that of the next.
             let index = stored.index(settings, expected.summaries[checkpoint].tally.watermark, |_| true);
             prop_assert_eq!(index.iter().collect::<BTreeMap<_, _>>(), undisturbed.remembered);
@@ -218,10 +213,10 @@ fn ids_are_forgotten_after_a_restart_as_event_time_runs_on() {
 
     let session = Session { first: 1, last: 2, workers: 1, size: 3, deal: 0, requests: [1, 2].into(), lag: 0 };
     let with = settings.clone();
-    let recorded = run(&stream, &settings, &session, move |_, _| Restored::nothing(&with));
+    let recorded = run(&stream, &settings, &session, move |_, _| (Restored::nothing(&with), AllTotals::new()));
     let mut stored = Stored::default();
     stored.take_up(&recorded, 2);
     // Eleven were stored, and ten of them had expired by the time of the restart.
     assert_eq!(stored.logs.iter().map(BTreeMap::len).sum::<usize>(), 11);
-    assert_eq!(stored.share(&settings, 0, 1).index.len(), 1);
+    assert_eq!(stored.share(&settings, 0, 1).0.index.len(), 1);
 }

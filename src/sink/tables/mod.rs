@@ -3,14 +3,13 @@
 //! The meaning of every column is in `docs/tables.md`. A batch always has exactly the schema of its table; the Delta
 //! writer refuses anything else.
 
-mod channel_distribution;
 mod columns;
+mod metric;
 mod net_flow;
 mod rejected_events;
 mod run_manifest;
 mod stream_health;
 mod transaction_events;
-mod user_metrics;
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
@@ -18,15 +17,15 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use tidemark_dataflows::event::{Epoch, EpochMark, Micros};
+use tidemark_dataflows::metrics::{ByChannel, ByUser, Metric, Visit, each};
 use tidemark_delta::TableSpec;
 
-pub use channel_distribution::ChannelDistribution;
+pub use metric::MetricTable;
 pub use net_flow::NetFlow;
 pub use rejected_events::{OMITTED, RejectedEvents, was_cut};
 pub use run_manifest::{ManifestText, RunManifest, SoFar};
 pub use stream_health::{Clock, StreamHealth};
 pub use transaction_events::TransactionEvents;
-pub use user_metrics::UserMetrics;
 
 /// Names of the partitions of the source, by number. Some may join later; one has its name before its first event comes.
 #[derive(Clone, Debug, Default)]
@@ -102,18 +101,23 @@ impl Keep {
     }
 }
 
+/// The table of M2.
+pub type UserMetrics = MetricTable<ByUser>;
+
+/// The table of M3.
+pub type ChannelDistribution = MetricTable<ByChannel>;
+
 /// Every table that a pipeline writes, in the order of the documentation.
 pub fn specs(curated: bool) -> Vec<TableSpec> {
-    let mut specs = vec![
-        NetFlow::spec(),
-        UserMetrics::spec(),
-        ChannelDistribution::spec(),
-        RejectedEvents::spec(),
-        StreamHealth::spec(),
-        RunManifest::spec(),
-    ];
-    if curated {
-        specs.insert(3, TransactionEvents::spec());
+    struct Specs(Vec<TableSpec>);
+    impl Visit for Specs {
+        fn metric<M: Metric>(&mut self) {
+            self.0.push(MetricTable::<M>::spec());
+        }
     }
-    specs
+    let mut specs = Specs(vec![NetFlow::spec()]);
+    each(&mut specs);
+    specs.0.extend(curated.then(TransactionEvents::spec));
+    specs.0.extend([RejectedEvents::spec(), StreamHealth::spec(), RunManifest::spec()]);
+    specs.0
 }
