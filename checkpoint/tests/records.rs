@@ -249,14 +249,14 @@ fn fixed_objects_have_the_hashes_that_they_had() {
     let channels: [(ChannelKey, Totals); 1] = [((Channel::ALL[2], EventType::ALL[1]), row)];
     let format_1 = [
         "9c0149250b0d2f54df2823d0928da3a488eaed1cac5a7a09400ccafabe1ee431",
-        "442c5941b069c64e00faf2f56e7979b477de808ded3079c441a562f8c2665b83",
+        "5e3d467c351fb9d4a2d207e7c88d579c2d56550cb3d8787b2e065c4a2adb520a",
         "0dc10a84bbfc4f3e1878ca2f0d2363db5b049fae5fbeeb3c5d29f780fa639676",
         "3587e063fa546b5d402b80e4fac047536d49233f284dd6846181bafd957ac8b0",
         "e7c9e72268b09e0d2a67b8ee86236033534cb1370062da68a0c91e719bd0acc5",
     ];
     let format_2 = [
         "331c3151eed71d222171ba3dc33955992e3329a403edf691e21329385e75bbc0",
-        "72b52680ae49b49e5b416e40092f3b23cded97a896eb92539da9090331e0b36b",
+        "f0467025e3ff39010a74194f6cf14173b201235edc5c919ab61f4c1ef85c033c",
         "9dc3c229f0d7205edde9c3de3da161c83fa374e8ca9ce10300bc366ea97bdabc",
         "87d784b476c11163887a55120e0c4f802dfb2c7d9bfa5237878146a0e6c3e365",
         "3ba774a0396d02467845a9aaf1be83fb638bb89ed7f7c9502d9ab78c7d966d1e",

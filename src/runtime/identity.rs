@@ -125,3 +125,28 @@ fn differences(config: &Config, source: &SourceIdentity, stored: &Identity) -> V
     found.dedup();
     found
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::config::{Effective, Layers};
+    use crate::runtime::build;
+    use crate::source::Source;
+    use crate::source::generator::GeneratorSource;
+
+    #[test]
+    fn a_pipeline_that_was_begun_with_other_metrics_is_refused() {
+        let config = Effective::load(Layers::default()).unwrap().config;
+        let (generator, pacing) = build::generator(&config, None).unwrap();
+        let source = GeneratorSource::new(generator, pacing).identity();
+        let mut stored = first(&config, &source).unwrap();
+        assert!(settle(&config, &source, Some(&stored)).is_ok());
+        stored.settings.insert("metrics".to_owned(), "channels, days, users".to_owned());
+        let refused = settle(&config, &source, Some(&stored)).unwrap_err();
+        assert!(refused.to_string().contains("metrics was channels, days, users, now channels, users"), "{refused}");
+        // Older versions had these, and did not say so.
+        stored.settings.remove("metrics");
+        assert!(settle(&config, &source, Some(&stored)).is_ok());
+    }
+}
