@@ -23,7 +23,7 @@ pub struct Loaded {
     /// The manifest; `None` where everything is replayed from the first epoch on.
     pub from: Option<Restorable>,
     ids: Arc<Vec<IdRun>>,
-    totals: Arc<AllTotals>,
+    totals: Arc<StoredTotals>,
 }
 
 impl Loaded {
@@ -62,7 +62,7 @@ impl Loaded {
         let objects = read(store, &manifest.ids)?;
         let decoded = manifest.ids.iter().zip(&objects).map(|(run, object)| ids::decode(&run.name, object));
         let id_runs = decoded.collect::<Result<Vec<_>, _>>()?;
-        let totals = Arc::new(AllTotals::read(store, manifest)?);
+        let totals = Arc::new(StoredTotals::read(store, manifest)?);
         Ok(Loaded { from: Some(restorable.clone()), ids: Arc::new(id_runs), totals })
     }
 
@@ -107,22 +107,22 @@ impl Loaded {
 
     /// The totals of a metric that one of `workers` workers starts with. Which keys they are of does not matter.
     pub fn totals<M: Metric>(&self, worker: usize, workers: usize) -> Vec<(M::Key, Totals)> {
-        self.totals.of::<M>().skip(worker).step_by(workers).collect()
+        self.totals.0.get(M::NAME).map(|run| run.every(worker, workers).collect()).unwrap_or_default()
     }
 }
 
 /// The totals of all metrics, each as one run that is read in place.
 #[derive(Clone, Debug, Default)]
-pub struct AllTotals(BTreeMap<&'static str, TotalsRun>);
+pub struct StoredTotals(BTreeMap<&'static str, TotalsRun>);
 
-impl AllTotals {
+impl StoredTotals {
     /// The totals of a manifest, without what it remembers.
     ///
     /// # Errors
     ///
     /// When the store cannot be read, or a run is not sound.
-    pub fn read(store: &Store, manifest: &Manifest) -> Result<AllTotals, Error> {
-        struct Reading<'a>(&'a Store, &'a Manifest, Result<AllTotals, Error>);
+    pub fn read(store: &Store, manifest: &Manifest) -> Result<StoredTotals, Error> {
+        struct Reading<'a>(&'a Store, &'a Manifest, Result<StoredTotals, Error>);
         impl Visit for Reading<'_> {
             fn metric<M: Metric>(&mut self) {
                 let runs = self.1.metrics.get(M::NAME).filter(|runs| !runs.is_empty());
@@ -134,7 +134,7 @@ impl AllTotals {
                 }
             }
         }
-        let mut reading = Reading(store, manifest, Ok(AllTotals::default()));
+        let mut reading = Reading(store, manifest, Ok(StoredTotals::default()));
         each(&mut reading);
         reading.2
     }

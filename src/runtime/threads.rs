@@ -17,7 +17,7 @@ use super::lanes::{Announcer, behind_of};
 use super::run_context::RunContext;
 use super::start::{Durable, Recovered};
 use crate::checkpoint::cuts::{Announced, CutWriter};
-use crate::checkpoint::restore::AllTotals;
+use crate::checkpoint::restore::StoredTotals;
 use crate::checkpoint::writer::{CheckpointWriter, Options};
 use crate::cluster::links::Links;
 use crate::cluster::messages::Message;
@@ -164,7 +164,7 @@ impl Writers {
 fn newest_state(store: &Store) -> Result<Option<State>, Error> {
     let manifests = journal::look(store)?.map(|past| past.manifests).unwrap_or_default();
     let Some(newest) = manifests.first() else { return Ok(None) };
-    let totals = AllTotals::read(store, &newest.manifest)?;
+    let totals = StoredTotals::read(store, &newest.manifest)?;
     let Manifest { epoch, counters, .. } = &newest.manifest;
     Ok(Some(State { epoch: *epoch, totals, counters: counters.clone() }))
 }

@@ -14,7 +14,7 @@ use tidemark_delta::{Shape, TableSpec};
 
 use super::coalesce::coalesce;
 use super::tables::{ManifestText, MetricTable, NetFlow, RunManifest, SoFar, Table};
-use crate::checkpoint::restore::AllTotals;
+use crate::checkpoint::restore::StoredTotals;
 
 /// All that merged tables are made of, as of an epoch.
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ pub struct State {
     /// The epoch.
     pub epoch: Epoch,
     /// Totals of each metric.
-    pub totals: AllTotals,
+    pub totals: StoredTotals,
     /// Sums over all epochs.
     pub counters: Counters,
 }

@@ -193,7 +193,13 @@ impl TotalsRun {
 
     /// All rows of keys `K`, in the order of the bytes of their keys.
     pub fn iter<K: Key>(&self) -> impl Iterator<Item = (K, Totals)> + '_ {
-        self.keys().zip(self.all_totals()).filter_map(|(key, totals)| Some((K::from_bytes(key)?, totals)))
+        self.every(0, 1)
+    }
+
+    /// Every `step`-th row of keys `K`, from the one with that number on. The others are not looked at.
+    pub fn every<K: Key>(&self, first: usize, step: usize) -> impl Iterator<Item = (K, Totals)> + '_ {
+        let rows = self.keys().zip(self.all_totals()).skip(first).step_by(step.max(1));
+        rows.filter_map(|(key, totals)| Some((K::from_bytes(key)?, totals)))
     }
 
     /// The totals of all rows.
